@@ -1,0 +1,1 @@
+"""Trimbre makes speech-recognition models smaller and faster by structured pruning."""
