@@ -1,0 +1,112 @@
+"""What can be cut: every family of models describes its prunable modules as data, in one short file each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from trimbre.errors import UserError
+
+
+class Slice(NamedTuple):
+    """How a tensor is divided among the units of its module."""
+
+    tensor: str
+    """Dotted name, relative to the module."""
+    axis: int
+    """The dimension that the units lie along."""
+    rows: int = 1
+    """Consecutive entries that one unit owns (a head: its width)."""
+    repeats: int = 1
+    """How often the run of all units recurs along the axis (a gated linear unit: 2)."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of module that is cut in one way: feed-forward, attention, convolution."""
+
+    name: str
+    unit: str
+    """What one of its units is called."""
+    slices: tuple[Slice, ...]
+    consumer: str
+    """The projection that reads the units' outputs, relative to the module: the gates sit on its input."""
+    channel_axis: int = -1
+    """The dimension of the consumer's input that the units lie along, `rows` each."""
+    rows: int = 1
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    """Attributes of the module to set when it's cut, with their value per unit; `config.x`: in its view of the config."""
+    outputs: int = 1
+    """How many values the module's forward returns; the first is the residual branch's output."""
+    products: Callable[[int], int] = lambda frames: 0
+    """Multiply-accumulates of one unit between activations (no weight involved), for so many frames."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What rebuilding a cut module needs, as `modeling_trimbre.narrow` reads it."""
+        return {
+            "slices": [list(row) for row in self.slices],
+            "consumer": self.consumer,
+            "attributes": dict(self.attributes),
+            "outputs": self.outputs,
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """One prunable module of a model: a residual branch and its units."""
+
+    path: str
+    kind: Kind
+    layer: int
+    size: int
+    """Units it has now."""
+    norm: str
+    """Path of the branch's pre-norm, which leaves with it."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """All that can be cut from one model."""
+
+    groups: tuple[Group, ...]
+    scopes: Mapping[str, str]
+    """Name prefixes of the parameters that a percentage may refer to: `blocks`, `encoder`, `model`."""
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Units of every group, by path."""
+        return {group.path: group.size for group in self.groups}
+
+    @cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """The kinds that occur, by name."""
+        return {group.kind.name: group.kind for group in self.groups}
+
+
+Describe = Callable[[Any], Anatomy]
+_families: dict[str, str] = {"ParakeetForCTC": "parakeet"}
+"""Model class -> module of this package whose `describe(model)` knows it. To add a family, write one and name it here."""
+
+
+def known_families() -> list[str]:
+    """Names of the model classes that can be pruned."""
+    return sorted(_families)
+
+
+def anatomy_of(model: nn.Module) -> Anatomy:
+    """Describe what can be cut from `model` as it stands, pruned before or not.
+
+    Raises:
+        UserError: the model's class has no anatomy.
+    """
+    from importlib import import_module
+
+    name = type(model).__name__
+    if name not in _families:
+        raise UserError(
+            f"{name} is not a model that Trimbre can prune yet (it knows {', '.join(known_families())}): "
+            "describe it in a file of trimbre/anatomy/ and name it in trimbre/anatomy/__init__.py"
+        )
+    return import_module(f"trimbre.anatomy.{_families[name]}").describe(model)

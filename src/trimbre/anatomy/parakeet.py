@@ -1,0 +1,77 @@
+"""Parakeet, transformers' FastConformer: two feed-forwards, relative attention and a convolution in every block."""
+
+from transformers import ParakeetForCTC
+
+from trimbre.anatomy import Anatomy, Group, Kind, Slice
+from trimbre.modeling_trimbre import BiasOnly, Skipped
+
+FEED_FORWARD = Kind(
+    name="ffn",
+    unit="feed-forward unit",
+    slices=(Slice("linear1.weight", 0), Slice("linear1.bias", 0), Slice("linear2.weight", 1)),
+    consumer="linear2",
+)
+
+# The gate sits behind norm and activation: an earlier one would be revived by the norm's bias.
+CONVOLUTION = Kind(
+    name="conv",
+    unit="convolution channel",
+    slices=(
+        Slice("pointwise_conv1.weight", 0, repeats=2),
+        Slice("pointwise_conv1.bias", 0, repeats=2),
+        Slice("depthwise_conv.weight", 0),
+        Slice("depthwise_conv.bias", 0),
+        Slice("norm.weight", 0),
+        Slice("norm.bias", 0),
+        Slice("norm.running_mean", 0),
+        Slice("norm.running_var", 0),
+        Slice("pointwise_conv2.weight", 1),
+    ),
+    consumer="pointwise_conv2",
+    channel_axis=1,
+)
+
+
+def attention(head_dim: int) -> Kind:
+    """Relative-position attention with heads of `head_dim`."""
+    projections = [f"{name}_proj.{part}" for name in "qkv" for part in ("weight", "bias")]
+    return Kind(
+        name="attention",
+        unit="attention head",
+        slices=(
+            *(Slice(tensor, 0, rows=head_dim) for tensor in projections),
+            Slice("relative_k_proj.weight", 0, rows=head_dim),
+            Slice("bias_u", 0),
+            Slice("bias_v", 0),
+            Slice("o_proj.weight", 1, rows=head_dim),
+        ),
+        consumer="o_proj",
+        rows=head_dim,
+        attributes={"config.num_attention_heads": 1, "config.num_key_value_heads": 1},
+        outputs=2,
+        # scores against keys and against the 2 T - 1 relative positions, and the weighted sum of values
+        products=lambda frames: head_dim * frames * (2 * frames + 2 * frames - 1),
+    )
+
+
+def describe(model: ParakeetForCTC) -> Anatomy:
+    """What can be cut from a `ParakeetForCTC`, dense or pruned before."""
+    groups = []
+    for layer, block in enumerate(model.encoder.layers):
+        branches = (
+            ("feed_forward1", "norm_feed_forward1", FEED_FORWARD),
+            ("self_attn", "norm_self_att", None),
+            ("conv", "norm_conv", CONVOLUTION),
+            ("feed_forward2", "norm_feed_forward2", FEED_FORWARD),
+        )
+        for name, norm, kind in branches:
+            module = getattr(block, name)
+            if isinstance(module, Skipped | BiasOnly):
+                continue
+            if kind is None:
+                kind, size = attention(module.head_dim), module.bias_u.shape[0]
+            else:
+                size = module.get_submodule(kind.consumer).weight.shape[1]
+            path = f"encoder.layers.{layer}"
+            groups.append(Group(f"{path}.{name}", kind, layer, size, f"{path}.{norm}"))
+    return Anatomy(tuple(groups), {"blocks": "encoder.layers.", "encoder": "encoder.", "model": ""})

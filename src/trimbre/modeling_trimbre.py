@@ -1,0 +1,137 @@
+"""Models whose modules differ in width, as ordinary transformers classes.
+
+A checkpoint made by Trimbre carries a copy of this file, so that `from_pretrained(path, trust_remote_code=True)` needs
+nothing but torch, transformers and safetensors. The classes bear the names of the dense ones and equal them unless
+`config.trimbre` says which modules became narrower and which are gone. The same functions cut a model in memory
+(`trimbre.surgery`), so that a checkpoint can't be rebuilt in another shape than it was cut.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+FORMAT = 1
+
+
+class Skipped(nn.Module):
+    """In the place of a residual branch that is gone: contributes nothing, whatever comes in."""
+
+    def __init__(self, outputs: int = 1):
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, *args, **kwargs):
+        return 0.0 if self.outputs == 1 else (0.0,) + (None,) * (self.outputs - 1)
+
+
+class BiasOnly(nn.Module):
+    """In the place of a branch that lost every unit: what remains is the bias of its consuming projection."""
+
+    def __init__(self, consumer: str, bias: nn.Parameter, outputs: int = 1):
+        super().__init__()
+        self.outputs = outputs
+        self.consumer = consumer
+        holder = nn.Module()
+        holder.bias = bias
+        self.add_module(consumer, holder)  # the bias keeps its name in the state dict
+
+    def forward(self, *args, **kwargs):
+        bias = self.get_submodule(self.consumer).bias
+        return bias if self.outputs == 1 else (bias,) + (None,) * (self.outputs - 1)
+
+
+class LayerConfig:
+    """One layer's view of the model's config: a few fields of its own, every other one read through."""
+
+    def __init__(self, base: Any, **own: Any):
+        self.__dict__.update(own, _base=base)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_base":  # copying asks for these before there is a base
+            raise AttributeError(name)
+        return getattr(self._base, name)
+
+
+def narrow(model: nn.Module, path: str, kind: Mapping[str, Any], units: Sequence[int], dense: int) -> None:
+    """Keep `units` of the `dense` ones of the module at `path`, in place.
+
+    `kind["slices"]` rows are (tensor, axis, rows per unit, repeats): along its axis the tensor holds `repeats` runs of
+    `dense` units of so many rows each.
+    """
+    module = model.get_submodule(path)
+    for tensor, axis, rows, repeats in kind["slices"]:
+        owner_path, _, name = tensor.rpartition(".")
+        owner = module.get_submodule(owner_path)
+        value = getattr(owner, name)
+        if value is None:
+            continue
+        first = torch.as_tensor(units, dtype=torch.long, device=value.device).reshape(1, -1, 1)
+        run = torch.arange(repeats, device=value.device).reshape(-1, 1, 1) * dense
+        index = ((run + first) * rows + torch.arange(rows, device=value.device)).reshape(-1)
+        kept = value.detach().index_select(axis, index)
+        setattr(owner, name, nn.Parameter(kept, value.requires_grad) if isinstance(value, nn.Parameter) else kept)
+        _declare_shape(owner)
+    for attribute, per_unit in kind["attributes"].items():
+        if attribute.startswith("config."):
+            field = attribute.removeprefix("config.")
+            module.config = LayerConfig(module.config, **{field: per_unit * len(units)})
+        else:
+            setattr(module, attribute, per_unit * len(units))
+    if not units:
+        bias = module.get_submodule(kind["consumer"]).bias
+        gone = Skipped(kind["outputs"]) if bias is None else BiasOnly(kind["consumer"], bias, kind["outputs"])
+        model.set_submodule(path, gone)
+
+
+def skip(model: nn.Module, path: str, norm: str, outputs: int) -> None:
+    """Take the branch at `path` and its pre-norm away, in place."""
+    model.set_submodule(path, Skipped(outputs))
+    model.set_submodule(norm, nn.Identity())
+
+
+def shape_like(model: nn.Module, layout: Mapping[str, Any] | None) -> None:
+    """Give a dense model the widths that `config.trimbre` records.
+
+    Raises:
+        ValueError: the layout is of a newer format than this file knows.
+    """
+    if not layout:
+        return
+    if layout["format"] > FORMAT:
+        raise ValueError(
+            f"this checkpoint is of Trimbre's format {layout['format']} and this code reads up to {FORMAT}: "
+            "use a newer Trimbre, or the modeling_trimbre.py that came with the checkpoint"
+        )
+    for path, skipped in layout["skipped"].items():
+        skip(model, path, skipped["norm"], skipped["outputs"])
+    for name, widths in layout["widths"].items():
+        for path, (width, dense) in widths.items():
+            narrow(model, path, layout["kinds"][name], range(width), dense)
+
+
+def _declare_shape(module: nn.Module) -> None:
+    """Bring the sizes that a layer states of itself in line with its weight."""
+    shape = module.weight.shape if isinstance(getattr(module, "weight", None), torch.Tensor) else ()
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = shape
+    elif isinstance(module, nn.Conv1d | nn.Conv2d):
+        depthwise = module.groups > 1
+        module.out_channels = shape[0]
+        module.in_channels = shape[0] if depthwise else shape[1]
+        module.groups = shape[0] if depthwise else 1
+    elif isinstance(module, nn.BatchNorm1d | nn.LayerNorm | nn.GroupNorm):
+        module.num_features = shape[0]
+
+
+class ParakeetForCTC(transformers.ParakeetForCTC):
+    """`transformers.ParakeetForCTC` whose encoder modules may differ in width."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        shape_like(self, getattr(config, "trimbre", None))
+
+
+ParakeetForCTC.register_for_auto_class("AutoModelForCTC")
