@@ -1,0 +1,83 @@
+"""From CTC frames to text: the most likely label of every frame, repeats merged, blanks dropped."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def output_lengths(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """Count the valid output frames of each utterance of a padded batch.
+
+    Args:
+        model: a CTC model of transformers; only its length arithmetic is asked.
+        inputs: what its forward takes; `attention_mask` (batch, samples or feature frames) is what counts.
+
+    Returns:
+        (batch,) integers, in output frames; None where the batch carries no mask, for then the model itself
+        takes every frame as valid (wav2vec 2.0 with group-normalised features).
+    """
+    mask = inputs.get("attention_mask")
+    if mask is None:
+        return None
+    valid = mask.sum(-1)
+    for name in ("_get_subsampling_output_length", "_get_feat_extract_output_lengths"):
+        if hasattr(model, name):
+            return getattr(model, name)(valid).long()
+    return valid.long()
+
+
+# Not inference_mode: models that cache position embeddings (rotary Wav2Vec2-Conformer) keep an inference
+# tensor then, and the next training step cannot differentiate through it.
+@torch.no_grad()
+def frame_labels(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[int]]:
+    """Run the model and take the most likely label of every valid frame.
+
+    Args:
+        model: a CTC model of transformers, in the mode that the caller wants (eval, to compare figures).
+        inputs: what its forward takes, on any device; labels are left out.
+
+    Returns:
+        One list of label ids per utterance, as long as its valid output frames.
+    """
+    device = next(model.parameters()).device
+    moved = {name: value.to(device) for name, value in inputs.items() if name != "labels"}
+    best = model(**moved).logits.argmax(-1).cpu()
+    lengths = output_lengths(model, moved)
+    if lengths is None:
+        return best.tolist()
+    return [row[:length].tolist() for row, length in zip(best, lengths.tolist(), strict=True)]
+
+
+def blank_id(model: nn.Module) -> int:
+    """The label that says "nothing here": transformers' CTC models use the padding token."""
+    return int(model.config.pad_token_id)  # type: ignore[union-attr, arg-type]
+
+
+def collapse(labels: Sequence[int], blank: int) -> list[int]:
+    """Merge repeated labels, then drop blanks (Graves et al. 2006): a blank keeps two equal letters apart."""
+    return [label for label, _ in groupby(labels) if label != blank]
+
+
+def spell(labels: Sequence[int], *, processor: Any, blank: int) -> str:
+    """Turn one utterance's frame labels into text, as the processor's own CTC decoding spells it."""
+    # group_tokens=False: the tokenizer must not merge again the repeats that a blank has kept apart.
+    return processor.tokenizer.decode(collapse(labels, blank), group_tokens=False)
+
+
+def greedy(model: nn.Module, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
+    """Recognise a padded batch greedily.
+
+    Args:
+        model: a CTC model of transformers; runs on its own device, in the mode it is in.
+        inputs: what its forward takes, e.g. `input_features` (batch, frames, mels) and `attention_mask`
+            (batch, frames), or `input_values` (batch, samples); labels are left out.
+        processor: the model's processor; its tokenizer spells the labels.
+
+    Returns:
+        One text per utterance, the same as `processor.decode` and `pipeline()` of transformers give.
+    """
+    blank = blank_id(model)
+    return [spell(labels, processor=processor, blank=blank) for labels in frame_labels(model, inputs)]
