@@ -118,6 +118,7 @@ WAV2VEC2 = {
     "num_conv_pos_embeddings": 4,
     "num_conv_pos_embedding_groups": 2,
     "feat_extract_norm": "layer",
+    "layerdrop": 0.0,
     "pad_token_id": 0,
 }
 
