@@ -1,0 +1,97 @@
+"""What a soft or hard Plan costs: one function for the expected cost of gates and the exact cost of a cut model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trimbre.anatomy import Anatomy
+from trimbre.plan import Plan
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost that is linear in each group's width while the group is there.
+
+    cost = fixed + sum over groups of open * (branch + unit * width), with `open` the probability that the branch stays
+    and `width` the units expected to stay in it. With 0/1 gates it is exact.
+    """
+
+    fixed: float
+    """What no group can change."""
+    branch: Tensor
+    """(groups,) float64: what a group costs however narrow it is."""
+    unit: Tensor
+    """(groups,) float64: what one of its units costs."""
+
+    def __call__(self, widths: Tensor, opens: Tensor) -> Tensor:
+        """Cost for (groups,) widths and (groups,) survivals; a scalar, differentiable in both."""
+        return self.fixed + (opens * (self.branch + self.unit * widths)).sum()
+
+    def of(self, plan: Plan) -> float:
+        """Exact cost of the model that `plan` leaves."""
+        widths = torch.tensor([float(width) for width in plan.widths.values()], dtype=torch.float64)
+        opens = torch.tensor([float(path not in plan.skipped) for path in plan.sizes], dtype=torch.float64)
+        return float(self(widths, opens))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is to be saved, as a share of the dense cost within a scope."""
+
+    name: str
+    """`params` or `macs`."""
+    scope: str
+    """`blocks`, `encoder` or `model`: the denominator."""
+    cost: Cost
+    dense: float
+
+    def removed(self, plan: Plan) -> float:
+        """Share of the dense cost that `plan` removes, 0 to 1."""
+        return 1 - self.cost.of(plan) / self.dense
+
+    @property
+    def reachable(self) -> float:
+        """The largest share that can be removed at all: every group skipped."""
+        return 1 - self.cost.fixed / self.dense
+
+
+def accumulate(anatomy: Anatomy, tensors: Mapping[str, tuple[float, str | None, float]], scope: str) -> Cost:
+    """Add up (cost at full width, owning group or None, units that it's divided among or 0) of named tensors."""
+    index = {group.path: position for position, group in enumerate(anatomy.groups)}
+    fixed = 0.0
+    branch = torch.zeros(len(index), dtype=torch.float64)
+    unit = torch.zeros(len(index), dtype=torch.float64)
+    for name, (cost, owner, units) in tensors.items():
+        if not name.startswith(anatomy.scopes[scope]):
+            continue
+        if owner is None:
+            fixed += cost
+        elif units:
+            unit[index[owner]] += cost / units
+        else:
+            branch[index[owner]] += cost
+    return Cost(fixed, branch, unit)
+
+
+def owners(anatomy: Anatomy) -> dict[str, tuple[str, float]]:
+    """Name prefix of tensors -> (owning group, units that they are divided among or 0): what surgery takes with what."""
+    found: dict[str, tuple[str, float]] = {}
+    for group in anatomy.groups:
+        found[f"{group.path}."] = found[f"{group.norm}."] = (group.path, 0)
+        for row in group.kind.slices:
+            found[f"{group.path}.{row.tensor}"] = (group.path, group.size)
+    return found
+
+
+def owner_of(name: str, prefixes: Mapping[str, tuple[str, float]]) -> tuple[str | None, float]:
+    """The longest prefix that a tensor's name has decides."""
+    stem = name
+    if stem in prefixes:
+        return prefixes[stem]
+    while "." in stem:
+        stem = stem.rpartition(".")[0]
+        if f"{stem}." in prefixes:
+            return prefixes[f"{stem}."]
+    return None, 0
