@@ -1,8 +1,16 @@
 """Loading a recogniser, dense or pruned, from a directory or the hub."""
 
+import json
+from pathlib import Path
 from typing import NamedTuple
 
+from safetensors import SafetensorError
 from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+import trimbre.auto  # noqa: F401  registers the pruned classes
+from trimbre.checkpoint import refuse_pickles
+from trimbre.errors import UserError
+from trimbre.modeling_trimbre import FORMAT
 
 
 class Recogniser(NamedTuple):
@@ -12,7 +20,42 @@ class Recogniser(NamedTuple):
     processor: ProcessorMixin
 
 
-def load(path: str) -> Recogniser:
-    """Load a recogniser in eval mode, float32."""
-    model = AutoModelForCTC.from_pretrained(path).float().eval()
-    return Recogniser(model, AutoProcessor.from_pretrained(path))
+def load(path: str | Path) -> Recogniser:
+    """Load a recogniser, dense or pruned, in eval mode and float32.
+
+    Args:
+        path: a directory as `save_pretrained` or Trimbre writes it, or the name of a model on the hub.
+
+    Raises:
+        UserError: nothing that can be loaded is there.
+    """
+    name = str(path)
+    local = Path(name)
+    if local.exists():
+        _check_directory(local)
+    try:
+        model = AutoModelForCTC.from_pretrained(name, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(name)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"cannot load the model {name!r}: {reason}") from error
+    return Recogniser(model.float().eval(), processor)
+
+
+def _check_directory(path: Path) -> None:
+    """Raise UserError where transformers would fail late or in other words than the user's."""
+    if path.is_file():
+        refuse_pickles(path)
+        raise UserError(f"the model {path} is a file: give the directory that holds its config.json")
+    refuse_pickles(path)
+    config = path / "config.json"
+    if not config.is_file():
+        raise UserError(f"the model {path} has no config.json: give a directory that save_pretrained wrote")
+    try:
+        layout = json.loads(config.read_text()).get("trimbre")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"cannot read {config}: {error}") from error
+    if layout and layout.get("format", 0) > FORMAT:
+        raise UserError(
+            f"{path} is a checkpoint of format {layout['format']} and this Trimbre reads up to {FORMAT}: update Trimbre"
+        )
