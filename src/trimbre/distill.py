@@ -1,0 +1,68 @@
+"""Learning from the unpruned model: its posteriors and the hidden states of its layers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """Weights of the distillation terms beside the task loss."""
+
+    posterior: float = 1.0
+    """Weight of the divergence between the teacher's and the student's frame posteriors."""
+    layer: float = 1.0
+    """Weight of the distance between their hidden states, layer by layer."""
+
+
+def posterior_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """KL(teacher || student) in nats per valid frame.
+
+    Args:
+        student: (batch, time, vocabulary) logits; so is `teacher`.
+        valid: (batch, time) bool, False for padding.
+    """
+    divergence = functional.kl_div(
+        student.float().log_softmax(-1), teacher.float().log_softmax(-1), reduction="none", log_target=True
+    ).sum(-1)
+    return (divergence * valid).sum() / valid.sum()
+
+
+def layer_loss(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], valid: Tensor) -> Tensor:
+    """Squared distance of hidden states over valid frames, relative to the teacher's energy, mean over layers.
+
+    Args:
+        student: (batch, time, dim) of every layer; so is `teacher`, with as many layers.
+        valid: (batch, time) bool, False for padding.
+    """
+    mask = valid.unsqueeze(-1)
+    terms = []
+    for mine, theirs in zip(student, teacher, strict=True):
+        distance = ((mine.float() - theirs.float()).square() * mask).sum()
+        terms.append(distance / (theirs.float().square() * mask).sum())
+    return torch.stack(terms).mean()
+
+
+class Distiller:
+    """Runs the frozen teacher on a batch and measures how far the student is from it."""
+
+    def __init__(self, teacher: PreTrainedModel, options: DistillOptions):
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.options = options
+
+    def __call__(self, student: Any, inputs: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
+        """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`."""
+        with torch.no_grad():
+            teacher = self.teacher(**inputs, output_hidden_states=self.options.layer > 0)
+        terms = {}
+        if self.options.posterior > 0:
+            terms["posterior"] = self.options.posterior * posterior_loss(student.logits, teacher.logits, valid)
+        if self.options.layer > 0:
+            distance = layer_loss(student.hidden_states, teacher.hidden_states, valid)
+            terms["layer"] = self.options.layer * distance
+        return terms

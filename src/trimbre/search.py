@@ -1,0 +1,140 @@
+"""From scores to a Plan whose exact cost is the target's: the last step of every method."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trimbre.anatomy import Anatomy
+from trimbre.budget import Budget
+from trimbre.errors import UserError
+from trimbre.plan import Plan
+
+TOLERANCE = 0.005
+"""How far the exact share removed may lie from the target: half a percentage point."""
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What may not be cut: kinds by name, layers by number."""
+
+    kinds: frozenset[str] = frozenset()
+    layers: frozenset[int] = frozenset()
+
+    @classmethod
+    def parse(cls, words: Sequence[str], anatomy: Anatomy) -> "Protection":
+        """Read words such as `attention` or `0`; raises UserError for one that names nothing in the model."""
+        layers = {group.layer for group in anatomy.groups}
+        for word in words:
+            if word not in anatomy.kinds and not (word.isdigit() and int(word) in layers):
+                raise UserError(
+                    f"--protect {word}: the model has no such kind or layer; "
+                    f"name one of {', '.join(sorted(anatomy.kinds))} or a layer from {min(layers)} to {max(layers)}"
+                )
+        return cls(
+            frozenset(word for word in words if not word.isdigit()),
+            frozenset(int(word) for word in words if word.isdigit()),
+        )
+
+    def mask(self, anatomy: Anatomy) -> Tensor:
+        """(groups,) bool: which groups stay as they are."""
+        return torch.tensor([g.kind.name in self.kinds or g.layer in self.layers for g in anatomy.groups])
+
+
+def check_reachable(anatomy: Anatomy, budgets: Sequence[Budget], target: float, protected: Tensor) -> None:
+    """Raise UserError, naming the reachable maximum, if not even skipping all that is free reaches `target`."""
+    sizes = torch.tensor([float(group.size) for group in anatomy.groups], dtype=torch.float64)
+    for budget in budgets:
+        most = 1 - float(budget.cost(sizes, protected.double())) / budget.dense
+        if target > most - TOLERANCE:
+            raise UserError(
+                f"cannot remove {target:.1%} of the {budget.scope}'s {budget.name}: "
+                f"what may be cut is {most:.1%} of it; ask for less, protect less, or count --of blocks"
+            )
+
+
+def plan_for_target(
+    anatomy: Anatomy,
+    scores: Mapping[str, Tensor],
+    *,
+    skipped: frozenset[str] = frozenset(),
+    budgets: Sequence[Budget],
+    target: float,
+    prices: Tensor,
+    protected: Tensor,
+    multiple_of: int = 1,
+) -> Plan:
+    """Keep the units with the highest scores, so that the exact cost meets the target.
+
+    One threshold on all scores is bisected; with two budgets a second multiplier, found by bisection around the first,
+    trades the kinds of units against each other. A branch left without units is skipped.
+
+    Args:
+        scores: (units,) of every group, comparable across groups.
+        skipped: branches that leave whatever their units score.
+        prices: (units, budgets), see `lagrangian.prices`.
+        multiple_of: widths of feed-forward units and channels are rounded to multiples of this.
+    """
+    flat = torch.cat([scores[group.path].double() for group in anatomy.groups])
+    step = torch.tensor([multiple_of if group.kind.rows == 1 else 1 for group in anatomy.groups])
+    sizes = torch.tensor([group.size for group in anatomy.groups])
+    open_ = torch.tensor([group.path not in skipped for group in anatomy.groups])
+    starts = [0, *torch.cumsum(sizes, 0).tolist()]
+
+    coarse = torch.tensor([group.kind.rows > 1 for group in anatomy.groups])
+    span = 2 * float(flat.abs().max()) + 1
+
+    def widths_at(effective: Tensor) -> Tensor:
+        running = torch.cat([torch.zeros(1, dtype=torch.float64), (effective > 0).double().cumsum(0)])
+        counts = running[starts[1:]] - running[starts[:-1]]
+        rounded = torch.minimum((counts / step).round() * step, (sizes // step) * step)
+        return torch.where(protected, sizes.double(), torch.where(open_, rounded, 0.0))
+
+    def removed(widths: Tensor) -> list[float]:
+        opens = ((widths > 0) | protected).double()
+        return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in budgets]
+
+    def bisect(base: Tensor, heads: Tensor | None) -> tuple[float, Tensor]:
+        """The first budget's multiplier and the widths nearest to its target, with the `heads` given or free."""
+        low, high, nearest = -span, span, (0.0, widths_at(base))
+        best = float("inf")
+        for _ in range(48):
+            middle = (low + high) / 2
+            widths = widths_at(base - middle * prices[:, 0])
+            widths = widths if heads is None else torch.where(coarse, heads, widths)
+            share = removed(widths)[0]
+            if abs(share - target) < best:
+                best, nearest = abs(share - target), (middle, widths)
+            low, high = (middle, high) if share < target else (low, middle)
+        return nearest
+
+    def settle(second: float) -> tuple[Tensor, Tensor]:
+        """Widths for a second multiplier; heads are settled first, the finer units then fill up to the target."""
+        base = flat - prices[:, 1] * second if len(budgets) == 2 else flat
+        _, widths = bisect(base, None)
+        multiplier, widths = bisect(base, widths)
+        return base - multiplier * prices[:, 0], widths
+
+    def miss(widths: Tensor) -> float:
+        return max(abs(share - target) for share in removed(widths))
+
+    effective, widths = settle(0.0)
+    if len(budgets) == 2:
+        low, high = -span, span
+        for _ in range(30):
+            middle = (low + high) / 2
+            trial = settle(middle)
+            low, high = (middle, high) if removed(trial[1])[1] < target else (low, middle)
+            if miss(trial[1]) < miss(widths):
+                effective, widths = trial
+    return _plan_of(anatomy, effective.split(sizes.tolist()), widths)
+
+
+def _plan_of(anatomy: Anatomy, effective: Sequence[Tensor], widths: Tensor) -> Plan:
+    """Keep the best `widths` units of every group; skip what is left with none."""
+    kept = {}
+    for group, values, width in zip(anatomy.groups, effective, widths.tolist(), strict=True):
+        order = torch.argsort(values, descending=True, stable=True)[: int(width)]
+        kept[group.path] = tuple(sorted(order.tolist()))
+    return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))
