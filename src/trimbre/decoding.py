@@ -4,8 +4,20 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+SAMPLE_RATE = 16_000
+"""What recognisers hear, in samples per second."""
+
+
+def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor]:
+    """Turn clips, (samples,) each and mono at 16 kHz, into the padded inputs of a model's forward."""
+    features = processor.feature_extractor(
+        list(clips), sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt"
+    )
+    return dict(features)
 
 
 def output_lengths(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor | None:
