@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from trimbre.data.batches import Batch
+from trimbre.decoding import output_lengths
+
 
 @dataclass(frozen=True)
 class DistillOptions:
@@ -66,3 +69,29 @@ class Distiller:
             distance = layer_loss(student.hidden_states, teacher.hidden_states, valid)
             terms["layer"] = self.options.layer * distance
         return terms
+
+
+class Objective:
+    """What a student is trained on: its own task where there are transcripts, and its teacher."""
+
+    def __init__(self, student: PreTrainedModel, distiller: Distiller | None):
+        self.student = student
+        self.distiller = distiller
+
+    def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The terms of the loss on a batch and their sum, `loss`."""
+        layers = self.distiller is not None and self.distiller.options.layer > 0
+        output = self.student(**batch.inputs, labels=batch.labels, output_hidden_states=layers)
+        terms = {} if batch.labels is None else {"task": output.loss}
+        if self.distiller is not None:
+            terms |= self.distiller(output, batch.inputs, valid_frames(self.student, batch.inputs, output.logits))
+        return {"loss": torch.stack(list(terms.values())).sum(), **{name: t.detach() for name, t in terms.items()}}
+
+
+def valid_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor], logits: Tensor) -> Tensor:
+    """(batch, time) bool: which output frames stand for audio and not for padding."""
+    lengths = output_lengths(model, inputs)
+    frames = torch.arange(logits.shape[1], device=logits.device)
+    if lengths is None:
+        return torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+    return frames < lengths.to(logits.device).unsqueeze(1)

@@ -1,0 +1,128 @@
+"""Tiny random models of every family, and what to feed them."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import WordLevel
+from torch import Tensor, nn
+from transformers import (
+    ParakeetCTCConfig,
+    ParakeetEncoderConfig,
+    ParakeetFeatureExtractor,
+    ParakeetForCTC,
+    ParakeetProcessor,
+    ParakeetTokenizer,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+
+from trimbre.anatomy import Anatomy, anatomy_of
+from trimbre.decoding import features_of
+from trimbre.plan import Plan
+
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to make a tiny model of one family, with parts that a random draw would leave at zero or one shaken."""
+
+    build: Callable[[], PreTrainedModel]
+    processor: Callable[[], ProcessorMixin]
+
+
+def _tiny_parakeet() -> PreTrainedModel:
+    encoder = ParakeetEncoderConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=48,
+        subsampling_conv_channels=8,
+        num_mel_bins=80,
+        layerdrop=0.0,
+    )
+    return ParakeetForCTC(ParakeetCTCConfig(vocab_size=30, pad_token_id=29, encoder_config=encoder.to_dict()))
+
+
+@cache
+def _tiny_parakeet_processor() -> ProcessorMixin:
+    letters = {letter: index for index, letter in enumerate("▁abcdefghijklmnopqrstuvwxyz'")}
+    tokenizer = Tokenizer(WordLevel(letters | {"<unk>": 28, "<pad>": 29}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Split("", "isolated")]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    wrapped = ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+    return ParakeetProcessor(ParakeetFeatureExtractor(), wrapped, decoder_type="ctc")
+
+
+FAMILIES = {"parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor)}
+
+
+@pytest.fixture(params=FAMILIES, scope="session")
+def family(request: pytest.FixtureRequest) -> Family:
+    return FAMILIES[request.param]
+
+
+def shaken(model: PreTrainedModel) -> PreTrainedModel:
+    """Move every parameter and norm statistic off the values at which mistakes cancel."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator))
+                module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
+    return model.eval()
+
+
+@pytest.fixture
+def model(family: Family) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return shaken(family.build())
+
+
+@pytest.fixture
+def processor(family: Family) -> ProcessorMixin:
+    return family.processor()
+
+
+@pytest.fixture
+def anatomy(model: PreTrainedModel) -> Anatomy:
+    return anatomy_of(model)
+
+
+@pytest.fixture
+def padded(processor: ProcessorMixin) -> dict[str, Tensor]:
+    """Inputs of three clips of unequal length."""
+    noise = np.random.default_rng(0)
+    clips = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
+    return features_of(clips, processor)
+
+
+def random_plan(anatomy: Anatomy, seed: int, *, skip: float = 0.2) -> Plan:
+    """Random widths from 0 to all in every module, some of them skipped."""
+    draw = random.Random(seed)
+    kept = {g.path: sorted(draw.sample(range(g.size), draw.randint(0, g.size))) for g in anatomy.groups}
+    return Plan(anatomy.sizes, kept, frozenset(path for path in kept if draw.random() < skip))
+
+
+def edge_plans(anatomy: Anatomy) -> dict[str, Plan]:
+    """The plans at which slicing code breaks."""
+    everything = Plan.everything(anatomy.sizes)
+    none: dict[str, tuple[int, ...]] = dict.fromkeys(anatomy.sizes, ())
+    plans = {"everything": everything, "no units": Plan(anatomy.sizes, none)}
+    plans["no modules"] = Plan(anatomy.sizes, none, frozenset(anatomy.sizes))
+    for name in anatomy.kinds:
+        paths = [group.path for group in anatomy.groups if group.kind.name == name]
+        plans[f"no {name} units"] = Plan(anatomy.sizes, dict(everything.kept) | dict.fromkeys(paths, ()))
+        plans[f"no {name} modules"] = Plan(anatomy.sizes, everything.kept, frozenset(paths))
+        plans[f"one {name} unit"] = Plan(anatomy.sizes, dict(everything.kept) | dict.fromkeys(paths, (1,)))
+    return plans

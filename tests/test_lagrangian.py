@@ -1,0 +1,120 @@
+"""The controller tracks its ramp, and the search moves little to reach the exact cost."""
+
+import pytest
+import torch
+
+from trimbre.budget.macs import macs_budget, reference_inputs
+from trimbre.budget.params import params_budget
+from trimbre.errors import UserError
+from trimbre.gates import Gates, keep_probability
+from trimbre.lagrangian import SETTLED, Multipliers, Ramp
+from trimbre.search import Protection, check_reachable, plan_for_target
+
+
+@pytest.fixture
+def budgets(model, anatomy, processor):
+    inputs = reference_inputs(processor)
+    return {
+        "params": [params_budget(model, anatomy)],
+        "macs": [macs_budget(model, anatomy, inputs)],
+        "both": [params_budget(model, anatomy), macs_budget(model, anatomy, inputs)],
+    }
+
+
+def learned(anatomy, budgets, target, *, steps=60, hold=20, closed=()):
+    """Gates that a random walk pulls about while the multipliers hold them to the ramp."""
+    torch.manual_seed(3)
+    gates = Gates(anatomy)
+    with torch.no_grad():
+        gates.units.add_(8 * torch.rand_like(gates.units))
+        gates.branches.add_(8)
+        gates.units[list(closed)] = SETTLED
+    multipliers, ramp = Multipliers(gates, budgets), Ramp(target, steps)
+    trail = []
+    for step in range(1, steps + hold + 1):
+        with torch.no_grad():
+            gates.units.add_(0.1 * torch.randn_like(gates.units))
+        trail.append((ramp(step), multipliers.meet(ramp(step))))
+    return gates, multipliers, trail
+
+
+def alive(gates):
+    survival = keep_probability(gates.branches.detach())[gates.owner]
+    return keep_probability(gates.units.detach()) * survival > 0.5
+
+
+@pytest.mark.parametrize("name", ["params", "macs"])
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
+def test_the_expected_cost_never_leaves_its_ramp(anatomy, budgets, name, target):
+    gates, multipliers, trail = learned(anatomy, budgets[name], target)
+    for wanted, reached in trail:
+        assert all(abs(share - wanted) < 1e-4 for share in reached)
+    assert multipliers.removed() == pytest.approx([target] * len(budgets[name]), abs=1e-4)
+
+
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
+def test_two_budgets_are_held_together(anatomy, budgets, target):
+    _, multipliers, trail = learned(anatomy, budgets["both"], target)
+    assert all(share - wanted < 0.05 for wanted, reached in trail for share in reached)
+    assert multipliers.removed() == pytest.approx([target] * 2, abs=0.02)
+
+
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
+def test_the_search_reaches_the_exact_cost(anatomy, budgets, target):
+    gates, multipliers, _ = learned(anatomy, budgets["params"], target)
+    scores = dict(zip(anatomy.sizes, gates.units.detach().split(gates.sizes), strict=True))
+    plan = plan_for_target(
+        anatomy,
+        scores,
+        budgets=budgets["params"],
+        target=target,
+        prices=multipliers.prices,
+        protected=torch.zeros(len(anatomy.groups), dtype=torch.bool),
+    )
+    assert budgets["params"][0].removed(plan) == pytest.approx(target, abs=0.005)
+    for group in anatomy.groups:  # within a group, what scores higher stays
+        kept = torch.zeros(group.size, dtype=torch.bool)
+        kept[list(plan.kept[group.path])] = True
+        if kept.any() and not kept.all():
+            assert scores[group.path][kept].min() >= scores[group.path][~kept].max()
+
+
+def test_protected_groups_stay_whole(anatomy, budgets):
+    protected = Protection.parse(["attention", "0"], anatomy).mask(anatomy)
+    gates = Gates(anatomy)
+    scores = {path: torch.randn(size) for path, size in anatomy.sizes.items()}
+    plan = plan_for_target(
+        anatomy, scores, budgets=budgets["params"], target=0.3, prices=torch.ones(len(gates.owner), 1), protected=protected
+    )
+    for group, held in zip(anatomy.groups, protected.tolist(), strict=True):
+        assert held == (group.kind.name == "attention" or group.layer == 0)
+        if held:
+            assert plan.widths[group.path] == group.size
+    assert budgets["params"][0].removed(plan) == pytest.approx(0.3, abs=0.005)
+
+
+def test_widths_are_rounded_to_multiples(anatomy, budgets):
+    scores = {path: torch.randn(size) for path, size in anatomy.sizes.items()}
+    gates = Gates(anatomy)
+    plan = plan_for_target(
+        anatomy,
+        scores,
+        budgets=budgets["params"],
+        target=0.5,
+        prices=torch.ones(len(gates.owner), 1),
+        protected=torch.zeros(len(anatomy.groups), dtype=torch.bool),
+        multiple_of=8,
+    )
+    for group in anatomy.groups:
+        assert group.kind.name == "attention" or plan.widths[group.path] % 8 == 0
+
+
+def test_an_unreachable_target_names_the_maximum(anatomy, budgets):
+    protected = Protection.parse(["ffn"], anatomy).mask(anatomy)
+    with pytest.raises(UserError, match=r"cannot remove 90\.0%.*what may be cut is \d+\.\d%"):
+        check_reachable(anatomy, budgets["params"], 0.9, protected)
+
+
+def test_an_unknown_protection_names_the_known_ones(anatomy):
+    with pytest.raises(UserError, match=r"--protect heads.*attention, conv, ffn"):
+        Protection.parse(["heads"], anatomy)
