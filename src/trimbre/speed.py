@@ -1,0 +1,135 @@
+"""How big and how fast a recogniser is: parameters, arithmetic, and time measured side by side."""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from trimbre.budget.macs import REFERENCE_SECONDS, on_meta, reference_inputs
+from trimbre.decoding import SAMPLE_RATE, features_of, greedy
+from trimbre.models import Recogniser
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a model holds and what it computes."""
+
+    parameters: int
+    macs_per_second: float
+    """Multiply-accumulates per second of audio, in a clip of `reference_seconds`."""
+    reference_seconds: float = REFERENCE_SECONDS
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def size(model: nn.Module, processor: Any) -> Size:
+    """Count parameters, and MACs as torch's FlopCounterMode sees them; nothing is computed.
+
+    Attention is counted in its eager form: under SDPA on a CPU the counter takes both its products as free.
+    """
+    ghost: Any = on_meta(model).eval()
+    ghost.set_attn_implementation("eager")
+    inputs = {name: value.to("meta") for name, value in reference_inputs(processor).items()}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ghost(**inputs)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Size(parameters, counter.get_total_flops() / 2 / REFERENCE_SECONDS)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median over repeats, and the smallest and largest of them."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RealTimeFactors:
+    """Time to recognise over length of the audio, per model, features and decoding included."""
+
+    threads: int
+    repeats: int
+    audio_seconds: float
+    factors: Mapping[str, Spread]
+    """Seconds per second of audio; below 1 is faster than real time."""
+    ratios: Mapping[str, Spread]
+    """Time over the first model's time in the same repeat; below 1 is faster than the first model."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def real_time_factor(
+    models: Mapping[str, Recogniser],
+    *,
+    clips: Sequence[np.ndarray],
+    threads: int = 1,
+    repeats: int = 5,
+) -> RealTimeFactors:
+    """Time whole recognisers, clip by clip in turn, so that a busy machine slows them all alike.
+
+    Each repeat recognises every clip with every model, one clip at a time, the order of the models reversed
+    every other repeat; a clip that isn't timed warms each up. Ratios are taken within a repeat, then their
+    median.
+
+    Args:
+        models: what to time, by name; the first is what the others are compared with. Switched to eval mode.
+        clips: (samples,) each, mono at 16 kHz.
+        threads: torch's threads meanwhile; what was set before is restored.
+
+    Raises:
+        ValueError: there is nothing to time.
+    """
+    audio_seconds = sum(len(clip) for clip in clips) / SAMPLE_RATE
+    if not models or not audio_seconds or repeats < 1:
+        raise ValueError("Timing needs at least one model, one clip that isn't empty and one repeat.")
+    names = list(models)
+    times = {name: [0.0] * repeats for name in names}
+    for model, _ in models.values():
+        model.eval()
+    with _threads(threads):
+        for name in names:
+            _seconds(models[name], clips[0])
+        for repeat in range(repeats):
+            order = names[::-1] if repeat % 2 else names
+            for clip in clips:
+                for name in order:
+                    times[name][repeat] += _seconds(models[name], clip)
+    first = times[names[0]]
+    return RealTimeFactors(
+        threads=threads,
+        repeats=repeats,
+        audio_seconds=audio_seconds,
+        factors={name: _spread([spent / audio_seconds for spent in times[name]]) for name in names},
+        ratios={name: _spread([a / b for a, b in zip(times[name], first, strict=True)]) for name in names},
+    )
+
+
+def _seconds(recogniser: Recogniser, clip: np.ndarray) -> float:
+    start = time.perf_counter()
+    greedy(recogniser.model, features_of([clip], recogniser.processor), recogniser.processor)
+    return time.perf_counter() - start  # greedy brings the labels to the CPU, so a GPU is done by then
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

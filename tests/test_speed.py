@@ -1,0 +1,70 @@
+"""Size by closed forms, and the bookkeeping of timing; never a time itself."""
+
+import pytest
+import torch
+from mini_recogniser import clips, mini_parakeet, mini_processor
+
+from trimbre import speed
+from trimbre.models import Recogniser
+from trimbre.speed import real_time_factor, size
+
+
+def test_size_by_hand():
+    # One block, d 16, 2 heads of 8, feed-forward 16; 4 channels in the subsampling, 16 mels, 14 labels.
+    model = mini_parakeet()
+    found = size(model, mini_processor())
+    assert found.parameters == sum(tensor.numel() for tensor in model.parameters())
+    frames = 126  # 1001 mel frames, 8 to 1
+    d, ff, taps = 16, 16, model.config.encoder_config.conv_kernel_size
+    heads = 2 * frames**2 * d + frames * (2 * frames - 1) * d  # two products, and one with relative positions
+    block = frames * (4 * d * ff + 4 * d * d + 3 * d * d + taps * d) + (2 * frames - 1) * d * d + heads
+    front = 9 * 4 * 501 * 8  # 3x3 convolution on (mel frames, mels), halved
+    front += (9 * 4 + 4 * 4) * 251 * 4 + (9 * 4 + 4 * 4) * 126 * 2  # depthwise 3x3, then 1x1, twice
+    front += frames * 4 * 2 * d
+    assert found.macs_per_second == pytest.approx((front + block + frames * d * 14) / 10)
+
+
+def test_counting_leaves_the_model_alone():
+    model = mini_parakeet()
+    before = (
+        model.config._attn_implementation,
+        {name: tensor.clone() for name, tensor in model.state_dict().items()},
+    )
+    size(model, mini_processor())
+    assert model.config._attn_implementation == before[0]
+    assert all(torch.equal(tensor, before[1][name]) for name, tensor in model.state_dict().items())
+
+
+def test_models_take_turns_and_threads_are_put_back(monkeypatch):
+    turns, clock = [], iter(range(1000))
+    spent = {"a": 2.0, "b": 1.0}
+
+    def timed(recogniser, clip):
+        turns.append((recogniser.processor, len(clip), torch.get_num_threads()))
+        return spent[recogniser.processor] * (
+            1 + next(clock) // 6
+        )  # the machine gets slower with every repeat
+
+    monkeypatch.setattr(speed, "_seconds", timed)
+    before = torch.get_num_threads()
+    models = {name: Recogniser(torch.nn.Identity(), name) for name in "ab"}
+    found = real_time_factor(models, clips=clips(1.0, 3.0), threads=before + 1, repeats=3)
+    assert torch.get_num_threads() == before
+    assert {threads for *_, threads in turns} == {before + 1} == {found.threads}
+    assert "".join(name for name, *_ in turns) == "ab" + "abab" + "baba" + "abab"
+    assert found.audio_seconds == 4
+    assert (found.ratios["a"].low, found.ratios["a"].high) == (1, 1)
+    assert found.ratios["b"].median <= 0.6
+
+
+def test_a_real_recogniser_is_timed():
+    recogniser = Recogniser(mini_parakeet(), mini_processor())
+    found = real_time_factor({"dense": recogniser}, clips=clips(0.5), repeats=2)
+    factor = found.factors["dense"]
+    assert 0 < factor.low <= factor.median <= factor.high
+    assert found.to_json()["ratios"]["dense"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_nothing_to_time():
+    with pytest.raises(ValueError, match="at least one"):
+        real_time_factor({}, clips=clips(1.0))
