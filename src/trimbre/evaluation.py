@@ -1,0 +1,342 @@
+"""Word and character error rates of a recogniser, how sure they are, and how they compare with another's."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from lhotse import CutSet
+from rich.table import Table
+from torch import nn
+
+from trimbre.data.batches import evaluation_batches
+from trimbre.data.cuts import read_cuts
+from trimbre.data.text import normalise
+from trimbre.decoding import greedy
+from trimbre.errors import UserError
+from trimbre.models import Recogniser
+from trimbre.speed import Size, size
+from trimbre.statistics import (
+    FEWEST_SENTENCES,
+    Errors,
+    PairedDifference,
+    character_errors,
+    paired_difference,
+    word_errors,
+)
+
+Data: TypeAlias = str | Path | CutSet
+UNSPELLABLE = (
+    0.01  # share of reference characters above which a WER says more of the alphabet than of the model
+)
+TEACHER_FAILS = 0.30  # WER above which a comparison with the teacher says nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a recogniser made of a set of utterances; sentences in the order of their ids."""
+
+    ids: Sequence[str]
+    references: Sequence[str]
+    """Transcripts, normalised."""
+    hypotheses: Sequence[str]
+    """What was recognised, normalised the same."""
+    normalize: str
+    seconds: float
+    """Audio, in seconds."""
+    unspellable: Mapping[str, int]
+    """How often each character occurs in the transcripts that the tokenizer can't spell."""
+
+    @cached_property
+    def words(self) -> Errors:
+        return word_errors(self.references, self.hypotheses)
+
+    @cached_property
+    def characters(self) -> Errors:
+        return character_errors(self.references, self.hypotheses)
+
+    @property
+    def wer(self) -> float:
+        """Word error rate, a fraction."""
+        return self.words.rate
+
+    @property
+    def cer(self) -> float:
+        """Character error rate, spaces included, a fraction."""
+        return self.characters.rate
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "normalize": self.normalize,
+            "utterances": len(self.ids),
+            "audio_seconds": round(self.seconds, 2),
+            "wer": self.words.to_json(),
+            "cer": self.characters.to_json(),
+            "unspellable_characters": dict(self.unspellable),
+        }
+
+
+def evaluate(
+    *,
+    model: nn.Module,
+    processor: Any,
+    data: Data,
+    normalize: str = "basic",
+    max_seconds: float = 120.0,
+    bfloat16: bool = False,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Evaluation:
+    """Recognise every utterance and count the errors.
+
+    Args:
+        model: a CTC model of transformers; evaluated in eval mode, then put back into the mode it was in.
+        data: a corpus folder or manifest, or its cuts.
+        normalize: `none`, `basic` or `whisper-en` (`trimbre.data.text.normalise`), applied to both sides.
+        max_seconds: padded audio in a batch, in seconds.
+        bfloat16: run under autocast: quicker on some hardware, not for final figures.
+        progress: told the seconds of audio done after each batch.
+
+    Raises:
+        UserError: there is no transcribed utterance, or the tokenizer can't spell more than 1 % of the
+            characters of the transcripts.
+    """
+    cuts = data if isinstance(data, CutSet) else read_cuts(data)
+    name = "the data" if isinstance(data, CutSet) else str(data)
+    found: list[tuple[str, str, str]] = []  # id, transcript, what was recognised
+    seconds = 0.0
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in evaluation_batches(
+            cuts, processor=processor, max_seconds=max_seconds, normalize=normalize
+        ):
+            with _precision(model, bfloat16):
+                texts = greedy(model, batch.inputs, processor)
+            rows = zip(batch.ids, batch.texts, texts, strict=True)
+            found += [(id, reference, text) for id, reference, text in rows if reference is not None]
+            seconds += batch.seconds
+            progress(batch.seconds)
+    finally:
+        model.train(was_training)
+    if not any(reference for _, reference, _ in found):
+        raise UserError(
+            f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts"
+        )
+    ids, references, hypotheses = zip(*sorted(found), strict=True)
+    unspellable = unspellable_characters(references, processor=processor, normalize=normalize)
+    share = unspellable.total() / max(1, sum(len(reference.replace(" ", "")) for reference in references))
+    if share > UNSPELLABLE:
+        often = ", ".join(repr(character) for character, _ in unspellable.most_common(5))
+        raise UserError(
+            f"{100 * share:.1f} % of the characters in the transcripts of {name} can't be spelled by the "
+            f"model's tokenizer (most often {often}): use a model of that language, or try --normalize basic"
+        )
+    return Evaluation(
+        ids=ids,
+        references=[normalise(reference, normalize) for reference in references],
+        hypotheses=[normalise(text, normalize) for text in hypotheses],
+        normalize=normalize,
+        seconds=seconds,
+        unspellable=unspellable,
+    )
+
+
+def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:
+    """Count the characters that come back changed, or not at all, from the tokenizer.
+
+    Normalised text is compared without case, so that an upper-case vocabulary spells it; `whisper-en` writes
+    numbers as digits, which a model of words never needs to spell, so `basic` is what is judged there.
+    """
+    if normalize != "none":
+        texts = (normalise(text, "basic") for text in texts)
+    seen = Counter(character for text in texts for character in text if not character.isspace())
+    tokenizer = processor.tokenizer
+
+    def spelled(character: str) -> bool:
+        ids = tokenizer(character, add_special_tokens=False).input_ids
+        return tokenizer.decode(ids, group_tokens=False).strip() == character
+
+    def spellable(character: str) -> bool:
+        forms = {character} if normalize == "none" else {character, character.upper(), character.lower()}
+        return any(spelled(form) for form in forms)
+
+    return Counter({character: count for character, count in seen.items() if not spellable(character)})
+
+
+def compare(candidate: Evaluation, baseline: Evaluation, *, margin_percent: float = 10.0) -> PairedDifference:
+    """Compare the word errors of two recognisers on the same sentences.
+
+    Raises:
+        ValueError: the two were not evaluated on the same sentences, normalised the same.
+    """
+    if (candidate.ids, candidate.references) != (baseline.ids, baseline.references):
+        raise ValueError("The two recognisers were evaluated on different sentences.")
+    return paired_difference(candidate.words, baseline.words, margin_percent=margin_percent)
+
+
+@dataclass(frozen=True, eq=False)
+class SetResult:
+    """One set of utterances: the candidate, and the teacher beside it if there is one."""
+
+    evaluation: Evaluation
+    teacher: Evaluation | None
+    margin_percent: float
+
+    @property
+    def teacher_fails(self) -> bool:
+        """The teacher's own WER is above 30 %: no verdict is drawn from such speech."""
+        return self.teacher is not None and self.teacher.wer > TEACHER_FAILS
+
+    @cached_property
+    def comparison(self) -> PairedDifference | None:
+        if self.teacher is None:
+            return None
+        return compare(self.evaluation, self.teacher, margin_percent=self.margin_percent)
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words; empty without a teacher."""
+        if self.comparison is None or self.teacher is None:
+            return ""
+        if self.teacher_fails:
+            return f"teacher fails here ({100 * self.teacher.wer:.1f} % WER): no verdict"
+        return self.comparison.sentence
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.evaluation.to_json()
+        if self.comparison is None or self.teacher is None:
+            return found
+        comparison = self.comparison.to_json() | {
+            "sentence": self.sentence,
+            "teacher_fails": self.teacher_fails,
+        }
+        if self.teacher_fails:
+            comparison["verdict"] = None
+        return found | {"teacher": self.teacher.to_json(), "comparison": comparison}
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationReport:
+    """A recogniser on dev and on speech unlike its training audio, with its size."""
+
+    sets: Mapping[str, SetResult]
+    """`dev` first, then the watched sets by name."""
+    size: Size
+    teacher_size: Size | None
+    normalize: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "normalize": self.normalize,
+            "size": self.size.to_json(),
+            "teacher_size": self.teacher_size and self.teacher_size.to_json(),
+            "sets": {name: result.to_json() for name, result in self.sets.items()},
+        }
+
+    def table(self) -> Table:
+        """The same for people, for rich to print."""
+        table = Table(
+            title=f"Error rates in %, 95 % intervals over sentences, normalize = {self.normalize}",
+            caption=self._caption(),
+        )
+        for heading in ("set", "utterances", "words", "WER", "sub / del / ins", "CER"):
+            table.add_column(heading, justify="left" if heading == "set" else "right")
+        if self.teacher_size:
+            table.add_column("teacher's WER", justify="right")
+            table.add_column("verdict")
+        for name, result in self.sets.items():
+            words, characters = result.evaluation.words.to_json(), result.evaluation.characters
+            few = " (few)" if len(result.evaluation.ids) < FEWEST_SENTENCES else ""
+            row = [
+                name,
+                f"{len(result.evaluation.ids)}{few}",
+                str(words["reference"]),
+                _with_interval(result.evaluation.words),
+                f"{words['substitutions']} / {words['deletions']} / {words['insertions']}",
+                _with_interval(characters),
+            ]
+            if result.teacher:
+                row += [_with_interval(result.teacher.words), result.sentence]
+            table.add_row(*row)
+        return table
+
+    def _caption(self) -> str:
+        parts = [
+            f"{self.size.parameters:,} parameters, {self.size.macs_per_second:,.0f} MACs per second of audio"
+        ]
+        if self.teacher_size:
+            parameters = self.size.parameters / self.teacher_size.parameters
+            macs = self.size.macs_per_second / self.teacher_size.macs_per_second
+            parts.append(
+                f"{parameters:.1%} of the teacher's parameters, {macs:.1%} of its MACs (whole model)"
+            )
+        lost = sum((Counter(result.evaluation.unspellable) for result in self.sets.values()), Counter[str]())
+        if lost:
+            parts.append(
+                f"{lost.total()} characters that the tokenizer can't spell: {' '.join(sorted(lost))}"
+            )
+        return "\n".join(parts)
+
+
+def evaluate_sets(
+    *,
+    recogniser: Recogniser,
+    dev: Data,
+    watch: Mapping[str, Data] | None = None,
+    against: Recogniser | None = None,
+    normalize: str = "basic",
+    margin_percent: float = 10.0,
+    max_seconds: float = 120.0,
+    bfloat16: bool = False,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> EvaluationReport:
+    """Evaluate on dev and on every watched set, beside the teacher if there is one.
+
+    Args:
+        watch: speech unlike the training audio, by name: a model adapted on narrow audio is a narrow model.
+        against: the teacher, or whatever the recogniser is to be compared with.
+        margin_percent: how much worse, relative to the teacher's WER, may still be called "not worse".
+
+    Raises:
+        UserError: as `evaluate`, or a watched set is called `dev`.
+    """
+    if watch and "dev" in watch:
+        raise UserError("a watched set can't be called 'dev', which is the name of the main one: rename it")
+
+    def result(data: Data) -> SetResult:
+        ours, theirs = (
+            one
+            and evaluate(
+                model=one.model,
+                processor=one.processor,
+                data=data,
+                normalize=normalize,
+                max_seconds=max_seconds,
+                bfloat16=bfloat16,
+                progress=progress,
+            )
+            for one in (recogniser, against)
+        )
+        assert ours is not None
+        return SetResult(ours, theirs, margin_percent)
+
+    return EvaluationReport(
+        sets={name: result(data) for name, data in {"dev": dev, **(watch or {})}.items()},
+        size=size(*recogniser),
+        teacher_size=size(*against) if against else None,
+        normalize=normalize,
+    )
+
+
+def _precision(model: nn.Module, bfloat16: bool) -> AbstractContextManager[Any]:
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, dtype=torch.bfloat16) if bfloat16 else nullcontext()
+
+
+def _with_interval(errors: Errors) -> str:
+    low, high = errors.interval()
+    return f"{100 * errors.rate:.2f} [{100 * low:.2f}, {100 * high:.2f}]"

@@ -1,0 +1,126 @@
+"""Recognise audio files of any length."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from trimbre.data.audio import read_audio
+from trimbre.decoding import SAMPLE_RATE, blank_id, features_of, frame_labels, output_lengths, spell
+from trimbre.errors import UserError
+
+SHORTEST = (
+    SAMPLE_RATE // 10
+)  # samples; less is filled up with silence, for convolutions need some to stand on
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in one file."""
+
+    file: str
+    """The path as it was given."""
+    text: str
+    seconds: float
+    """Length of the audio."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def transcribe(
+    *,
+    model: nn.Module,
+    processor: Any,
+    files: Iterable[str | Path],
+    chunk_seconds: float = 20.0,
+    overlap_seconds: float = 4.0,
+) -> Iterator[Transcript]:
+    """Recognise files one after the other, each in any format that libsndfile or FFmpeg reads.
+
+    Args:
+        model: a CTC model of transformers; switched to eval mode.
+        chunk_seconds: how much audio the model sees at once: memory is bounded by it.
+        overlap_seconds: how much of it the next chunk sees again, half of it as context for each of the two.
+
+    Yields:
+        One transcript per file, as soon as it's there.
+
+    Raises:
+        UserError: a file can't be read, or the overlap isn't shorter than the chunk.
+    """
+    if chunk_seconds < 1:
+        raise UserError(
+            f"a chunk of {chunk_seconds:g} s is too short to recognise anything in: give 1 s or more"
+        )
+    if not 0 <= overlap_seconds < chunk_seconds:
+        raise UserError(
+            f"an overlap of {overlap_seconds:g} s must be shorter than the chunk, {chunk_seconds:g} s"
+        )
+    model.eval()
+    stride = samples_per_frame(model, processor)
+    chunk, context = (
+        int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2)
+    )
+    for file in files:
+        audio = read_audio(file)
+        labels = labels_in_chunks(
+            audio, model=model, processor=processor, stride=stride, chunk=chunk, context=context
+        )
+        text = spell(labels, processor=processor, blank=blank_id(model))
+        yield Transcript(str(file), text, len(audio) / SAMPLE_RATE)
+
+
+def labels_in_chunks(
+    audio: np.ndarray, *, model: nn.Module, processor: Any, stride: int, chunk: int, context: int
+) -> list[int]:
+    """Label every frame of a recording of any length, seeing one chunk at a time.
+
+    Where two chunks meet, each gives its frames up to the middle of their overlap, and what lies beyond is
+    only context. Merging repeats over all frames then neither cuts nor doubles a word. Feature extractors
+    that normalise per utterance (Parakeet's) do so per chunk here.
+
+    Args:
+        audio: (samples,) mono at 16 kHz. At most one chunk long, it's seen whole.
+        stride: samples per output frame (`samples_per_frame`).
+        chunk: output frames that the model sees at once.
+        context: output frames on each side of a chunk that only its neighbour gives; under half the chunk.
+
+    Returns:
+        (frames,) label ids, repeats and blanks included.
+    """
+    if not len(audio):
+        return []
+    if len(audio) <= chunk * stride:
+        return _labels(audio, model, processor)
+    # The last chunk is moved back to be as long as the others: a short one would have little context.
+    last = -(-len(audio) // stride) - chunk
+    starts = [*range(0, last, max(chunk - 2 * context, 1)), last]
+    labels: list[int] = []
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
+        seen = _labels(audio[start * stride : (start + chunk) * stride], model, processor)
+        begin = context if start else 0
+        labels += seen[begin : None if following is None else following + context - start]
+    return labels
+
+
+def samples_per_frame(model: nn.Module, processor: Any) -> int:
+    """Samples that one output frame stands for, from the model's own length arithmetic."""
+    lengths = []
+    for seconds in (10, 20):
+        inputs = features_of([np.zeros(seconds * SAMPLE_RATE, dtype=np.float32)], processor)
+        features = inputs[processor.feature_extractor.model_input_names[0]]
+        inputs["attention_mask"] = torch.ones(features.shape[:2], dtype=torch.long)
+        frames = output_lengths(model, inputs)
+        assert frames is not None  # there is a mask
+        lengths.append(int(frames))
+    return round(10 * SAMPLE_RATE / (lengths[1] - lengths[0]))
+
+
+def _labels(audio: np.ndarray, model: nn.Module, processor: Any) -> list[int]:
+    filled = np.pad(audio, (0, max(0, SHORTEST - len(audio))))
+    return frame_labels(model, features_of([filled], processor))[0]
