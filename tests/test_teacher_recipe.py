@@ -1,0 +1,98 @@
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "teacher"
+sys.path.insert(0, str(RECIPE))
+
+from grammar import Grammar  # noqa: E402
+from sentences import grammar_of, sentences  # noqa: E402
+
+SMALL = """
+sentence: press {key} | 3 * {key}
+  {key} or {key}
+key: one | two | pound key
+"""
+
+
+def test_grammar_says_counts_and_recognises_the_same_sentences() -> None:
+    grammar = Grammar(SMALL)
+    said = set(itertools.islice(grammar.sentences(seed=0), 2000))
+    assert len(said) == grammar.derivations() == 3 + 3 + 9
+    assert all(grammar.contains(sentence) for sentence in said)
+    assert not any(
+        grammar.contains(no) for no in ["press", "press pound", "one two", "press one or two", "three"]
+    )
+    assert grammar.vocabulary() == {"press", "or", "one", "two", "pound", "key"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("sentence: {missing}", "'missing' is used but not defined"),
+        ("sentence: a {sentence}", "'sentence' refers to itself"),
+        ("sentence: press 1", "'1'"),
+        ("sentence: a\nsentence: b", "not the start of a new rule"),
+        ("  a | b", "not the start of a new rule"),
+    ],
+)
+def test_grammar_names_what_is_wrong(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        Grammar(text)
+
+
+def test_main_sentences_are_short_plain_distinct_and_of_a_closed_vocabulary() -> None:
+    said = list(sentences(count=5000, seed=3))
+    assert len(set(said)) == len(said) == 5000
+    assert all(re.fullmatch(r"[a-z']+( [a-z']+){0,15}", sentence) for sentence in said)
+    lengths = [len(sentence.split()) for sentence in said]
+    assert 6.5 < sum(lengths) / len(lengths) < 8.5
+    assert sum(length <= 2 for length in lengths) > 250
+    assert len(grammar_of("main").vocabulary() | grammar_of("unseen").vocabulary()) < 1500
+
+
+def test_unseen_sentences_use_words_of_main_in_sentences_main_cannot_say() -> None:
+    main = grammar_of("main")
+    unseen = list(sentences(count=300, seed=3, domain="unseen"))
+    assert not any(main.contains(sentence) for sentence in unseen)
+    assert all(main.contains(sentence) for sentence in sentences(count=300, seed=3))
+    assert grammar_of("unseen").vocabulary() <= main.vocabulary()
+
+
+def test_a_seed_gives_the_same_sentences_again() -> None:
+    assert list(sentences(count=200, seed=5)) == list(sentences(count=200, seed=5))
+    assert list(sentences(count=200, seed=5)) != list(sentences(count=200, seed=6))
+
+
+def test_asking_for_more_than_there_is_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentences.grammar_of", lambda domain: Grammar(SMALL))
+    with pytest.raises(ValueError, match="only 15 distinct sentences, 16 asked for"):
+        list(sentences(count=16, seed=0))
+
+
+def test_the_command_writes_one_sentence_a_line(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "sentences.txt"
+    command = [
+        sys.executable,
+        str(RECIPE / "sentences.py"),
+        "--count",
+        "50",
+        "--seed",
+        "5",
+        "--out",
+        str(out),
+    ]
+    report = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert out.read_text().splitlines() == list(sentences(count=50, seed=5))
+    assert report.startswith("50 sentences")
+
+
+def test_model_config_is_a_small_ctc_model_without_layer_drop() -> None:
+    config = json.loads((RECIPE / "model.json").read_text())
+    assert config["model_type"] == "parakeet_ctc"
+    assert config["encoder_config"]["layerdrop"] == 0.0
