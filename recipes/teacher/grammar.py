@@ -1,9 +1,9 @@
 """A small context-free grammar without recursion: sample sentences, recognise them, count them.
 
 A grammar file holds rules, one a paragraph: `name: alternative | alternative`, continued on indented lines
-(each line break counts as `|`). `{other}` in an alternative is replaced by a sentence of that rule, everything
-else is said as it stands, and `3 * ` in front makes an alternative three times as likely. `#` starts a comment
-line.
+(each line break counts as `|`). `{other}` in an alternative is replaced by a sentence of that rule,
+everything else is said as it stands, and `3 * ` in front makes an alternative three times as likely.
+`#` starts a comment line.
 """
 
 import random
@@ -29,8 +29,8 @@ class Alternative:
 class Grammar:
     """Rules by name; `sentence` is where a sentence starts.
 
-    Raises ValueError if a rule is defined twice, is missing or refers to itself, or a word has characters other
-    than a-z and the apostrophe.
+    Raises ValueError if a rule is defined twice, is missing or refers to itself, or a word has characters
+    other than a-z and the apostrophe.
     """
 
     def __init__(self, *texts: str) -> None:

@@ -1,8 +1,8 @@
 """Write the sentences the small teacher is trained on.
 
-`python recipes/teacher/sentences.py --count 20000 --seed 1 --out sentences.txt` writes one distinct sentence a
-line, lower case, numbers and letters spelled out. `--domain unseen` writes sentences of the same subject that the
-main grammar cannot produce, for a watched set. Train, dev and test are told apart by
+`python recipes/teacher/sentences.py --count 20000 --seed 1 --out sentences.txt` writes one distinct sentence
+a line, lower case, numbers and letters spelled out. `--domain unseen` writes sentences of the same subject
+that the main grammar cannot produce, for a watched set. Train, dev and test are told apart by
 `trimbre.data.splits.split_of`, for sentences and prompts alike: no sentence trained on is a prompt tested on.
 """
 
@@ -71,6 +71,8 @@ def main() -> None:
 
     if asked.count < 1:
         parser.error(f"--count {asked.count}: ask for at least one sentence")
+    if asked.domain == "unseen" and asked.with_transcripts:
+        parser.error("--with-transcripts: training transcripts do not belong in --domain unseen")
     try:
         lines = list(sentences(count=asked.count, seed=asked.seed, domain=asked.domain))
     except ValueError as error:
