@@ -52,9 +52,9 @@ class Gates(nn.Module):
         """(units,) index of the group that each unit belongs to."""
         self._values: tuple[tuple[Tensor, ...], Tensor] | None = None
 
-    def draw(self) -> None:
-        """Set the values that the hooks multiply by: a sample in train mode, the noiseless value in eval mode."""
-        gate = sample if self.training else deterministic
+    def draw(self, *, noise: bool) -> None:
+        """Set the values that the hooks multiply by: a sample, or the noiseless value."""
+        gate = sample if noise else deterministic
         self._values = (gate(self.units).split(self.sizes), gate(self.branches))
 
     def values(self, position: int) -> tuple[Tensor, Tensor]:
@@ -92,19 +92,16 @@ class Gates(nn.Module):
 def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
     """Put the gates into the model's forward; on leaving, the model is as it was before.
 
-    Within, every forward of `model` draws the gates anew: in train mode with noise, in eval mode without.
+    Within, every forward of `model` draws the gates anew: with noise if it's in train mode, else without.
     """
-    handles = [model.register_forward_pre_hook(lambda module, args: gates.draw())]
+    handles = [model.register_forward_pre_hook(lambda module, args: gates.draw(noise=module.training))]
     try:
         for position, group in enumerate(gates.groups):
             branch = model.get_submodule(group.path)
             consumer = branch.get_submodule(group.kind.consumer)
             handles.append(consumer.register_forward_pre_hook(_unit_hook(gates, position, group)))
             handles.append(branch.register_forward_hook(_branch_hook(gates, position)))
-        was_training = gates.training
-        gates.train(model.training)
         yield gates
-        gates.train(was_training)
     finally:
         for handle in handles:
             handle.remove()

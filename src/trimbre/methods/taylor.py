@@ -1,6 +1,6 @@
 """First-order importance: how much the loss would change if a unit's output were removed (Molchanov et al. 2019)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class Probe(Gates):
             self.units.fill_(1.0)
             self.branches.fill_(1.0)
 
-    def draw(self) -> None:
+    def draw(self, *, noise: bool) -> None:
         self._values = (self.units.split(self.sizes), self.branches)
 
     def scales(self) -> Scales:
@@ -70,13 +70,13 @@ def importance(
     return Importance(units / max(count, 1), branches / max(count, 1))
 
 
-def unit_prices(gates: Gates, budgets: list[Budget]) -> Tensor:
+def unit_prices(gates: Gates, budgets: Sequence[Budget]) -> Tensor:
     """(units,) what one unit costs, as the mean of its shares of the budgets' dense costs."""
     shares = torch.stack([budget.cost.unit / budget.dense for budget in budgets]).mean(0)
     return shares[gates.owner.cpu()]
 
 
-def seed(gates: Gates, scores: Importance, budgets: list[Budget], *, spread: float) -> None:
+def seed_from_ranks(gates: Gates, scores: Importance, budgets: Sequence[Budget], *, spread: float) -> None:
     """Start gates from Taylor ranks: the unit that is worth least for its cost at UNHARMED, the best `spread` above.
 
     The rank counts cost, so that sinking all gates alike until a share of the cost is gone closes that share of the

@@ -1,0 +1,147 @@
+"""Learned L0 gates (Louizos et al. 2018; Jiang et al. 2023): train masks and weights together toward a target size."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trimbre.anatomy import Anatomy
+from trimbre.budget import Budget
+from trimbre.data.batches import Batch
+from trimbre.distill import Objective
+from trimbre.gates import Gates, gated, keep_probability
+from trimbre.lagrangian import SETTLED, Multipliers, Ramp
+from trimbre.methods.taylor import importance, seed_from_ranks
+from trimbre.plan import Plan
+from trimbre.search import plan_for_target
+from trimbre.training import FitResult, fit
+
+
+@dataclass(frozen=True)
+class L0Options:
+    """How gates are learned."""
+
+    ramp: float = 0.6
+    """Share of the learning steps over which the target rises to its full value; then it's held."""
+    gate_rate: float = 0.05
+    """Learning rate of the gates (Adam, on log_alpha)."""
+    weight_rate: float = 3e-4
+    """Peak learning rate of the weights meanwhile (AdamW)."""
+    spread: float = 10.0
+    """How far apart in log_alpha the gates start by Taylor rank, worst to best; 0 starts them alike."""
+    seed_batches: int = 8
+    """Batches that the Taylor ranks are measured on."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What learning gates leaves: the plan, and how it was reached."""
+
+    plan: Plan
+    gates: Gates
+    expected: list[float]
+    """Expected share removed when learning ended, per budget."""
+    moved: float
+    """Share of the units that the search for the exact cost decided otherwise than the gates."""
+    fit: FitResult
+
+
+def start_gates(
+    model: PreTrainedModel,
+    anatomy: Anatomy,
+    budgets: Sequence[Budget],
+    *,
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Tensor],
+    protected: Tensor,
+    options: L0Options,
+) -> Gates:
+    """Gates that harm nothing yet, in the order of their Taylor ranks; protected ones open for good."""
+    gates = Gates(anatomy).to(model.device)
+    if options.spread > 0:
+        seed_from_ranks(gates, importance(model, anatomy, batches, loss), budgets, spread=options.spread)
+    with torch.no_grad():
+        gates.units[protected[gates.owner.cpu()].to(gates.units.device)] = SETTLED
+        gates.branches[protected.to(gates.branches.device)] = SETTLED
+    return gates
+
+
+def plan_from_gates(
+    anatomy: Anatomy,
+    gates: Gates,
+    budgets: Sequence[Budget],
+    *,
+    target: float,
+    protected: Tensor,
+    multiple_of: int,
+) -> tuple[Plan, float]:
+    """The plan of exact cost nearest to what the gates say, and the share of units that it decides otherwise."""
+    units, branches = gates.units.detach().cpu(), gates.branches.detach().cpu()
+    owner = gates.owner.cpu()
+    open_branch = keep_probability(branches) > 0.5
+    # Measured from the point where a unit is as likely kept as not, so that the search starts where learning ended.
+    scores = keep_probability(units).clamp(1e-6, 1 - 1e-6).logit().split(gates.sizes)
+    plan = plan_for_target(
+        anatomy,
+        dict(zip(anatomy.sizes, scores, strict=True)),
+        skipped=frozenset(g.path for g, is_open in zip(anatomy.groups, open_branch.tolist(), strict=True) if not is_open),
+        budgets=budgets,
+        target=target,
+        prices=Multipliers(gates, budgets).prices,
+        protected=protected,
+        multiple_of=multiple_of,
+    )
+    said = (keep_probability(units) > 0.5) & open_branch[owner]
+    masks = [torch.zeros(size).index_fill_(0, torch.tensor(plan.kept[path], dtype=torch.long), 1.0) for path, size in plan.sizes.items()]
+    return plan, float((said != torch.cat(masks).bool()).double().mean())
+
+
+def learn(
+    model: PreTrainedModel,
+    gates: Gates,
+    budgets: Sequence[Budget],
+    *,
+    target: float,
+    steps: int,
+    objective: Objective,
+    options: L0Options,
+    batches: Callable[[int], Iterator[Batch]],
+    accelerator: Accelerator,
+    **loop: Any,
+) -> FitResult:
+    """Train gates and weights jointly while the multipliers hold the expected cost to its ramp.
+
+    `loop` goes to `training.fit` (seed, state_dir, validate, progress, ...).
+    """
+    multipliers = Multipliers(gates, budgets)
+    ramp = Ramp(target, max(1, round(options.ramp * steps)))
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizers = [
+        torch.optim.AdamW(weights, lr=options.weight_rate, weight_decay=1e-3),
+        torch.optim.Adam(gates.parameters(), lr=options.gate_rate, betas=(0.9, 0.99)),
+    ]
+
+    def hold(step: int) -> Mapping[str, float]:
+        wanted = ramp(step)
+        reached = multipliers.meet(wanted)
+        return {"removed": min(reached), "target": wanted}
+
+    modules: dict[str, nn.Module] = {"model": model, "gates": gates}
+    with gated(model, gates):
+        model.train()
+        return fit(
+            stage="learn",
+            steps=steps,
+            batches=batches,
+            objective=objective,
+            optimizers=optimizers,
+            modules=modules,
+            accelerator=accelerator,
+            on_step=hold,
+            **loop,
+        )

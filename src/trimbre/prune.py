@@ -1,0 +1,262 @@
+"""The whole path from a trained recogniser to a smaller one: learn, cut, verify, recover."""
+
+import copy
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
+
+from trimbre.anatomy import Anatomy, anatomy_of
+from trimbre.data.batches import Batch
+from trimbre.decoding import output_lengths
+from trimbre.distill import Distiller, DistillOptions, Objective
+from trimbre.errors import UserError
+from trimbre.gates import Gates, gated
+from trimbre.methods import l0
+from trimbre.plan import Plan
+from trimbre.search import Protection, check_reachable
+from trimbre.surgery import Scales, cut
+from trimbre.target import Ledger, Target
+from trimbre.training import FitResult, fit
+
+log = logging.getLogger(__name__)
+
+EQUAL = 1e-5
+"""How far, relative to its norm, the cut model's output may be from the gated model's in float32."""
+
+
+@dataclass(frozen=True)
+class RecoverOptions:
+    """How a cut model is trained on."""
+
+    rate: float = 5e-4
+    """Peak learning rate (AdamW), falling to zero along a cosine."""
+    warmup: float = 0.05
+    """Share of the steps over which the rate rises."""
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """What to remove and how long to train for it."""
+
+    target: Target
+    learn_steps: int = 200
+    recover_steps: int = 200
+    protect: tuple[str, ...] = ()
+    """Kinds (`attention`) and layers (`0`) to leave whole."""
+    multiple_of: int = 1
+    """Round the widths of feed-forwards and convolutions to multiples of this."""
+    seed: int = 0
+    gates: l0.L0Options = field(default_factory=l0.L0Options)
+    distill: DistillOptions = field(default_factory=DistillOptions)
+    recover: RecoverOptions = field(default_factory=RecoverOptions)
+
+    def __post_init__(self) -> None:
+        if self.learn_steps < 1:
+            raise UserError(f"--learn-steps {self.learn_steps}: gates need at least 1 step to be learned")
+        if self.recover_steps < 0:
+            raise UserError(f"--recover-steps {self.recover_steps}: give 0 or more")
+        if self.multiple_of < 1:
+            raise UserError(f"--multiple-of {self.multiple_of}: give 1 or more")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the stages that train have in common."""
+
+    batches: Callable[[int], Iterator[Batch]]
+    """First batch to give -> endless training batches."""
+    accelerator: Accelerator
+    seed: int
+    run: Path | None = None
+    """Folder for the state to resume from and for the log."""
+    save_every: int = 100
+    validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None
+    validate_every: int = 50
+
+    def stage(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Arguments of `training.fit` for training `model`."""
+        return {
+            "accelerator": self.accelerator,
+            "seed": self.seed,
+            "save_every": self.save_every,
+            "validate": None if self.validate is None else lambda step: self.validate(model),  # type: ignore[misc]
+            "validate_every": self.validate_every,
+        }
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model and how it came to be."""
+
+    model: PreTrainedModel
+    plan: Plan
+    ledger: Ledger
+    expected: list[float]
+    """Expected share removed when learning ended, per budget asked for."""
+    moved: float
+    """Share of the units that the search for the exact cost decided otherwise than the gates."""
+    equality: float
+    """Relative distance of the cut model's output from the gated model's."""
+    fits: Mapping[str, FitResult]
+
+
+def prune_model(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    *,
+    options: PruneOptions,
+    training: Training,
+) -> Pruned:
+    """Learn gates on a copy of `model`, cut it, check that the cut changed nothing, and train the rest on.
+
+    `model` is the teacher throughout and stays as it is.
+
+    Raises:
+        UserError: the target cannot be reached.
+    """
+    anatomy = anatomy_of(model)
+    ledger = Ledger.of(model, anatomy, processor)
+    budgets = ledger.asked(options.target)
+    protected = Protection.parse(options.protect, anatomy).mask(anatomy)
+    check_reachable(anatomy, budgets, options.target.remove, protected)
+
+    device = training.accelerator.device
+    teacher = model.to(device).eval()
+    student = copy.deepcopy(teacher)
+    distiller = Distiller(teacher, options.distill)
+
+    with training.accelerator.autocast():
+        gates = l0.start_gates(
+            student,
+            anatomy,
+            budgets,
+            batches=_first(training.batches, options.gates.seed_batches, device),
+            loss=lambda batch: transcript_loss(student, batch),
+            protected=protected,
+            options=options.gates,
+        )
+    learned = l0.learn(
+        student,
+        gates,
+        budgets,
+        target=options.target.remove,
+        steps=options.learn_steps,
+        objective=Objective(student, distiller),
+        options=options.gates,
+        batches=training.batches,
+        state_dir=None if training.run is None else training.run / "learn",
+        **training.stage(student),
+    )
+    expected = l0.Multipliers(gates, budgets).removed()
+    plan, moved = l0.plan_from_gates(
+        anatomy,
+        gates,
+        budgets,
+        target=options.target.remove,
+        protected=protected,
+        multiple_of=options.multiple_of,
+    )
+    student.eval()
+    scales = hardened(gates.scales(), plan)
+    small = cut(student, plan, scales=scales)
+    equality = check_equality(student, small, anatomy, scales, next(training.batches(0)).to(device).inputs)
+    del student
+
+    fits = {"learn": learned}
+    if options.recover_steps:
+        fits["recover"] = recover(
+            small,
+            distiller,
+            steps=options.recover_steps,
+            options=options.recover,
+            training=training,
+            skip=options.learn_steps,
+        )
+    return Pruned(small.eval(), plan, ledger, expected, moved, equality, fits)
+
+
+def recover(
+    model: PreTrainedModel,
+    distiller: Distiller,
+    *,
+    steps: int,
+    options: RecoverOptions,
+    training: Training,
+    skip: int = 0,
+) -> FitResult:
+    """Train a cut (or whole) model on, with its teacher; `skip` batches that were seen before are passed over."""
+    warmup = max(1, round(options.warmup * steps))
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + torch.cos(torch.tensor((step - warmup) / max(1, steps - warmup) * torch.pi)).item())
+
+    return fit(
+        stage="recover",
+        steps=steps,
+        batches=lambda start: training.batches(skip + start),
+        objective=Objective(model.train(), distiller),
+        optimizers=[torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=1e-3)],
+        schedule=rate,
+        modules={"model": model},
+        state_dir=None if training.run is None else training.run / "recover",
+        **training.stage(model),
+    )
+
+
+def transcript_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """CTC loss against the transcripts, or against what the model itself hears where there are none."""
+    labels = batch.labels
+    if labels is None:
+        labels = heard(model, batch)
+    return model(**batch.inputs, labels=labels).loss
+
+
+def hardened(scales: Scales, plan: Plan) -> Scales:
+    """The gates' values on what the plan keeps, zero elsewhere; a gate that stood at zero but is kept is opened.
+
+    The search for the exact cost may bring back units whose gate was shut; folding that zero would keep dead weight.
+    """
+    units = {}
+    for path, values in scales.units.items():
+        mask = torch.zeros_like(values)
+        mask[list(plan.kept[path])] = 1.0
+        units[path] = torch.where(values > 0, values, torch.full_like(values, 0.05)) * mask
+    branches = {
+        path: torch.zeros_like(value) if path in plan.skipped else value.clamp_min(0.05)
+        for path, value in scales.branches.items()
+    }
+    return Scales(units, branches)
+
+
+def check_equality(
+    model: PreTrainedModel, small: PreTrainedModel, anatomy: Anatomy, scales: Scales, inputs: Mapping[str, Tensor]
+) -> float:
+    """Relative distance of the cut model's logits from those of the gated model it was cut from, on valid frames.
+
+    Raises:
+        RuntimeError: it is above `EQUAL`, so that the cut is wrong.
+    """
+    gates = Gates(anatomy).to(model.device)
+    gates.set_values(scales)
+    with torch.no_grad():
+        with gated(model.eval(), gates):
+            masked = model(**inputs).logits
+        sliced = small.eval()(**inputs).logits
+    lengths = output_lengths(model, inputs)
+    if lengths is not None:
+        valid = torch.arange(masked.shape[1], device=masked.device) < lengths.unsqueeze(1)
+        masked, sliced = masked[valid], sliced[valid]
+    distance = float((masked - sliced).norm() / masked.norm())
+    if not distance <= EQUAL:
+        raise RuntimeError(f"the cut model differs from the gated one by {distance:.1e} of its output: please report this")
+    return distance

@@ -1,0 +1,98 @@
+"""What a user asks to be removed, and how near a plan comes to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, ProcessorMixin
+
+from trimbre.anatomy import Anatomy
+from trimbre.budget import Budget
+from trimbre.budget.macs import macs_budget, reference_inputs
+from trimbre.budget.params import params_budget
+from trimbre.errors import UserError
+from trimbre.plan import Plan
+from trimbre.search import TOLERANCE
+
+SCOPES = ("blocks", "encoder", "model")
+BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs")}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A share of a cost that is to leave."""
+
+    remove: float
+    """Share to remove, above 0 and below 1."""
+    budget: str = "both"
+    """`params`, `macs`, or `both`: half of both is half of the parameters and half of the multiply-accumulates."""
+    of: str = "blocks"
+    """The denominator: the encoder's `blocks`, the `encoder` with its front end, or the whole `model`."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.remove < 1:
+            raise UserError(f"--remove {self.remove:g}: give a share between 0 and 1, such as 0.5 for half")
+        if self.budget not in BUDGETS:
+            raise UserError(f"--budget {self.budget}: choose one of {', '.join(BUDGETS)}")
+        if self.of not in SCOPES:
+            raise UserError(f"--of {self.of}: choose one of {', '.join(SCOPES)}")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Every budget of a model in every scope."""
+
+    budgets: Mapping[tuple[str, str], Budget]
+    """(`params` or `macs`, scope) -> budget"""
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, anatomy: Anatomy, processor: ProcessorMixin) -> "Ledger":
+        """Measure `model` as it stands."""
+        inputs = reference_inputs(processor)
+        return cls(
+            {("params", scope): params_budget(model, anatomy, scope=scope) for scope in SCOPES}
+            | {("macs", scope): macs_budget(model, anatomy, inputs, scope=scope) for scope in SCOPES}
+        )
+
+    def asked(self, target: Target) -> list[Budget]:
+        """The budgets that a target speaks of."""
+        return [self.budgets[name, target.of] for name in BUDGETS[target.budget]]
+
+    def shares(self, plan: Plan) -> dict[str, dict[str, float]]:
+        """Share removed by `plan`, by budget and scope."""
+        return {
+            name: {scope: self.budgets[name, scope].removed(plan) for scope in SCOPES} for name in ("params", "macs")
+        }
+
+    def dense(self) -> dict[str, dict[str, float]]:
+        """Parameters and multiply-accumulates per second of audio before the cut, by scope."""
+        return {name: {scope: self.budgets[name, scope].dense for scope in SCOPES} for name in ("params", "macs")}
+
+
+def shortfall(target: Target, budgets: list[Budget], plan: Plan) -> str | None:
+    """A sentence that says how far `plan` misses the target, or None within half a point."""
+    missed = [
+        f"{budget.removed(plan):.1%} of the {budget.scope}'s {budget.name}"
+        for budget in budgets
+        if abs(budget.removed(plan) - target.remove) > TOLERANCE
+    ]
+    return f"asked to remove {target.remove:.1%}, removed {' and '.join(missed)}" if missed else None
+
+
+def describe(ledger: Ledger, anatomy: Anatomy) -> dict[str, Any]:
+    """What can be cut and what each kind weighs, as plain data."""
+    kinds: dict[str, Any] = {}
+    for name, kind in anatomy.kinds.items():
+        groups = [(i, g) for i, g in enumerate(anatomy.groups) if g.kind.name == name]
+        shares = {}
+        for budget_name in ("params", "macs"):
+            budget = ledger.budgets[budget_name, "blocks"]
+            cost = sum(float(budget.cost.branch[i] + budget.cost.unit[i] * g.size) for i, g in groups)
+            shares[budget_name] = cost / budget.dense
+        kinds[name] = {
+            "unit": kind.unit,
+            "modules": len(groups),
+            "units": sum(group.size for _, group in groups),
+            "share_of_blocks": shares,
+        }
+    return {"dense": ledger.dense(), "kinds": kinds}
