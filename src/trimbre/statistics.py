@@ -141,19 +141,21 @@ class PairedDifference:
         if self.verdict == "better":
             return f"better: {figures}"
         if self.verdict == "not worse":
-            return f"not worse than {self.margin_percent:g} % relative: {figures}, at most {self._supported}"
+            return f"not worse than {self.margin_percent:g} % relative: {figures}, at most {self._supported} worse"
         if self.sentences < FEWEST_SENTENCES:
             return f"undecided: {figures}; {self.sentences} sentences are too few to judge by"
         if not self.baseline_errors:
             return f"undecided: {figures}; the baseline makes no error to compare with"
         certain = "; worse, by all of the interval" if self.interval[0] > 0 else ""
-        return f"undecided: {figures}{certain}; the data support at most {self._supported}"
+        if not np.isfinite(self.relative_upper):
+            return f"undecided: {figures}{certain}; the baseline makes too few errors to compare with"
+        return (
+            f"undecided: {figures}{certain}; the smallest margin that the data support is {self._supported}"
+        )
 
     @property
     def _supported(self) -> str:
-        if not np.isfinite(self.relative_upper):
-            return "no margin: the baseline makes too few errors"
-        return f"{100 * self.relative_upper:+.1f} %"
+        return f"{100 * max(self.relative_upper, 0.0):.1f} %"
 
     def to_json(self) -> dict[str, Any]:
         return {
