@@ -141,7 +141,8 @@ class PairedDifference:
         if self.verdict == "better":
             return f"better: {figures}"
         if self.verdict == "not worse":
-            return f"not worse than {self.margin_percent:g} % relative: {figures}, at most {self._supported} worse"
+            margin = f"{self.margin_percent:g} % relative"
+            return f"not worse than {margin}: {figures}, at most {self._supported} worse"
         if self.sentences < FEWEST_SENTENCES:
             return f"undecided: {figures}; {self.sentences} sentences are too few to judge by"
         if not self.baseline_errors:
