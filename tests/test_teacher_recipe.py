@@ -64,6 +64,16 @@ def test_unseen_sentences_use_words_of_main_in_sentences_main_cannot_say() -> No
     assert grammar_of("unseen").vocabulary() <= main.vocabulary()
 
 
+def test_each_sentence_falls_into_one_split() -> None:
+    split_of = pytest.importorskip("trimbre.data.splits").split_of
+    parts: dict[str, set[str]] = {"train": set(), "dev": set(), "test": set()}
+    for seed in (1, 2):  # short sentences come up under both seeds, and have to fall on the same side
+        for sentence in sentences(count=2000, seed=seed):
+            parts[split_of(sentence)].add(sentence)
+    assert min(map(len, parts.values())) > 200
+    assert not any(one & other for one, other in itertools.combinations(parts.values(), 2))
+
+
 def test_a_seed_gives_the_same_sentences_again() -> None:
     assert list(sentences(count=200, seed=5)) == list(sentences(count=200, seed=5))
     assert list(sentences(count=200, seed=5)) != list(sentences(count=200, seed=6))
