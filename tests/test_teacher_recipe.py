@@ -13,6 +13,8 @@ sys.path.insert(0, str(RECIPE))
 from grammar import Grammar  # noqa: E402
 from sentences import grammar_of, sentences  # noqa: E402
 
+from trimbre.data.splits import split_of  # noqa: E402
+
 SMALL = """
 sentence: press {key} | 3 * {key}
   {key} or {key}
@@ -65,7 +67,6 @@ def test_unseen_sentences_use_words_of_main_in_sentences_main_cannot_say() -> No
 
 
 def test_each_sentence_falls_into_one_split() -> None:
-    split_of = pytest.importorskip("trimbre.data.splits").split_of
     parts: dict[str, set[str]] = {"train": set(), "dev": set(), "test": set()}
     for seed in (1, 2):  # short sentences come up under both seeds, and have to fall on the same side
         for sentence in sentences(count=2000, seed=seed):
