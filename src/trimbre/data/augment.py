@@ -1,0 +1,129 @@
+"""Making training audio more varied than it was recorded: speed, rooms, noise, telephone lines, masked features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+from scipy.signal import fftconvolve
+from torch import Tensor
+
+from trimbre.errors import UserError
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """How often, and how strongly, training audio is disturbed. Every chance is per utterance, 0 to 1."""
+
+    speed: float = 0.5
+    """Chance of playing at a rate drawn from 0.88 to 1.12, which moves pitch and tempo."""
+    room: float = 0.3
+    """Chance of reverberation by a drawn exponentially decaying room (RT60 of 0.1 to 0.6 s)."""
+    noise: float = 0.5
+    """Chance of noise: coloured, hum, or babble made of the batch's other utterances."""
+    snr: tuple[float, float] = (5.0, 30.0)
+    """Signal-to-noise ratio in dB, lowest and highest."""
+    telephone: float = 0.2
+    """Chance of the band of a telephone line, 300 to 3400 Hz."""
+    time_masks: int = 2
+    """Spans of frames that SpecAugment blanks, each up to 10 % of the utterance and 40 frames."""
+    mel_masks: int = 2
+    """Bands that SpecAugment blanks, each up to 27 of 80 mel bins."""
+
+    def __post_init__(self) -> None:
+        for name in ("speed", "room", "noise", "telephone"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"augment {name} = {getattr(self, name):g}: give a chance between 0 and 1")
+
+    @classmethod
+    def none(cls) -> "AugmentOptions":
+        """Leave audio and features as they are."""
+        return cls(speed=0, room=0, noise=0, telephone=0, time_masks=0, mel_masks=0)
+
+
+def augment_clips(clips: Sequence[np.ndarray], options: AugmentOptions, draw: np.random.Generator) -> list[np.ndarray]:
+    """Disturb clips, (samples,) float32 at 16 kHz each; what is drawn follows from `draw` alone."""
+    changed = []
+    for position, clip in enumerate(clips):
+        if draw.random() < options.speed:
+            clip = soxr.resample(clip, SAMPLE_RATE, SAMPLE_RATE / draw.uniform(0.88, 1.12), quality="QQ")
+        if draw.random() < options.room:
+            clip = reverberate(clip, draw)
+        if draw.random() < options.noise:
+            other = clips[(position + 1 + draw.integers(max(1, len(clips) - 1))) % len(clips)]
+            clip = add_noise(clip, other, float(draw.uniform(*options.snr)), draw)
+        if draw.random() < options.telephone:
+            clip = band_limit(clip, 300.0, 3400.0)
+        changed.append(np.asarray(clip, dtype=np.float32))
+    return changed
+
+
+def reverberate(clip: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Convolve with a drawn room: noise that decays exponentially after the direct sound. Keeps length and energy."""
+    rt60 = draw.uniform(0.1, 0.6)
+    times = np.arange(int(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = draw.standard_normal(len(times), dtype=np.float32) * np.exp(-6.9 * times / rt60)
+    room = tail * draw.uniform(0.1, 0.5) / np.sqrt(np.square(tail).sum())
+    room[0] = 1.0
+    wet = fftconvolve(clip, room.astype(np.float32))[: len(clip)]
+    return wet * (_level(clip) / max(_level(wet), 1e-9))
+
+
+def add_noise(clip: np.ndarray, other: np.ndarray, snr: float, draw: np.random.Generator) -> np.ndarray:
+    """Add coloured noise, mains hum or another voice at `snr` dB."""
+    sort = draw.integers(4)
+    if sort == 0 and len(other):
+        noise = np.resize(other, len(clip))
+        snr = max(snr, 12.0)  # a voice as loud as the speaker's would be one to transcribe
+    elif sort == 1:
+        times = np.arange(len(clip)) / SAMPLE_RATE
+        mains = 50.0 if draw.random() < 0.5 else 60.0
+        noise = sum(np.sin(2 * np.pi * mains * k * times + draw.uniform(0, 6.28)) / k for k in (1, 2, 3, 5))
+    else:
+        spectrum = np.fft.rfft(draw.standard_normal(len(clip), dtype=np.float32))
+        slope = np.arange(1, len(spectrum) + 1) ** -draw.uniform(0.0, 1.0)  # from white to brown
+        noise = np.fft.irfft(spectrum * slope, len(clip))
+    gain = _level(clip) / max(_level(noise), 1e-9) * 10 ** (-snr / 20)
+    return clip + noise * gain
+
+
+def band_limit(clip: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Remove what lies outside `low` to `high` Hz."""
+    spectrum = np.fft.rfft(clip)
+    frequencies = np.fft.rfftfreq(len(clip), 1 / SAMPLE_RATE)
+    spectrum[(frequencies < low) | (frequencies > high)] = 0
+    return np.fft.irfft(spectrum, len(clip))
+
+
+def mask_features(
+    inputs: Mapping[str, Tensor], options: AugmentOptions, draw: np.random.Generator
+) -> dict[str, Tensor]:
+    """SpecAugment (Park et al. 2019) on (batch, frames, mels) features; waveforms pass through.
+
+    Masked cells become 0, the mean of features that are normalised by utterance.
+    """
+    masked = dict(inputs)
+    features = masked.get("input_features")
+    if features is None or not (options.time_masks or options.mel_masks):
+        return masked
+    features = features.clone()
+    lengths = inputs["attention_mask"].sum(-1).tolist()
+    mels = features.shape[-1]
+    for row, length in zip(features, lengths, strict=True):
+        for _ in range(options.time_masks):
+            width = int(draw.integers(0, min(40, length // 10) + 1))
+            start = int(draw.integers(0, max(1, length - width)))
+            row[start : start + width] = 0
+        for _ in range(options.mel_masks):
+            width = int(draw.integers(0, mels * 27 // 80 + 1))
+            start = int(draw.integers(0, mels - width + 1))
+            row[:, start : start + width] = 0
+    masked["input_features"] = features
+    return masked
+
+
+def _level(clip: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(clip), dtype=np.float64))) if len(clip) else 0.0

@@ -1,0 +1,179 @@
+"""From cuts to batches: bucketed, augmented, and the same for the same seed however often a run is stopped."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import CutSet
+from lhotse.dataset import DynamicBucketingSampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from trimbre.data.audio import load_cut
+from trimbre.data.augment import AugmentOptions, augment_clips, mask_features
+from trimbre.data.text import normalise
+from trimbre.errors import UserError
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several utterances, padded, as a model's forward takes them."""
+
+    inputs: Mapping[str, Tensor]
+    """What the forward takes besides labels; for Parakeet `input_features` (batch, frames, mels) and `attention_mask`."""
+    labels: Tensor | None
+    """(batch, tokens), padded with -100; None where an utterance has no transcript."""
+    texts: Sequence[str | None]
+    ids: Sequence[str]
+    seconds: float
+    """Audio in it, in seconds."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`."""
+        inputs = {name: value.to(device) for name, value in self.inputs.items()}
+        labels = None if self.labels is None else self.labels.to(device)
+        return Batch(inputs, labels, self.texts, self.ids, self.seconds)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How utterances are gathered into batches."""
+
+    max_duration: float = 64.0
+    """Seconds of audio in one batch, at most."""
+    buckets: int = 8
+    """Groups of similar length that a batch is drawn from."""
+    workers: int = 0
+    """Processes that load and augment beside the one that trains."""
+    normalize: str = "basic"
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+
+    def __post_init__(self) -> None:
+        if self.max_duration <= 0:
+            raise UserError(f"--max-duration {self.max_duration:g}: give seconds of audio above 0")
+
+
+def collate(
+    clips: Sequence[np.ndarray], texts: Sequence[str | None], ids: Sequence[str], *, processor: Any, normalize: str
+) -> Batch:
+    """Pad clips, (samples,) each at 16 kHz, and their transcripts into one batch."""
+    features = processor.feature_extractor(
+        list(clips), sampling_rate=SAMPLE_RATE, padding=True, return_attention_mask=True, return_tensors="pt"
+    )
+    labels = None
+    if all(text is not None for text in texts):
+        spelled = [processor.tokenizer(normalise(text or "", normalize)).input_ids for text in texts]
+        labels = torch.full((len(spelled), max(map(len, spelled), default=0)), -100)
+        for row, tokens in zip(labels, spelled, strict=True):
+            row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+    return Batch(dict(features), labels, tuple(texts), tuple(ids), sum(map(len, clips)) / SAMPLE_RATE)
+
+
+def transcript_of(cut: Any) -> str | None:
+    """The text of a cut, or None."""
+    return cut.supervisions[0].text if cut.supervisions else None
+
+
+class _Order(IterableDataset):
+    """(index, cuts) of every batch from `start` on, epoch after epoch; no audio is touched to skip the first ones."""
+
+    def __init__(self, cuts: CutSet, *, options: BatchOptions, seed: int, start: int, rank: int, world: int):
+        self.cuts, self.options, self.seed = cuts, options, seed
+        self.start, self.rank, self.world = start, rank, world
+
+    def __iter__(self) -> Iterator[tuple[int, CutSet]]:
+        index = 0
+        for epoch in range(10**9):
+            sampler = DynamicBucketingSampler(
+                self.cuts,
+                max_duration=self.options.max_duration,
+                num_buckets=self.options.buckets,
+                shuffle=True,
+                seed=self.seed,
+                rank=self.rank,
+                world_size=self.world,
+                drop_last=self.world > 1,
+            )
+            sampler.set_epoch(epoch)
+            before = index
+            for cuts in sampler:
+                if index >= self.start:
+                    yield index, cuts
+                index += 1
+            if index == before:
+                raise UserError("the training data holds no utterance: check the manifest given to --train")
+
+
+class _Loader(Dataset):
+    """Makes the batch of an (index, cuts) pair; its random draws follow from seed, index and rank alone."""
+
+    def __init__(self, *, processor: Any, options: BatchOptions, seed: int, rank: int):
+        self.processor, self.options, self.seed, self.rank = processor, options, seed, rank
+
+    def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
+        index, cuts = item
+        draw = np.random.default_rng(_number(self.seed, self.rank, index))
+        clips = augment_clips([load_cut(cut) for cut in cuts], self.options.augment, draw)
+        batch = collate(
+            clips,
+            [transcript_of(cut) for cut in cuts],
+            [cut.id for cut in cuts],
+            processor=self.processor,
+            normalize=self.options.normalize,
+        )
+        return Batch(
+            mask_features(batch.inputs, self.options.augment, draw), batch.labels, batch.texts, batch.ids, batch.seconds
+        )
+
+
+def training_batches(
+    cuts: CutSet,
+    *,
+    processor: Any,
+    options: BatchOptions,
+    seed: int,
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Endless augmented batches, shuffled anew every epoch; `start` of them are passed over."""
+    order = _Order(cuts, options=options, seed=seed, start=start, rank=rank, world=world)
+    loader = _Loader(processor=processor, options=options, seed=seed, rank=rank)
+    if options.workers == 0:
+        return map(loader.__getitem__, order)
+    return iter(
+        DataLoader(loader, sampler=order, batch_size=None, num_workers=options.workers, prefetch_factor=4)  # type: ignore[arg-type]
+    )
+
+
+def evaluation_batches(
+    cuts: CutSet, *, processor: Any, max_seconds: float = 120.0, normalize: str = "basic"
+) -> Iterator[Batch]:
+    """Every utterance once, without augmentation, longest first; `ids` tell which is which."""
+    waiting: list[Any] = []
+    for cut in sorted(cuts, key=lambda cut: cut.duration, reverse=True):
+        if waiting and waiting[0].duration * (len(waiting) + 1) > max_seconds:
+            yield _plain(waiting, processor, normalize)
+            waiting = []
+        waiting.append(cut)
+    if waiting:
+        yield _plain(waiting, processor, normalize)
+
+
+def _plain(cuts: Sequence[Any], processor: Any, normalize: str) -> Batch:
+    return collate(
+        [load_cut(cut) for cut in cuts],
+        [transcript_of(cut) for cut in cuts],
+        [cut.id for cut in cuts],
+        processor=processor,
+        normalize=normalize,
+    )
+
+
+def _number(*parts: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")

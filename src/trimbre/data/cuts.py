@@ -1,0 +1,140 @@
+"""Cut manifests: what lhotse reads, and folders as people have them."""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, Recording, SupervisionSegment
+from lhotse.cut import MonoCut
+from lhotse.serialization import deserialize_item
+
+from trimbre.errors import UserError
+from trimbre.files import written_whole
+
+MANIFEST = "cuts.jsonl.gz"
+SUFFIXES = (".jsonl", ".jsonl.gz")
+AUDIO_FOLDER = ("metadata.csv", "metadata.jsonl")
+
+
+def read_cuts(path: str | Path) -> CutSet:
+    """Read cuts from a manifest, a folder that holds one, or an AudioFolder; several may be joined by commas.
+
+    Manifests are read lazily, again at every pass. Audio paths in them count from the manifest's folder.
+
+    Raises:
+        UserError: nothing readable is there.
+    """
+    parts = [Path(part.strip()) for part in str(path).split(",") if part.strip()]
+    if not parts:
+        raise UserError("no data given: name a manifest or a folder")
+    sets = [_read(part) for part in parts]
+    joined = sets[0]
+    for other in sets[1:]:
+        joined = joined + other
+    return joined
+
+
+def write_cuts(cuts: Iterable[MonoCut], folder: Path) -> Path:
+    """Write `folder/cuts.jsonl.gz`, whole or not at all, with audio paths relative to `folder`."""
+    path = folder / MANIFEST
+    with written_whole(path) as beside, gzip.open(beside, "wt", encoding="utf-8") as file:
+        for cut in cuts:
+            data = cut.to_dict()
+            for source in data["recording"]["sources"]:
+                audio = Path(source["source"])
+                if audio.is_absolute() and audio.is_relative_to(folder.absolute()):
+                    source["source"] = str(audio.relative_to(folder.absolute()))
+            file.write(json.dumps(data, ensure_ascii=False) + "\n")
+    return path
+
+
+def cut_of(audio: Path, *, id: str, text: str | None, samples: int, speaker: str | None = None, language: str | None = None) -> MonoCut:
+    """A cut of a whole 16 kHz mono file that is known to hold `samples`."""
+    rate = 16_000
+    source = {"type": "file", "channels": [0], "source": str(audio)}
+    recording = Recording.from_dict(
+        {"id": id, "sources": [source], "sampling_rate": rate, "num_samples": samples, "duration": samples / rate}
+    )
+    said = [] if text is None else [SupervisionSegment(id, id, 0, samples / rate, text=text, speaker=speaker, language=language)]
+    return MonoCut(id, 0, samples / rate, 0, supervisions=said, recording=recording)
+
+
+class _Manifest:
+    """A manifest that is read line by line at every pass, audio paths resolved against its folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.folder = path.parent.absolute()
+
+    def __iter__(self) -> Iterator[Any]:
+        opener = gzip.open if self.path.suffix == ".gz" else open
+        number = 0
+        try:
+            with opener(self.path, "rt", encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        yield self._cut(json.loads(line))
+        except (OSError, EOFError) as error:
+            raise UserError(f"cannot read {self.path}: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.path}, line {number}: not a cut that lhotse reads ({error})") from error
+
+    def _cut(self, data: Any) -> Any:
+        for source in (data.get("recording") or {}).get("sources", ()):
+            if source["type"] == "file":
+                source["source"] = str(self.folder / source["source"])
+        return deserialize_item(data)
+
+
+def _read(path: Path) -> CutSet:
+    if path.is_dir():
+        if (path / MANIFEST).is_file():
+            return CutSet(_Manifest(path / MANIFEST))
+        for name in AUDIO_FOLDER:
+            if (path / name).is_file():
+                return CutSet.from_cuts(audio_folder(path / name))
+        raise UserError(f"the folder {path} holds neither {MANIFEST} nor {' nor '.join(AUDIO_FOLDER)}: see trimbre corpus folder")
+    if not path.is_file():
+        raise UserError(f"no data at {path}: name a manifest or a folder")
+    if not path.name.endswith(SUFFIXES):
+        raise UserError(f"{path} is not a manifest: its name should end in {' or '.join(SUFFIXES)}")
+    return CutSet(_Manifest(path))
+
+
+def audio_folder(metadata: Path) -> Iterator[MonoCut]:
+    """Cuts of a Hugging Face AudioFolder: rows of `file_name` and `text` or `transcription`.
+
+    Raises:
+        UserError: a row names no file, or one that cannot be read.
+    """
+    for number, row in enumerate(_rows(metadata), start=1):
+        name = row.get("file_name")
+        if not name:
+            raise UserError(f"{metadata}, row {number}: no file_name (columns: {', '.join(map(str, row))})")
+        try:
+            recording = Recording.from_file(metadata.parent / name, recording_id=str(name))
+        except Exception as error:  # lhotse's backends raise whatever their decoders do
+            raise UserError(f"{metadata}, row {number}: cannot read the audio {name} ({error})") from error
+        text = row.get("text", row.get("transcription"))
+        cut = recording.to_cut()
+        if text is not None:
+            cut.supervisions = [SupervisionSegment(str(name), recording.id, 0, recording.duration, text=text)]
+        yield cut
+
+
+def _rows(metadata: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with metadata.open(encoding="utf-8", newline="") as file:
+            if metadata.suffix == ".csv":
+                yield from csv.DictReader(file)
+                return
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise UserError(f"{metadata}, line {number}: not JSON ({error})") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {metadata}: {error}") from error

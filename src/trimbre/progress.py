@@ -1,0 +1,64 @@
+"""How far a long stage is: a bar with figures and the time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY = 30.0
+"""Seconds between two lines where stderr is no terminal."""
+
+
+class Bar(Protocol):
+    """Takes the step that was just done and the figures to show beside it."""
+
+    def __call__(self, step: int, **figures: float) -> None: ...
+
+
+@contextmanager
+def progress(stage: str, total: int) -> Iterator[Bar]:
+    """Show the progress of `stage`, on stderr; figures that were given once stay until given anew."""
+    shown: dict[str, float] = {}
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as display:
+            task = display.add_task(stage, total=total, figures="")
+
+            def update(step: int, **figures: float) -> None:
+                shown.update(figures)
+                display.update(task, completed=step, figures=_words(shown))
+
+            yield update
+        return
+
+    began = last = time.monotonic()
+    first: int | None = None
+
+    def line(step: int, **figures: float) -> None:
+        nonlocal last, first
+        first = step - 1 if first is None else first
+        shown.update(figures)
+        now = time.monotonic()
+        if now - last >= LINE_EVERY or step == total:
+            last = now
+            left = (now - began) / max(step - first, 1) * (total - step)
+            print(f"{stage} {step}/{total}  {_words(shown)}  {left / 60:.1f} min left", file=sys.stderr, flush=True)
+
+    yield line
+
+
+def _words(figures: dict[str, float]) -> str:
+    shares = ("removed", "target", "wer")
+    return "  ".join(
+        f"{name} {100 * value:.1f} %" if name in shares else f"{name} {value:.3g}" for name, value in figures.items()
+    )

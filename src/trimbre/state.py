@@ -1,0 +1,75 @@
+"""Training state on disk: tensors as safetensors and numbers as JSON, whole or not at all, the last two kept."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trimbre.files import directory_written_whole
+
+KEPT = 2
+
+
+def save_state(
+    folder: Path,
+    step: int,
+    *,
+    modules: Mapping[str, nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    numbers: Mapping[str, Any],
+) -> Path:
+    """Write what a run needs to go on after `step` to `folder/step-NNNNNNNN`; only the newest two are kept."""
+    place = folder / f"step-{step:08d}"
+    with directory_written_whole(place) as beside:
+        for name, module in modules.items():
+            tensors = {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
+            save_file(tensors, beside / f"module-{name}.safetensors")
+        for index, optimizer in enumerate(optimizers):
+            save_file(_moments(optimizer), beside / f"optimizer-{index}.safetensors")
+        (beside / "numbers.json").write_text(json.dumps({"step": step, **numbers}))
+    for old in _places(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return place
+
+
+def load_state(
+    folder: Path, *, modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Any] | None:
+    """Bring modules and optimizers to the newest state in `folder` and return its numbers; None if there is none."""
+    places = _places(folder)
+    if not places:
+        return None
+    place = places[-1]
+    for name, module in modules.items():
+        module.load_state_dict(load_file(place / f"module-{name}.safetensors"))
+    for index, optimizer in enumerate(optimizers):
+        _set_moments(optimizer, load_file(place / f"optimizer-{index}.safetensors"))
+    return json.loads((place / "numbers.json").read_text())
+
+
+def _places(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name))
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": torch.as_tensor(value).detach().cpu().clone()
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def _set_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    whole = optimizer.state_dict()
+    whole["state"] = {}
+    for name, value in moments.items():
+        index, _, key = name.partition(".")
+        whole["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(whole)

@@ -1,0 +1,22 @@
+"""Subword vocabularies for recognisers that are trained from nothing."""
+
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from transformers import ParakeetTokenizer
+
+UNKNOWN, BLANK = "<unk>", "<pad>"
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> ParakeetTokenizer:
+    """Learn at most `vocab_size` subwords from normalised transcripts, by byte-pair merges.
+
+    `<pad>` is the CTC blank. Subwords are needed because FastConformer has one frame in 80 ms, fewer than letters.
+    """
+    tokenizer = Tokenizer(BPE(unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[UNKNOWN, BLANK], show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return ParakeetTokenizer(tokenizer_object=tokenizer, unk_token=UNKNOWN, pad_token=BLANK)
