@@ -1,139 +1,192 @@
-"""The one training loop: teachers, gates and recovery all go through it; what differs is passed in."""
+"""Training a recogniser: from nothing, by a config, or on from a checkpoint."""
 
-import hashlib
+import copy
 import json
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from lhotse import CutSet
 from torch import Tensor, nn
+from transformers import (
+    ParakeetCTCConfig,
+    ParakeetFeatureExtractor,
+    ParakeetForCTC,
+    ParakeetProcessor,
+    PreTrainedModel,
+)
 
-from trimbre.data.batches import Batch
-from trimbre.progress import progress
-from trimbre.state import load_state, save_state
+from trimbre.checkpoint import save
+from trimbre.data.batches import Batch, BatchOptions, training_batches, transcript_of
+from trimbre.data.cuts import read_cuts
+from trimbre.data.text import normalise
+from trimbre.errors import UserError
+from trimbre.evaluation import evaluate
+from trimbre.models import Recogniser, load
+from trimbre.tokenizer import train_tokenizer
+from trimbre.loop import FitResult, accelerator_for, fit
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """What a stage of training took."""
+class TrainOptions:
+    """How long and how fast to train."""
 
-    steps: int
-    audio_seconds: float
-    """Audio seen, augmented utterances counted each time."""
-    minutes: float
-    """Wall-clock time, over all the sittings of a resumed run."""
-    curve: tuple[Mapping[str, float], ...]
-    """What `validate` returned, each with its step and the audio seconds seen by then."""
+    steps: int = 5000
+    rate: float = 2e-3
+    """Peak learning rate (AdamW), falling to a hundredth of it along a cosine."""
+    warmup: int = 300
+    """Steps over which the rate rises."""
+    short_steps: int = 300
+    """First steps, which see only short utterances: CTC learns to align on these."""
+    short_seconds: float = 3.0
+    average: float = 0.998
+    """Decay of the running average of the weights, which is what's judged and saved; 0 keeps the last weights."""
+    seed: int = 0
+    precision: str = "auto"
+    save_every: int = 200
+    validate_every: int = 500
+    batches: BatchOptions = field(default_factory=BatchOptions)
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"--steps {self.steps}: give 1 or more")
 
 
-def fit(
-    *,
-    stage: str,
-    steps: int,
-    batches: Callable[[int], Iterator[Batch]],
-    objective: Callable[[Batch, int], Mapping[str, Tensor]],
-    optimizers: Sequence[torch.optim.Optimizer],
-    modules: Mapping[str, nn.Module],
-    accelerator: Accelerator,
-    seed: int,
-    schedule: Callable[[int], float] = lambda step: 1.0,
-    clip_norm: float = 1.0,
-    on_step: Callable[[int], Mapping[str, float]] | None = None,
-    validate: Callable[[int], Mapping[str, float]] | None = None,
-    validate_every: int = 0,
-    state_dir: Path | None = None,
-    save_every: int = 0,
-) -> FitResult:
-    """Train for `steps` steps, going on from the newest state in `state_dir` if there is one.
-
-    Every step's random numbers follow from (seed, stage, step, rank), so that a resumed run repeats an uninterrupted one
-    bit for bit.
+def train(*, model: str, train: str, dev: str, out: Path, options: TrainOptions, half: bool = False) -> dict[str, Any]:
+    """Train a recogniser and write it to `out`; a stopped run goes on from `out` with `.run` added.
 
     Args:
-        batches: number of batches to pass over -> endless batches.
-        objective: (batch, step) -> terms of the loss, their sum as `loss`; the others are only shown.
-        modules: what is trained, by the name that its state is saved under.
-        schedule: step, from 0 -> factor on every optimizer's learning rate.
-        on_step: called after step n, counted from 1; what it returns is shown.
-        validate: called every `validate_every` steps and at the end; models are back in train mode afterwards.
+        model: a config file (JSON) to start from nothing, or a checkpoint to train on.
+        train: cuts with transcripts; so is `dev`.
+        half: store the weights as float16.
+
+    Returns:
+        What the training took and its curve on dev, also written to `out/train.json`.
+    """
+    cuts, dev_cuts = read_cuts(train), read_cuts(dev)
+    start = build(Path(model), cuts, options) if model.endswith(".json") else load(model)
+    network, processor = start
+    accelerator = accelerator_for(options.precision)
+    network.to(accelerator.device).train()
+    average = Average(network, options.average)
+    weights = torch.optim.AdamW(_decayed(network), lr=options.rate, betas=(0.9, 0.98))
+
+    def judge(step: int) -> Mapping[str, float]:
+        found = evaluate(
+            model=average.model, processor=processor, data=dev_cuts, normalize=options.batches.normalize, bfloat16=True
+        )
+        return {"wer": found.wer}
+
+    def objective(batch: Batch, step: int) -> Mapping[str, Tensor]:
+        return {"loss": network(**batch.inputs, labels=batch.labels).loss}
+
+    result = fit(
+        stage="train",
+        steps=options.steps,
+        batches=_short_first(cuts, processor, options),
+        objective=objective,
+        optimizers=[weights],
+        modules={"model": network, "average": average.model},
+        accelerator=accelerator,
+        seed=options.seed,
+        schedule=cosine(options.steps, options.warmup),
+        on_step=average,
+        validate=judge,
+        validate_every=options.validate_every,
+        state_dir=run_folder(out),
+        save_every=options.save_every,
+    )
+    report = {"options": asdict(options), "best": best_of(result), **result.to_json()}
+    save(average.model.eval(), processor, out, half=half, extra={"train.json": json.dumps(report, indent=2) + "\n"})
+    return report
+
+
+def build(path: Path, cuts: CutSet, options: TrainOptions) -> Recogniser:
+    """A random model by a config file, with a vocabulary learned from the transcripts of `cuts`.
 
     Raises:
-        FloatingPointError: the loss is no longer a finite number.
+        UserError: the file is missing, is not JSON or does not describe a ParakeetForCTC.
     """
-    figures: dict[str, Any] = {"audio_seconds": 0.0, "minutes": 0.0, "curve": []}
-    done = 0
-    if state_dir is not None and (found := load_state(state_dir, modules=modules, optimizers=optimizers)):
-        done = found.pop("step")
-        figures = found
-    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    learned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-    stream = batches(done) if done < steps else iter(())
-    began = time.monotonic() - 60 * figures["minutes"]
-
-    def keep() -> None:
-        if state_dir is not None:
-            figures["minutes"] = (time.monotonic() - began) / 60
-            save_state(state_dir, done, modules=modules, optimizers=optimizers, numbers=figures)
-
-    with progress(stage, steps) as show:
-        try:
-            while done < steps:
-                torch.manual_seed(_number(seed, stage, done, accelerator.process_index))
-                batch = next(stream).to(accelerator.device)
-                for optimizer, given in zip(optimizers, rates, strict=True):
-                    for group, rate in zip(optimizer.param_groups, given, strict=True):
-                        group["lr"] = rate * schedule(done)
-                with accelerator.autocast():
-                    terms = objective(batch, done)
-                if not math.isfinite(loss := terms["loss"].item()):
-                    raise FloatingPointError(f"{stage}: the loss is {loss} at step {done + 1}: lower the learning rate")
-                accelerator.backward(terms["loss"])
-                nn.utils.clip_grad_norm_(learned, clip_norm)
-                for optimizer in optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad()
-                done += 1
-                figures["audio_seconds"] += batch.seconds
-                shown = {name: float(term.detach()) for name, term in terms.items()}
-                if on_step is not None:
-                    shown |= on_step(done)
-                if validate is not None and (done == steps or (validate_every and done % validate_every == 0)):
-                    judged = validate(done)
-                    for module in modules.values():
-                        module.train()
-                    shown |= judged
-                    figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
-                show(done, **shown)
-                if done == steps or (save_every and done % save_every == 0):
-                    keep()
-        except KeyboardInterrupt:
-            keep()
-            raise
-    minutes = (time.monotonic() - began) / 60
-    return FitResult(steps, figures["audio_seconds"], minutes, tuple(figures["curve"]))
+    try:
+        fields = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the model config {path}: {error}") from error
+    if fields.pop("model_type", None) != "parakeet_ctc":
+        raise UserError(f'{path} has no "model_type": "parakeet_ctc", the family that can be trained from nothing')
+    texts = (normalise(transcript_of(cut) or "", options.batches.normalize) for cut in cuts)
+    tokenizer = train_tokenizer(texts, vocab_size=fields.pop("vocab_size", 256))
+    mels = fields["encoder_config"].get("num_mel_bins", 80)
+    config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **fields)
+    torch.manual_seed(options.seed)
+    model = ParakeetForCTC(config)
+    initialise(model)
+    processor = ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mels), tokenizer, decoder_type="ctc")
+    return Recogniser(model, processor)
 
 
-def accelerator_for(precision: str) -> Accelerator:
-    """An Accelerator for `auto`, `bf16` or `fp32`; `auto` is bf16 where the device multiplies it fast."""
-    if precision == "auto":
-        precision = "bf16" if _fast_bfloat16() else "fp32"
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+def initialise(model: nn.Module) -> None:
+    """PyTorch's own initialisation: transformers' (std 0.02) stalls CTC at small widths."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+            module.reset_parameters()
 
 
-def _fast_bfloat16() -> bool:
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    capability = torch.backends.cpu.get_cpu_capability()
-    return "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+class Average:
+    """A running average of a model's weights and statistics, a model itself."""
+
+    def __init__(self, model: PreTrainedModel, decay: float):
+        self.source = model
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> Mapping[str, float]:
+        """Move the average a little toward the model, more in the first steps."""
+        decay = min(self.decay, step / (step + 10))
+        mine, theirs = self.model.state_dict(), self.source.state_dict()
+        floating = [name for name, value in mine.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mine[name] for name in floating], [theirs[name] for name in floating], 1 - decay)
+        return {}
 
 
-def _number(*parts: Any) -> int:
-    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:7], "big")
+def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:
+    """Factor on the learning rate: linear rise over `warmup` steps, then half a cosine down to `floor`."""
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def run_folder(out: Path) -> Path:
+    """Where a run that will write `out` keeps its state."""
+    return out.with_name(f"{out.name}.run")
+
+
+def best_of(result: FitResult) -> Mapping[str, float] | None:
+    """The point of the curve with the lowest WER."""
+    return min(result.curve, key=lambda point: point["wer"]) if result.curve else None
+
+
+def _short_first(cuts: CutSet, processor: Any, options: TrainOptions) -> Callable[[int], Iterator[Batch]]:
+    def batches(start: int) -> Iterator[Batch]:
+        given = {"processor": processor, "options": options.batches, "seed": options.seed}
+        if start < options.short_steps:
+            short = cuts.filter(lambda cut: cut.duration <= options.short_seconds)
+            stream = training_batches(short, start=start, **given)
+            for _ in range(options.short_steps - start):
+                yield next(stream)
+        yield from training_batches(cuts, start=max(0, start - options.short_steps), **given)
+
+    return batches
+
+
+def _decayed(model: nn.Module) -> list[dict[str, Any]]:
+    """Weight decay for matrices alone."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    return [{"params": matrices, "weight_decay": 1e-2}, {"params": vectors, "weight_decay": 0.0}]

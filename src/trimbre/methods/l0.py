@@ -19,7 +19,7 @@ from trimbre.lagrangian import SETTLED, Multipliers, Ramp
 from trimbre.methods.taylor import importance, seed_from_ranks
 from trimbre.plan import Plan
 from trimbre.search import plan_for_target
-from trimbre.training import FitResult, fit
+from trimbre.loop import FitResult, fit
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def learn(
 ) -> FitResult:
     """Train gates and weights jointly while the multipliers hold the expected cost to its ramp.
 
-    `loop` goes to `training.fit` (seed, state_dir, validate, progress, ...).
+    `loop` goes to `loop.fit` (seed, state_dir, validate, progress, ...).
     """
     multipliers = Multipliers(gates, budgets)
     ramp = Ramp(target, max(1, round(options.ramp * steps)))

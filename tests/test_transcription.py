@@ -12,7 +12,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from trimbre.decoding import features_of, frame_labels, greedy
 from trimbre.errors import UserError
-from trimbre.transcribe import labels_in_chunks, samples_per_frame, transcribe
+from trimbre.transcription import labels_in_chunks, samples_per_frame, transcribe
 
 STRIDE, KERNEL = 160, 400
 

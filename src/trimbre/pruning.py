@@ -24,7 +24,7 @@ from trimbre.plan import Plan
 from trimbre.search import Protection, check_reachable
 from trimbre.surgery import Scales, cut
 from trimbre.target import Ledger, Target
-from trimbre.training import FitResult, fit
+from trimbre.loop import FitResult, fit
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Training:
     validate_every: int = 50
 
     def stage(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Arguments of `training.fit` for training `model`."""
+        """Arguments of `loop.fit` for training `model`."""
         return {
             "accelerator": self.accelerator,
             "seed": self.seed,

@@ -1,0 +1,139 @@
+"""The one training loop: teachers, gates and recovery all go through it; what differs is passed in."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from trimbre.data.batches import Batch
+from trimbre.progress import progress
+from trimbre.state import load_state, save_state
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a stage of training took."""
+
+    steps: int
+    audio_seconds: float
+    """Audio seen, augmented utterances counted each time."""
+    minutes: float
+    """Wall-clock time, over all the sittings of a resumed run."""
+    curve: tuple[Mapping[str, float], ...]
+    """What `validate` returned, each with its step and the audio seconds seen by then."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fit(
+    *,
+    stage: str,
+    steps: int,
+    batches: Callable[[int], Iterator[Batch]],
+    objective: Callable[[Batch, int], Mapping[str, Tensor]],
+    optimizers: Sequence[torch.optim.Optimizer],
+    modules: Mapping[str, nn.Module],
+    accelerator: Accelerator,
+    seed: int,
+    schedule: Callable[[int], float] = lambda step: 1.0,
+    clip_norm: float = 1.0,
+    on_step: Callable[[int], Mapping[str, float]] | None = None,
+    validate: Callable[[int], Mapping[str, float]] | None = None,
+    validate_every: int = 0,
+    state_dir: Path | None = None,
+    save_every: int = 0,
+) -> FitResult:
+    """Train for `steps` steps, going on from the newest state in `state_dir` if there is one.
+
+    Every step's random numbers follow from (seed, stage, step, rank), so that a resumed run repeats an uninterrupted one
+    bit for bit.
+
+    Args:
+        batches: number of batches to pass over -> endless batches.
+        objective: (batch, step) -> terms of the loss, their sum as `loss`; the others are only shown.
+        modules: what is trained, by the name that its state is saved under.
+        schedule: step, from 0 -> factor on every optimizer's learning rate.
+        on_step: called after step n, counted from 1; what it returns is shown.
+        validate: called every `validate_every` steps and at the end; models are back in train mode afterwards.
+
+    Raises:
+        FloatingPointError: the loss is no longer a finite number.
+    """
+    figures: dict[str, Any] = {"audio_seconds": 0.0, "minutes": 0.0, "curve": []}
+    done = 0
+    if state_dir is not None and (found := load_state(state_dir, modules=modules, optimizers=optimizers)):
+        done = found.pop("step")
+        figures = found
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    learned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    stream = batches(done) if done < steps else iter(())
+    began = time.monotonic() - 60 * figures["minutes"]
+
+    def keep() -> None:
+        if state_dir is not None:
+            figures["minutes"] = (time.monotonic() - began) / 60
+            save_state(state_dir, done, modules=modules, optimizers=optimizers, numbers=figures)
+
+    with progress(stage, steps) as show:
+        try:
+            while done < steps:
+                torch.manual_seed(_number(seed, stage, done, accelerator.process_index))
+                batch = next(stream).to(accelerator.device)
+                for optimizer, given in zip(optimizers, rates, strict=True):
+                    for group, rate in zip(optimizer.param_groups, given, strict=True):
+                        group["lr"] = rate * schedule(done)
+                with accelerator.autocast():
+                    terms = objective(batch, done)
+                if not math.isfinite(loss := terms["loss"].item()):
+                    raise FloatingPointError(f"{stage}: the loss is {loss} at step {done + 1}: lower the learning rate")
+                accelerator.backward(terms["loss"])
+                nn.utils.clip_grad_norm_(learned, clip_norm)
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+                done += 1
+                figures["audio_seconds"] += batch.seconds
+                shown = {name: float(term.detach()) for name, term in terms.items()}
+                if on_step is not None:
+                    shown |= on_step(done)
+                if validate is not None and (done == steps or (validate_every and done % validate_every == 0)):
+                    judged = validate(done)
+                    for module in modules.values():
+                        module.train()
+                    shown |= judged
+                    figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
+                show(done, **shown)
+                if done == steps or (save_every and done % save_every == 0):
+                    keep()
+        except KeyboardInterrupt:
+            keep()
+            raise
+    minutes = (time.monotonic() - began) / 60
+    return FitResult(steps, figures["audio_seconds"], minutes, tuple(figures["curve"]))
+
+
+def accelerator_for(precision: str) -> Accelerator:
+    """An Accelerator for `auto`, `bf16` or `fp32`; `auto` is bf16 where the device multiplies it fast."""
+    if precision == "auto":
+        precision = "bf16" if _fast_bfloat16() else "fp32"
+    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def _fast_bfloat16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _number(*parts: Any) -> int:
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:7], "big")
