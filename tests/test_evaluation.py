@@ -28,9 +28,7 @@ def heard(recogniser, tmp_path_factory):
         path = folder / f"{number}.wav"
         soundfile.write(path, samples / 8, 16000, subtype="PCM_16")
         audio = soundfile.read(path, dtype="float32")[0]
-        found[path] = greedy(
-            recogniser.model, features_of([audio], recogniser.processor), recogniser.processor
-        )[0]
+        found[path] = greedy(recogniser.model, features_of([audio], recogniser.processor), recogniser.processor)[0]
     return found
 
 
@@ -45,9 +43,7 @@ def cutset(texts) -> CutSet:
 
 
 def test_its_own_words_are_no_errors_and_added_ones_are_counted(recogniser, heard):
-    perfect = evaluate(
-        model=recogniser.model, processor=recogniser.processor, data=cutset(heard), max_seconds=3
-    )
+    perfect = evaluate(model=recogniser.model, processor=recogniser.processor, data=cutset(heard), max_seconds=3)
     assert (perfect.wer, perfect.cer) == (0, 0)
     assert len(perfect.ids) == 7
     assert perfect.seconds == pytest.approx(sum(0.5 + 0.17 * step for step in range(7)), abs=1e-3)
@@ -64,9 +60,7 @@ def test_its_own_words_are_no_errors_and_added_ones_are_counted(recogniser, hear
 def test_batching_changes_nothing_and_the_mode_is_kept(recogniser, heard):
     recogniser.model.train()
     together, apart = (
-        evaluate(
-            model=recogniser.model, processor=recogniser.processor, data=cutset(heard), max_seconds=seconds
-        )
+        evaluate(model=recogniser.model, processor=recogniser.processor, data=cutset(heard), max_seconds=seconds)
         for seconds in (100, 1.6)
     )
     assert recogniser.model.training
@@ -122,9 +116,7 @@ def test_other_sentences_are_not_compared():
 def test_watched_sets_stand_beside_dev_and_a_failing_teacher_gets_no_verdict(recogniser, heard):
     teacher = Recogniser(mini_parakeet(seed=0), recogniser.processor)
     strange = dict.fromkeys(heard, "bad bee")
-    report = evaluate_sets(
-        recogniser=recogniser, dev=cutset(heard), watch={"street": cutset(strange)}, against=teacher
-    )
+    report = evaluate_sets(recogniser=recogniser, dev=cutset(heard), watch={"street": cutset(strange)}, against=teacher)
     found = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert list(found["sets"]) == ["dev", "street"]
     assert found["sets"]["dev"]["comparison"]["verdict"] == "undecided"  # seven sentences, none wrong

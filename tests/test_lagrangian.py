@@ -84,7 +84,12 @@ def test_protected_groups_stay_whole(anatomy, budgets):
     gates = Gates(anatomy)
     scores = {path: torch.randn(size) for path, size in anatomy.sizes.items()}
     plan = plan_for_target(
-        anatomy, scores, budgets=budgets["params"], target=0.3, prices=torch.ones(len(gates.owner), 1), protected=protected
+        anatomy,
+        scores,
+        budgets=budgets["params"],
+        target=0.3,
+        prices=torch.ones(len(gates.owner), 1),
+        protected=protected,
     )
     for group, held in zip(anatomy.groups, protected.tolist(), strict=True):
         assert held == (group.kind.name == "attention" or group.layer == 0)

@@ -41,9 +41,7 @@ def test_models_take_turns_and_threads_are_put_back(monkeypatch):
 
     def timed(recogniser, clip):
         turns.append((recogniser.processor, len(clip), torch.get_num_threads()))
-        return spent[recogniser.processor] * (
-            1 + next(clock) // 6
-        )  # the machine gets slower with every repeat
+        return spent[recogniser.processor] * (1 + next(clock) // 6)  # the machine gets slower with every repeat
 
     monkeypatch.setattr(speed, "_seconds", timed)
     before = torch.get_num_threads()

@@ -38,9 +38,7 @@ def test_no_reference_has_no_rate():
 def test_no_errors_is_no_certainty():
     low, high = errors([0] * 3).interval()
     assert low == 0
-    assert (1 - high) ** 30 == pytest.approx(
-        0.025
-    )  # 30 words right in a row would still happen one time in 40
+    assert (1 - high) ** 30 == pytest.approx(0.025)  # 30 words right in a row would still happen one time in 40
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():

@@ -27,9 +27,7 @@ def test_grammar_says_counts_and_recognises_the_same_sentences() -> None:
     said = set(itertools.islice(grammar.sentences(seed=0), 2000))
     assert len(said) == grammar.derivations() == 3 + 3 + 9
     assert all(grammar.contains(sentence) for sentence in said)
-    assert not any(
-        grammar.contains(no) for no in ["press", "press pound", "one two", "press one or two", "three"]
-    )
+    assert not any(grammar.contains(no) for no in ["press", "press pound", "one two", "press one or two", "three"])
     assert grammar.vocabulary() == {"press", "or", "one", "two", "pound", "key"}
 
 

@@ -32,9 +32,7 @@ class Local(nn.Module):
         return (lengths - KERNEL) // STRIDE + 1
 
 
-LOCAL = SimpleNamespace(
-    feature_extractor=Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True)
-)
+LOCAL = SimpleNamespace(feature_extractor=Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True))
 
 
 @pytest.mark.parametrize("samples", [16000, 16001, 16399, 16400, 40000, 47999, 48001, 100_003])
@@ -45,9 +43,7 @@ def test_chunks_of_a_local_model_add_up_to_the_whole(samples, context):
     audio = torch.randn(samples).numpy()
     whole = frame_labels(model, features_of([audio], LOCAL))[0]
     assert len(set(whole)) > 2
-    stitched = labels_in_chunks(
-        audio, model=model, processor=LOCAL, stride=STRIDE, chunk=100, context=context
-    )
+    stitched = labels_in_chunks(audio, model=model, processor=LOCAL, stride=STRIDE, chunk=100, context=context)
     assert stitched == whole
 
 
@@ -103,6 +99,4 @@ def test_hardly_any_audio_is_no_failure(tmp_path):
 @pytest.mark.parametrize(("chunk", "overlap"), [(0.5, 0.1), (2.0, 2.0), (2.0, -1.0)])
 def test_chunks_that_cannot_be_are_refused(chunk, overlap):
     with pytest.raises(UserError):
-        list(
-            transcribe(model=Local(), processor=LOCAL, files=[], chunk_seconds=chunk, overlap_seconds=overlap)
-        )
+        list(transcribe(model=Local(), processor=LOCAL, files=[], chunk_seconds=chunk, overlap_seconds=overlap))

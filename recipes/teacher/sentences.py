@@ -37,9 +37,7 @@ def sentences(*, count: int, seed: int, domain: str = "main") -> Iterator[str]:
         if known or (main is not None and main.contains(sentence)):
             vain += 1
             if vain == PATIENCE:
-                raise ValueError(
-                    f"the {domain} grammar gave only {len(seen)} distinct sentences, {count} asked for"
-                )
+                raise ValueError(f"the {domain} grammar gave only {len(seen)} distinct sentences, {count} asked for")
             continue
         vain = 0
         seen.add(sentence)

@@ -1,18 +1,8 @@
 """The `trimbre` command: thin verbs over the functions of the package."""
 
-import json
-import logging
-import os
-import sys
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import cyclopts
-from cyclopts import App, Group, Parameter
-
-from trimbre.errors import TargetMissed, UserError
+from cyclopts import App, Parameter
 
 DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

@@ -14,9 +14,7 @@ SAMPLE_RATE = 16_000
 
 def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor]:
     """Turn clips, (samples,) each and mono at 16 kHz, into the padded inputs of a model's forward."""
-    features = processor.feature_extractor(
-        list(clips), sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt"
-    )
+    features = processor.feature_extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt")
     return dict(features)
 
 

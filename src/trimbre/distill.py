@@ -85,7 +85,10 @@ class Objective:
         terms = {} if batch.labels is None else {"task": output.loss}
         if self.distiller is not None:
             terms |= self.distiller(output, batch.inputs, valid_frames(self.student, batch.inputs, output.logits))
-        return {"loss": torch.stack(list(terms.values())).sum(), **{name: t.detach() for name, t in terms.items()}}
+        return {
+            "loss": torch.stack(list(terms.values())).sum(),
+            **{name: t.detach() for name, t in terms.items()},
+        }
 
 
 def valid_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor], logits: Tensor) -> Tensor:

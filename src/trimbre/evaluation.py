@@ -30,9 +30,7 @@ from trimbre.statistics import (
 )
 
 Data: TypeAlias = str | Path | CutSet
-UNSPELLABLE = (
-    0.01  # share of reference characters above which a WER says more of the alphabet than of the model
-)
+UNSPELLABLE = 0.01  # share of reference characters above which a WER says more of the alphabet than of the model
 TEACHER_FAILS = 0.30  # WER above which a comparison with the teacher says nothing
 
 
@@ -111,9 +109,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        for batch in evaluation_batches(
-            cuts, processor=processor, max_seconds=max_seconds, normalize=normalize
-        ):
+        for batch in evaluation_batches(cuts, processor=processor, max_seconds=max_seconds, normalize=normalize):
             with _precision(model, bfloat16):
                 texts = greedy(model, batch.inputs, processor)
             rows = zip(batch.ids, batch.texts, texts, strict=True)
@@ -123,9 +119,7 @@ def evaluate(
     finally:
         model.train(was_training)
     if not any(reference for _, reference, _ in found):
-        raise UserError(
-            f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts"
-        )
+        raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
     ids, references, hypotheses = zip(*sorted(found), strict=True)
     unspellable = unspellable_characters(references, processor=processor, normalize=normalize)
     share = unspellable.total() / max(1, sum(len(reference.replace(" ", "")) for reference in references))
@@ -265,20 +259,14 @@ class EvaluationReport:
         return table
 
     def _caption(self) -> str:
-        parts = [
-            f"{self.size.parameters:,} parameters, {self.size.macs_per_second:,.0f} MACs per second of audio"
-        ]
+        parts = [f"{self.size.parameters:,} parameters, {self.size.macs_per_second:,.0f} MACs per second of audio"]
         if self.teacher_size:
             parameters = self.size.parameters / self.teacher_size.parameters
             macs = self.size.macs_per_second / self.teacher_size.macs_per_second
-            parts.append(
-                f"{parameters:.1%} of the teacher's parameters, {macs:.1%} of its MACs (whole model)"
-            )
+            parts.append(f"{parameters:.1%} of the teacher's parameters, {macs:.1%} of its MACs (whole model)")
         lost = sum((Counter(result.evaluation.unspellable) for result in self.sets.values()), Counter[str]())
         if lost:
-            parts.append(
-                f"{lost.total()} characters that the tokenizer can't spell: {' '.join(sorted(lost))}"
-            )
+            parts.append(f"{lost.total()} characters that the tokenizer can't spell: {' '.join(sorted(lost))}")
         return "\n".join(parts)
 
 

@@ -33,7 +33,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
-        object.__setattr__(self, "kept", MappingProxyType({path: tuple(map(int, units)) for path, units in self.kept.items()}))
+        object.__setattr__(
+            self,
+            "kept",
+            MappingProxyType({path: tuple(map(int, units)) for path, units in self.kept.items()}),
+        )
         object.__setattr__(self, "skipped", frozenset(self.skipped))
         if set(self.kept) != set(self.sizes):
             odd = sorted(set(self.kept) ^ set(self.sizes))
@@ -42,7 +46,9 @@ class Plan:
             if any(a >= b for a, b in zip(units, units[1:], strict=False)):
                 raise UserError(f"the plan's units of {path} are not in ascending order: sort them, without repeats")
             if units and not 0 <= units[0] <= units[-1] < self.sizes[path]:
-                raise UserError(f"the plan keeps unit {units[-1]} of {path}, which has {self.sizes[path]}: count from 0")
+                raise UserError(
+                    f"the plan keeps unit {units[-1]} of {path}, which has {self.sizes[path]}: count from 0"
+                )
         for path in self.skipped - set(self.sizes):
             raise UserError(f"the plan skips {path}, which is not among its modules: correct the name")
 
@@ -84,7 +90,9 @@ class Plan:
         """Raises UserError for anything that is not a plan of a known format."""
         try:
             if data["format"] > FORMAT:
-                raise UserError(f"the plan is of format {data['format']}, newer than this Trimbre reads ({FORMAT}): update Trimbre")
+                raise UserError(
+                    f"the plan is of format {data['format']}, newer than this Trimbre reads ({FORMAT}): update Trimbre"
+                )
             modules: Mapping[str, Mapping[str, Any]] = data["modules"]
             return cls(
                 {path: _count(module["size"]) for path, module in modules.items()},

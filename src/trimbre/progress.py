@@ -52,7 +52,11 @@ def progress(stage: str, total: int) -> Iterator[Bar]:
         if now - last >= LINE_EVERY or step == total:
             last = now
             left = (now - began) / max(step - first, 1) * (total - step)
-            print(f"{stage} {step}/{total}  {_words(shown)}  {left / 60:.1f} min left", file=sys.stderr, flush=True)
+            print(
+                f"{stage} {step}/{total}  {_words(shown)}  {left / 60:.1f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     yield line
 

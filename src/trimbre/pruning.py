@@ -1,35 +1,29 @@
 """The whole path from a trained recogniser to a smaller one: learn, cut, verify, recover."""
 
 import copy
-import json
-import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.anatomy import Anatomy, anatomy_of
+from trimbre.anatomy import anatomy_of
 from trimbre.data.batches import Batch
-from trimbre.decoding import output_lengths
+from trimbre.decoding import blank_id, collapse, frame_labels
 from trimbre.distill import Distiller, DistillOptions, Objective
 from trimbre.errors import UserError
-from trimbre.gates import Gates, gated
+from trimbre.loop import FitResult, fit
 from trimbre.methods import l0
 from trimbre.plan import Plan
 from trimbre.search import Protection, check_reachable
 from trimbre.surgery import Scales, cut
 from trimbre.target import Ledger, Target
-from trimbre.loop import FitResult, fit
-
-log = logging.getLogger(__name__)
-
-EQUAL = 1e-5
-"""How far, relative to its norm, the cut model's output may be from the gated model's in float32."""
+from trimbre.verification import check_equality
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ class Training:
             "accelerator": self.accelerator,
             "seed": self.seed,
             "save_every": self.save_every,
-            "validate": None if self.validate is None else lambda step: self.validate(model),  # type: ignore[misc]
+            "validate": None if (judge := self.validate) is None else lambda step: judge(model.eval()),
             "validate_every": self.validate_every,
         }
 
@@ -138,7 +132,7 @@ def prune_model(
             student,
             anatomy,
             budgets,
-            batches=_first(training.batches, options.gates.seed_batches, device),
+            batches=(batch.to(device) for batch in islice(training.batches(0), options.gates.seed_batches)),
             loss=lambda batch: transcript_loss(student, batch),
             protected=protected,
             options=options.gates,
@@ -167,7 +161,7 @@ def prune_model(
     student.eval()
     scales = hardened(gates.scales(), plan)
     small = cut(student, plan, scales=scales)
-    equality = check_equality(student, small, anatomy, scales, next(training.batches(0)).to(device).inputs)
+    equality = check_equality(student, small, scales, next(training.batches(0)).to(device).inputs)
     del student
 
     fits = {"learn": learned}
@@ -217,7 +211,9 @@ def transcript_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     """CTC loss against the transcripts, or against what the model itself hears where there are none."""
     labels = batch.labels
     if labels is None:
-        labels = heard(model, batch)
+        blank = blank_id(model)
+        heard = [torch.tensor(collapse(row, blank)) for row in frame_labels(model, batch.inputs)]
+        labels = nn.utils.rnn.pad_sequence(heard, batch_first=True, padding_value=-100).long()
     return model(**batch.inputs, labels=labels).loss
 
 
@@ -236,27 +232,3 @@ def hardened(scales: Scales, plan: Plan) -> Scales:
         for path, value in scales.branches.items()
     }
     return Scales(units, branches)
-
-
-def check_equality(
-    model: PreTrainedModel, small: PreTrainedModel, anatomy: Anatomy, scales: Scales, inputs: Mapping[str, Tensor]
-) -> float:
-    """Relative distance of the cut model's logits from those of the gated model it was cut from, on valid frames.
-
-    Raises:
-        RuntimeError: it is above `EQUAL`, so that the cut is wrong.
-    """
-    gates = Gates(anatomy).to(model.device)
-    gates.set_values(scales)
-    with torch.no_grad():
-        with gated(model.eval(), gates):
-            masked = model(**inputs).logits
-        sliced = small.eval()(**inputs).logits
-    lengths = output_lengths(model, inputs)
-    if lengths is not None:
-        valid = torch.arange(masked.shape[1], device=masked.device) < lengths.unsqueeze(1)
-        masked, sliced = masked[valid], sliced[valid]
-    distance = float((masked - sliced).norm() / masked.norm())
-    if not distance <= EQUAL:
-        raise RuntimeError(f"the cut model differs from the gated one by {distance:.1e} of its output: please report this")
-    return distance

@@ -55,9 +55,7 @@ class Errors:
         words = int(self.reference.sum())
         if words and not self.total:
             return 0.0, 1 - ((1 - CONFIDENCE) / 2) ** (1 / words)
-        sums = resampled_sums(
-            np.stack([self.per_sentence, self.reference], 1), resamples=resamples, seed=seed
-        )
+        sums = resampled_sums(np.stack([self.per_sentence, self.reference], 1), resamples=resamples, seed=seed)
         return _two_sided(_ratio(sums[:, 0], sums[:, 1]))
 
     def to_json(self) -> dict[str, Any]:
@@ -150,9 +148,7 @@ class PairedDifference:
         certain = "; worse, by all of the interval" if self.interval[0] > 0 else ""
         if not np.isfinite(self.relative_upper):
             return f"undecided: {figures}{certain}; the baseline makes too few errors to compare with"
-        return (
-            f"undecided: {figures}{certain}; the smallest margin that the data support is {self._supported}"
-        )
+        return f"undecided: {figures}{certain}; the smallest margin that the data support is {self._supported}"
 
     @property
     def _supported(self) -> str:

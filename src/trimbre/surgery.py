@@ -35,7 +35,10 @@ def cut(model: PreTrainedModel, plan: Plan, *, scales: Scales | None = None) -> 
     """
     anatomy = anatomy_of(model)
     if dict(plan.sizes) != anatomy.sizes:
-        odd = next((p for p in (*plan.sizes, *anatomy.sizes) if plan.sizes.get(p) != anatomy.sizes.get(p)), "its order")
+        odd = next(
+            (p for p in (*plan.sizes, *anatomy.sizes) if plan.sizes.get(p) != anatomy.sizes.get(p)),
+            "its order",
+        )
         raise UserError(f"the plan does not fit this model at {odd}: make the plan for the model that it is to cut")
     small = _copy_sharing_weights(model)
     with torch.no_grad():
@@ -44,7 +47,12 @@ def cut(model: PreTrainedModel, plan: Plan, *, scales: Scales | None = None) -> 
                 modeling_trimbre.skip(small, group.path, group.norm, group.kind.outputs)
                 continue
             if scales is not None:
-                _fold(small.get_submodule(group.path).get_submodule(group.kind.consumer), scales, group.path, group.kind)
+                _fold(
+                    small.get_submodule(group.path).get_submodule(group.kind.consumer),
+                    scales,
+                    group.path,
+                    group.kind,
+                )
             if len(plan.kept[group.path]) < group.size:
                 modeling_trimbre.narrow(small, group.path, group.kind.to_json(), plan.kept[group.path], group.size)
         _own_weights(small)

@@ -25,9 +25,9 @@ from trimbre.data.cuts import read_cuts
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
 from trimbre.evaluation import evaluate
+from trimbre.loop import FitResult, accelerator_for, fit
 from trimbre.models import Recogniser, load
 from trimbre.tokenizer import train_tokenizer
-from trimbre.loop import FitResult, accelerator_for, fit
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,11 @@ def train(*, model: str, train: str, dev: str, out: Path, options: TrainOptions,
 
     def judge(step: int) -> Mapping[str, float]:
         found = evaluate(
-            model=average.model, processor=processor, data=dev_cuts, normalize=options.batches.normalize, bfloat16=True
+            model=average.model,
+            processor=processor,
+            data=dev_cuts,
+            normalize=options.batches.normalize,
+            bfloat16=True,
         )
         return {"wer": found.wer}
 
@@ -100,7 +104,13 @@ def train(*, model: str, train: str, dev: str, out: Path, options: TrainOptions,
         save_every=options.save_every,
     )
     report = {"options": asdict(options), "best": best_of(result), **result.to_json()}
-    save(average.model.eval(), processor, out, half=half, extra={"train.json": json.dumps(report, indent=2) + "\n"})
+    save(
+        average.model.eval(),
+        processor,
+        out,
+        half=half,
+        extra={"train.json": json.dumps(report, indent=2) + "\n"},
+    )
     return report
 
 
@@ -154,6 +164,7 @@ class Average:
 
 def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:
     """Factor on the learning rate: linear rise over `warmup` steps, then half a cosine down to `floor`."""
+
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup

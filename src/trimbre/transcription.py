@@ -13,9 +13,7 @@ from trimbre.data.audio import read_audio
 from trimbre.decoding import SAMPLE_RATE, blank_id, features_of, frame_labels, output_lengths, spell
 from trimbre.errors import UserError
 
-SHORTEST = (
-    SAMPLE_RATE // 10
-)  # samples; less is filled up with silence, for convolutions need some to stand on
+SHORTEST = SAMPLE_RATE // 10  # samples; less is filled up with silence, for convolutions need some to stand on
 
 
 @dataclass(frozen=True)
@@ -54,23 +52,15 @@ def transcribe(
         UserError: a file can't be read, or the overlap isn't shorter than the chunk.
     """
     if chunk_seconds < 1:
-        raise UserError(
-            f"a chunk of {chunk_seconds:g} s is too short to recognise anything in: give 1 s or more"
-        )
+        raise UserError(f"a chunk of {chunk_seconds:g} s is too short to recognise anything in: give 1 s or more")
     if not 0 <= overlap_seconds < chunk_seconds:
-        raise UserError(
-            f"an overlap of {overlap_seconds:g} s must be shorter than the chunk, {chunk_seconds:g} s"
-        )
+        raise UserError(f"an overlap of {overlap_seconds:g} s must be shorter than the chunk, {chunk_seconds:g} s")
     model.eval()
     stride = samples_per_frame(model, processor)
-    chunk, context = (
-        int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2)
-    )
+    chunk, context = (int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2))
     for file in files:
         audio = read_audio(file)
-        labels = labels_in_chunks(
-            audio, model=model, processor=processor, stride=stride, chunk=chunk, context=context
-        )
+        labels = labels_in_chunks(audio, model=model, processor=processor, stride=stride, chunk=chunk, context=context)
         text = spell(labels, processor=processor, blank=blank_id(model))
         yield Transcript(str(file), text, len(audio) / SAMPLE_RATE)
 

@@ -59,7 +59,12 @@ class BatchOptions:
 
 
 def collate(
-    clips: Sequence[np.ndarray], texts: Sequence[str | None], ids: Sequence[str], *, processor: Any, normalize: str
+    clips: Sequence[np.ndarray],
+    texts: Sequence[str | None],
+    ids: Sequence[str],
+    *,
+    processor: Any,
+    normalize: str,
 ) -> Batch:
     """Pad clips, (samples,) each at 16 kHz, and their transcripts into one batch."""
     features = processor.feature_extractor(
@@ -127,7 +132,11 @@ class _Loader(Dataset):
             normalize=self.options.normalize,
         )
         return Batch(
-            mask_features(batch.inputs, self.options.augment, draw), batch.labels, batch.texts, batch.ids, batch.seconds
+            mask_features(batch.inputs, self.options.augment, draw),
+            batch.labels,
+            batch.texts,
+            batch.ids,
+            batch.seconds,
         )
 
 

@@ -51,14 +51,32 @@ def write_cuts(cuts: Iterable[MonoCut], folder: Path) -> Path:
     return path
 
 
-def cut_of(audio: Path, *, id: str, text: str | None, samples: int, speaker: str | None = None, language: str | None = None) -> MonoCut:
+def cut_of(
+    audio: Path,
+    *,
+    id: str,
+    text: str | None,
+    samples: int,
+    speaker: str | None = None,
+    language: str | None = None,
+) -> MonoCut:
     """A cut of a whole 16 kHz mono file that is known to hold `samples`."""
     rate = 16_000
     source = {"type": "file", "channels": [0], "source": str(audio)}
     recording = Recording.from_dict(
-        {"id": id, "sources": [source], "sampling_rate": rate, "num_samples": samples, "duration": samples / rate}
+        {
+            "id": id,
+            "sources": [source],
+            "sampling_rate": rate,
+            "num_samples": samples,
+            "duration": samples / rate,
+        }
     )
-    said = [] if text is None else [SupervisionSegment(id, id, 0, samples / rate, text=text, speaker=speaker, language=language)]
+    said = (
+        []
+        if text is None
+        else [SupervisionSegment(id, id, 0, samples / rate, text=text, speaker=speaker, language=language)]
+    )
     return MonoCut(id, 0, samples / rate, 0, supervisions=said, recording=recording)
 
 
@@ -96,7 +114,9 @@ def _read(path: Path) -> CutSet:
         for name in AUDIO_FOLDER:
             if (path / name).is_file():
                 return CutSet.from_cuts(audio_folder(path / name))
-        raise UserError(f"the folder {path} holds neither {MANIFEST} nor {' nor '.join(AUDIO_FOLDER)}: see trimbre corpus folder")
+        raise UserError(
+            f"the folder {path} holds neither {MANIFEST} nor {' nor '.join(AUDIO_FOLDER)}: see trimbre corpus folder"
+        )
     if not path.is_file():
         raise UserError(f"no data at {path}: name a manifest or a folder")
     if not path.name.endswith(SUFFIXES):

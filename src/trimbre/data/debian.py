@@ -28,7 +28,9 @@ def fetch(packages: Sequence[str], *, into: Path | None = None) -> list[Path]:
     if missing:
         for tool in ("apt-get", "dpkg-deb"):
             if shutil.which(tool) is None:
-                raise UserError(f"no {tool} on this machine, which would fetch {missing[0]}: use a Debian or Ubuntu system")
+                raise UserError(
+                    f"no {tool} on this machine, which would fetch {missing[0]}: use a Debian or Ubuntu system"
+                )
         apt = _private_apt(home / ".apt")
         _run([*apt, "update"], f"cannot read the package lists for {missing[0]}")
         for package in missing:

@@ -47,7 +47,9 @@ def transcripts(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 
 def _utterances(said: dict[str, str], sounds: Path, language: str) -> Iterator[Utterance | str]:
-    files = {str(path.relative_to(root).with_suffix("")): path for root in sounds.iterdir() for path in root.rglob("*.g722")}
+    files = {
+        str(path.relative_to(root).with_suffix("")): path for root in sounds.iterdir() for path in root.rglob("*.g722")
+    }
     for name, text in sorted(said.items()):
         if name not in files or not normalise(text, language=language):
             continue
@@ -57,5 +59,10 @@ def _utterances(said: dict[str, str], sounds: Path, language: str) -> Iterator[U
             yield str(error)
             continue
         yield Utterance(
-            f"{language}-{name.replace('/', '-')}", clip, text, split_of(text), f"prompts-{language}", language
+            f"{language}-{name.replace('/', '-')}",
+            clip,
+            text,
+            split_of(text),
+            f"prompts-{language}",
+            language,
         )

