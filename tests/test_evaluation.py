@@ -10,7 +10,8 @@ from rich.console import Console
 
 from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
-from trimbre.evaluation import Evaluation, compare, evaluate, evaluate_sets, unspellable_characters
+from trimbre.data.text import unspellable_characters
+from trimbre.evaluation import Evaluation, compare, evaluate, evaluate_sets
 from trimbre.models import Recogniser
 
 

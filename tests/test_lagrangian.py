@@ -46,7 +46,7 @@ def alive(gates):
 @pytest.mark.parametrize("name", ["params", "macs"])
 @pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
 def test_the_expected_cost_never_leaves_its_ramp(anatomy, budgets, name, target):
-    gates, multipliers, trail = learned(anatomy, budgets[name], target)
+    _, multipliers, trail = learned(anatomy, budgets[name], target)
     for wanted, reached in trail:
         assert all(abs(share - wanted) < 1e-4 for share in reached)
     assert multipliers.removed() == pytest.approx([target] * len(budgets[name]), abs=1e-4)

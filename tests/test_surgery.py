@@ -66,9 +66,16 @@ def test_gates_leave_no_trace(model, anatomy, padded):
     before, state = outputs(model, padded), copy.deepcopy(model.state_dict())
     gates = Gates(anatomy)
     gates.set_values(scales_of(random_plan(anatomy, 0)))
-    with pytest.raises(RuntimeError, match="inside"), gated(model, gates):
+    with gated(model, gates):
         assert not torch.equal(before, outputs(model, padded))
-        raise RuntimeError("inside")
+    assert torch.equal(before, outputs(model, padded))
+
+    def interrupted():
+        with gated(model, gates):
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        interrupted()
     assert torch.equal(before, outputs(model, padded))
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 

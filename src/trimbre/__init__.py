@@ -1,1 +1,62 @@
-"""Trimbre makes speech-recognition models smaller and faster by structured pruning."""
+"""Trimbre: structured pruning for speech recognition."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trimbre.models import Recogniser, load
+    from trimbre.options import (
+        AugmentOptions,
+        BatchOptions,
+        DistillOptions,
+        GateOptions,
+        PruneOptions,
+        RecoverOptions,
+        Target,
+        TrainOptions,
+    )
+    from trimbre.runs import evaluate, inspect, prune, train, transcribe
+
+__version__ = version("trimbre")
+
+_FACE = {
+    "trimbre.models": ("load", "Recogniser"),
+    "trimbre.runs": ("inspect", "train", "prune", "evaluate", "transcribe"),
+    "trimbre.options": (
+        "PruneOptions",
+        "Target",
+        "GateOptions",
+        "DistillOptions",
+        "RecoverOptions",
+        "TrainOptions",
+        "BatchOptions",
+        "AugmentOptions",
+    ),
+}
+_HOME = {name: module for module, names in _FACE.items() for name in names}
+
+__all__ = [
+    "AugmentOptions",
+    "BatchOptions",
+    "DistillOptions",
+    "GateOptions",
+    "PruneOptions",
+    "Recogniser",
+    "RecoverOptions",
+    "Target",
+    "TrainOptions",
+    "evaluate",
+    "inspect",
+    "load",
+    "prune",
+    "train",
+    "transcribe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: torch and transformers take seconds."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'trimbre' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

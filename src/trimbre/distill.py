@@ -1,7 +1,6 @@
 """Learning from the unpruned model: its posteriors and the hidden states of its layers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,16 +10,7 @@ from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
 from trimbre.decoding import output_lengths
-
-
-@dataclass(frozen=True)
-class DistillOptions:
-    """Weights of the distillation terms beside the task loss."""
-
-    posterior: float = 1.0
-    """Weight of the divergence between the teacher's and the student's frame posteriors."""
-    layer: float = 1.0
-    """Weight of the distance between their hidden states, layer by layer."""
+from trimbre.options import DistillOptions
 
 
 def posterior_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
@@ -61,13 +51,13 @@ class Distiller:
     def __call__(self, student: Any, inputs: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
         """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`."""
         with torch.no_grad():
-            teacher = self.teacher(**inputs, output_hidden_states=self.options.layer > 0)
+            teacher = self.teacher(**inputs, output_hidden_states=self.options.layer_weight > 0)
         terms = {}
-        if self.options.posterior > 0:
-            terms["posterior"] = self.options.posterior * posterior_loss(student.logits, teacher.logits, valid)
-        if self.options.layer > 0:
+        if self.options.posterior_weight > 0:
+            terms["posterior"] = self.options.posterior_weight * posterior_loss(student.logits, teacher.logits, valid)
+        if self.options.layer_weight > 0:
             distance = layer_loss(student.hidden_states, teacher.hidden_states, valid)
-            terms["layer"] = self.options.layer * distance
+            terms["layer"] = self.options.layer_weight * distance
         return terms
 
 
@@ -80,7 +70,7 @@ class Objective:
 
     def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The terms of the loss on a batch and their sum, `loss`."""
-        layers = self.distiller is not None and self.distiller.options.layer > 0
+        layers = self.distiller is not None and self.distiller.options.layer_weight > 0
         output = self.student(**batch.inputs, labels=batch.labels, output_hidden_states=layers)
         terms = {} if batch.labels is None else {"task": output.loss}
         if self.distiller is not None:

@@ -1,7 +1,7 @@
 """Word and character error rates of a recogniser, how sure they are, and how they compare with another's."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import nn
 
 from trimbre.data.batches import evaluation_batches
+from trimbre.data.check import refuse_unspellable
 from trimbre.data.cuts import read_cuts
 from trimbre.data.text import normalise
 from trimbre.decoding import greedy
@@ -30,7 +31,6 @@ from trimbre.statistics import (
 )
 
 Data: TypeAlias = str | Path | CutSet
-UNSPELLABLE = 0.01  # share of reference characters above which a WER says more of the alphabet than of the model
 TEACHER_FAILS = 0.30  # WER above which a comparison with the teacher says nothing
 
 
@@ -121,14 +121,7 @@ def evaluate(
     if not any(reference for _, reference, _ in found):
         raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
     ids, references, hypotheses = zip(*sorted(found), strict=True)
-    unspellable = unspellable_characters(references, processor=processor, normalize=normalize)
-    share = unspellable.total() / max(1, sum(len(reference.replace(" ", "")) for reference in references))
-    if share > UNSPELLABLE:
-        often = ", ".join(repr(character) for character, _ in unspellable.most_common(5))
-        raise UserError(
-            f"{100 * share:.1f} % of the characters in the transcripts of {name} can't be spelled by the "
-            f"model's tokenizer (most often {often}): use a model of that language, or try --normalize basic"
-        )
+    unspellable = refuse_unspellable(list(references), name=name, processor=processor, normalize=normalize)
     return Evaluation(
         ids=ids,
         references=[normalise(reference, normalize) for reference in references],
@@ -139,26 +132,9 @@ def evaluate(
     )
 
 
-def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:
-    """Count the characters that come back changed, or not at all, from the tokenizer.
-
-    Normalised text is compared without case, so that an upper-case vocabulary spells it; `whisper-en` writes
-    numbers as digits, which a model of words never needs to spell, so `basic` is what is judged there.
-    """
-    if normalize != "none":
-        texts = (normalise(text, "basic") for text in texts)
-    seen = Counter(character for text in texts for character in text if not character.isspace())
-    tokenizer = processor.tokenizer
-
-    def spelled(character: str) -> bool:
-        ids = tokenizer(character, add_special_tokens=False).input_ids
-        return tokenizer.decode(ids, group_tokens=False).strip() == character
-
-    def spellable(character: str) -> bool:
-        forms = {character} if normalize == "none" else {character, character.upper(), character.lower()}
-        return any(spelled(form) for form in forms)
-
-    return Counter({character: count for character, count in seen.items() if not spellable(character)})
+def quick_wer(model: nn.Module, processor: Any, data: CutSet, *, normalize: str) -> float:
+    """Word error rate under bfloat16, to watch a training run by."""
+    return evaluate(model=model, processor=processor, data=data, normalize=normalize, bfloat16=True).wer
 
 
 def compare(candidate: Evaluation, baseline: Evaluation, *, margin_percent: float = 10.0) -> PairedDifference:

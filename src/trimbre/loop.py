@@ -54,8 +54,8 @@ def fit(
 ) -> FitResult:
     """Train for `steps` steps, going on from the newest state in `state_dir` if there is one.
 
-    Every step's random numbers follow from (seed, stage, step, rank), so that a resumed run repeats an uninterrupted one
-    bit for bit.
+    Every step's random numbers follow from (seed, stage, step, rank), so that a resumed run repeats an uninterrupted
+    one bit for bit.
 
     Args:
         batches: number of batches to pass over -> endless batches.

@@ -61,7 +61,7 @@ def narrow(model: nn.Module, path: str, kind: Mapping[str, Any], units: Sequence
     `kind["slices"]` rows are (tensor, axis, rows per unit, repeats): along its axis the tensor holds `repeats` runs of
     `dense` units of so many rows each.
     """
-    module = model.get_submodule(path)
+    module: Any = model.get_submodule(path)
     for tensor, axis, rows, repeats in kind["slices"]:
         owner_path, _, name = tensor.rpartition(".")
         owner = module.get_submodule(owner_path)
@@ -112,9 +112,9 @@ def shape_like(model: nn.Module, layout: Mapping[str, Any] | None) -> None:
             narrow(model, path, layout["kinds"][name], range(width), dense)
 
 
-def _declare_shape(module: nn.Module) -> None:
+def _declare_shape(module: Any) -> None:
     """Bring the sizes that a layer states of itself in line with its weight."""
-    shape = module.weight.shape if isinstance(getattr(module, "weight", None), torch.Tensor) else ()
+    shape: Any = module.weight.shape if isinstance(getattr(module, "weight", None), torch.Tensor) else ()
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = shape
     elif isinstance(module, nn.Conv1d | nn.Conv2d):

@@ -1,6 +1,7 @@
 """Loading a recogniser, dense or pruned, from a directory or the hub."""
 
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,12 +34,15 @@ def load(path: str | Path) -> Recogniser:
     local = Path(name)
     if local.exists():
         _check_directory(local)
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UserError(f"no model {name}: name a directory that holds a config.json, or OWNER/NAME on the hub")
     try:
         model = AutoModelForCTC.from_pretrained(name, trust_remote_code=False)
         processor = AutoProcessor.from_pretrained(name)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        where = "" if local.exists() else ", which is no directory here, from the hub"
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"cannot load the model {name!r}: {reason}") from error
+        raise UserError(f"cannot load the model {name}{where}: {reason}") from error
     return Recogniser(model.float().eval(), processor)
 
 

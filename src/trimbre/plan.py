@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +22,7 @@ FORMAT = 1
 class Plan:
     """What stays of a model.
 
-    A module that keeps no unit but isn't skipped still adds the bias of its last projection; a skipped one adds nothing.
+    A module that keeps no unit but isn't skipped still adds the bias of its last projection; a skipped one nothing.
     """
 
     sizes: Mapping[str, int]
@@ -43,7 +44,7 @@ class Plan:
             odd = sorted(set(self.kept) ^ set(self.sizes))
             raise UserError(f"the plan names the module {odd[0]} in only one of 'sizes' and 'kept': name it in both")
         for path, units in self.kept.items():
-            if any(a >= b for a, b in zip(units, units[1:], strict=False)):
+            if any(a >= b for a, b in pairwise(units)):
                 raise UserError(f"the plan's units of {path} are not in ascending order: sort them, without repeats")
             if units and not 0 <= units[0] <= units[-1] < self.sizes[path]:
                 raise UserError(

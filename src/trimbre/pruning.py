@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,50 +15,15 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.anatomy import anatomy_of
 from trimbre.data.batches import Batch
 from trimbre.decoding import blank_id, collapse, frame_labels
-from trimbre.distill import Distiller, DistillOptions, Objective
-from trimbre.errors import UserError
+from trimbre.distill import Distiller, Objective
 from trimbre.loop import FitResult, fit
 from trimbre.methods import l0
+from trimbre.options import PruneOptions, RecoverOptions
 from trimbre.plan import Plan
 from trimbre.search import Protection, check_reachable
 from trimbre.surgery import Scales, cut
-from trimbre.target import Ledger, Target
+from trimbre.target import Ledger
 from trimbre.verification import check_equality
-
-
-@dataclass(frozen=True)
-class RecoverOptions:
-    """How a cut model is trained on."""
-
-    rate: float = 5e-4
-    """Peak learning rate (AdamW), falling to zero along a cosine."""
-    warmup: float = 0.05
-    """Share of the steps over which the rate rises."""
-
-
-@dataclass(frozen=True)
-class PruneOptions:
-    """What to remove and how long to train for it."""
-
-    target: Target
-    learn_steps: int = 200
-    recover_steps: int = 200
-    protect: tuple[str, ...] = ()
-    """Kinds (`attention`) and layers (`0`) to leave whole."""
-    multiple_of: int = 1
-    """Round the widths of feed-forwards and convolutions to multiples of this."""
-    seed: int = 0
-    gates: l0.L0Options = field(default_factory=l0.L0Options)
-    distill: DistillOptions = field(default_factory=DistillOptions)
-    recover: RecoverOptions = field(default_factory=RecoverOptions)
-
-    def __post_init__(self) -> None:
-        if self.learn_steps < 1:
-            raise UserError(f"--learn-steps {self.learn_steps}: gates need at least 1 step to be learned")
-        if self.recover_steps < 0:
-            raise UserError(f"--recover-steps {self.recover_steps}: give 0 or more")
-        if self.multiple_of < 1:
-            raise UserError(f"--multiple-of {self.multiple_of}: give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -162,7 +127,6 @@ def prune_model(
     scales = hardened(gates.scales(), plan)
     small = cut(student, plan, scales=scales)
     equality = check_equality(student, small, scales, next(training.batches(0)).to(device).inputs)
-    del student
 
     fits = {"learn": learned}
     if options.recover_steps:
@@ -187,7 +151,7 @@ def recover(
     skip: int = 0,
 ) -> FitResult:
     """Train a cut (or whole) model on, with its teacher; `skip` batches that were seen before are passed over."""
-    warmup = max(1, round(options.warmup * steps))
+    warmup = max(1, round(options.recover_warmup * steps))
 
     def rate(step: int) -> float:
         if step < warmup:
@@ -199,7 +163,7 @@ def recover(
         steps=steps,
         batches=lambda start: training.batches(skip + start),
         objective=Objective(model.train(), distiller),
-        optimizers=[torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=1e-3)],
+        optimizers=[torch.optim.AdamW(model.parameters(), lr=options.recover_rate, weight_decay=1e-3)],
         schedule=rate,
         modules={"model": model},
         state_dir=None if training.run is None else training.run / "recover",

@@ -1,31 +1,90 @@
-"""What a pruning run says of itself: one plain dictionary, a table for the terminal, a model card."""
+"""What runs say of themselves to people: tables for the terminal, and the model card of a pruned model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from trimbre.anatomy import Anatomy
-from trimbre.plan import Plan
+from trimbre.data.corpus import Corpus
+from trimbre.speed import RealTimeFactors, Spread
 
 SHOWN = {"params": "parameters", "macs": "multiply-accumulates"}
 
 
-def widths_table(anatomy: Anatomy, plan: Plan) -> Table:
-    """Units kept in every module, a row for each layer."""
-    names = list(dict.fromkeys(group.path.rpartition(".")[2] for group in anatomy.groups))
-    table = Table(title="Units kept of those before (– : the module is gone)")
-    table.add_column("layer", justify="right")
+def corpus(written: Corpus) -> Iterator[Any]:
+    """What a corpus holds."""
+    table = Table(title=f"{written.out}: {written.source} ({written.licence})")
+    for heading in ("set", "utterances", "hours"):
+        table.add_column(heading, justify="left" if heading == "set" else "right")
+    for name, count in written.utterances.items():
+        table.add_row(name, str(count), f"{written.hours[name]:.2f}")
+    yield table
+    if written.skipped:
+        yield f"{len(written.skipped)} could not be used, such as: {written.skipped[0]} (all in corpus.json)"
+
+
+def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
+    """What can be cut from a model, kind by kind."""
+    dense = found["dense"]
+    table = Table(title=f"{found['model']}: what can be cut, and its share of the blocks")
+    table.add_column("kind")
+    for heading in ("modules", "units", "parameters", "multiply-accumulates"):
+        table.add_column(heading, justify="right")
+    for name, kind in found["kinds"].items():
+        shares = [f"{kind['share_of_blocks'][cost]:.1%}" for cost in ("params", "macs")]
+        table.add_row(f"{name} ({kind['unit']}s)", str(kind["modules"]), f"{kind['units']:,}", *shares)
+    yield table
+    for cost, title in SHOWN.items():
+        sizes = ", ".join(f"{scope} {dense[cost][scope]:,.0f}" for scope in ("blocks", "encoder", "model"))
+        yield f"{title}{' per second of audio' if cost == 'macs' else ''}: {sizes}"
+    if (distance := found.get("masked_equals_sliced_within")) is not None:
+        yield f"masked equals sliced: outputs differ by at most {distance:.1e} of their norm"
+
+
+def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
+    """What a run would do, without doing it."""
+    yield from inspection(found)
+    options, data = found["options"], found["data"]
+    for cost, amount in found["to_remove"].items():
+        yield (
+            f"to remove: {options['target']['remove']:.1%} of the {found['of']}'s {SHOWN[cost]}, {amount:,.0f} "
+            f"(at most {found['reachable'][cost]:.1%} can be removed)"
+        )
+    labelled = f"{data['transcribed']} of them with transcripts"
+    yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}"
+    steps = f"{options['learn_steps']} to learn what to cut, {options['recover_steps']} to recover"
+    yield f"steps: {steps}; nothing is written"
+
+
+def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
+    """What a run removed, where from, and what it did to the error rates."""
+    yield widths_table(found["widths"])
+    yield shares_table(found["removed"], found["dense"])
+    if found["evaluation"]:
+        yield rates_table(found["evaluation"])
+    minutes = sum(stage["minutes"] for stage in found["stages"].values())
+    yield (
+        f"cut equals gated within {found['cut_equals_gated_within']:.1e}; the search for the exact cost moved "
+        f"{found['units_moved_by_search']:.1%} of the units; trained for {minutes:.1f} min on "
+        f"{found['audio_seconds'] / 3600:.1f} h of audio"
+    )
+    yield f"{out}: load it with trimbre.load({str(out)!r})"
+
+
+def widths_table(widths: Mapping[str, tuple[int, int]]) -> Table:
+    """Units kept in every module, a row for each layer; `widths` is path -> (units now, units before)."""
+    table = Table(title="Units kept of those before (– : nothing is left of the module)")
+    names = list(dict.fromkeys(path.rpartition(".")[2] for path in widths))
+    table.add_column("layer")
     for name in names:
         table.add_column(name, justify="right")
-    for layer in sorted({group.layer for group in anatomy.groups}):
-        row = {}
-        for group in anatomy.groups:
-            if group.layer == layer:
-                width = plan.widths[group.path]
-                gone = group.path in plan.skipped
-                row[group.path.rpartition(".")[2]] = "–" if gone else f"{width} / {group.size}"
-        table.add_row(str(layer), *(row.get(name, "") for name in names))
+    rows: dict[str, dict[str, str]] = {}
+    for path, (now, before) in widths.items():
+        layer, _, name = path.rpartition(".")
+        rows.setdefault(layer, {})[name] = f"{now} / {before}" if now else "–"
+    for layer, cells in rows.items():
+        table.add_row(layer, *(cells.get(name, "") for name in names))
     return table
 
 
@@ -34,16 +93,42 @@ def shares_table(removed: Mapping[str, Mapping[str, float]], dense: Mapping[str,
     table = Table(title="Removed, by what it is a share of")
     table.add_column("cost")
     scopes = list(removed["params"])
-    for scope in scopes:
-        table.add_column(scope, justify="right")
-    table.add_column("model before", justify="right")
-    table.add_column("after", justify="right")
+    for heading in (*scopes, "model before", "after"):
+        table.add_column(heading, justify="right")
     for name, title in SHOWN.items():
         before = dense[name]["model"]
         after = before * (1 - removed[name]["model"])
         unit = "" if name == "params" else " / s of audio"
         shares = [f"{removed[name][scope]:.1%}" for scope in scopes]
         table.add_row(title, *shares, f"{before:,.0f}{unit}", f"{after:,.0f}{unit}")
+    return table
+
+
+def rates_table(evaluation: Mapping[str, Any]) -> Table:
+    """Error rates of a pruned model beside the other's, from `EvaluationReport.to_json`."""
+    table = Table(title=f"WER in %, 95 % intervals over sentences, normalize = {evaluation['normalize']}")
+    for heading in ("set", "words", "compared with", "pruned", "verdict"):
+        table.add_column(heading, justify="right" if heading == "words" else "left")
+    for name, one in evaluation["sets"].items():
+        other = _rate(one["teacher"]["wer"]) if "teacher" in one else ""
+        sentence = one["comparison"]["sentence"] if "comparison" in one else ""
+        table.add_row(name, str(one["wer"]["reference"]), other, _rate(one["wer"]), sentence)
+    return table
+
+
+def times_table(timed: RealTimeFactors) -> Table:
+    """Real-time factors of models that were timed side by side."""
+    threads = f"{timed.threads} thread{'s' if timed.threads > 1 else ''}"
+    table = Table(
+        title=f"Seconds per second of audio, features included, {threads}, one clip at a time",
+        caption=f"{timed.audio_seconds:.1f} s of audio, median of {timed.repeats} repeats [lowest, highest]",
+    )
+    for heading in ("model", "real-time factor", "times faster than the first"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for name, factor in timed.factors.items():
+        ratio = timed.ratios[name]
+        faster = Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
+        table.add_row(name, _spread(factor, 4), _spread(faster, 2))
     return table
 
 
@@ -54,7 +139,6 @@ def model_card(report: Mapping[str, Any]) -> str:
         "---",
         "library_name: transformers",
         "pipeline_tag: automatic-speech-recognition",
-        f"base_model: {report['model']}",
         "tags: [pruned, trimbre]",
         "---",
         "",
@@ -70,16 +154,15 @@ def model_card(report: Mapping[str, Any]) -> str:
         shares = " | ".join(f"{removed[name][scope]:.1%}" for scope in ("blocks", "encoder", "model"))
         left = dense[name]["model"] * (1 - removed[name]["model"])
         lines.append(f"| {title} | {shares} | {left:,.0f}{'' if name == 'params' else ' per second of audio'} |")
-    evaluation = report.get("evaluation")
-    if evaluation:
+    if evaluation := report.get("evaluation"):
         lines += [
             "",
             f"Word error rates (normalised `{evaluation['normalize']}`, 95 % bootstrap intervals over sentences):",
             "",
+            "| set | utterances | words | compared with | pruned | verdict |",
+            "|---|---|---|---|---|---|",
+            *(_row(name, one) for name, one in evaluation["sets"].items()),
         ]
-        lines += ["| set | utterances | words | unpruned | pruned | verdict |", "|---|---|---|---|---|---|"]
-        for name, one in evaluation["sets"].items():
-            lines.append(_row(name, one))
     lines += [
         "",
         "A pruned model adapted on narrow audio is a narrow model: evaluate it on speech like yours.",
@@ -92,6 +175,7 @@ def model_card(report: Mapping[str, Any]) -> str:
         "",
         "# or, with transformers' own classes",
         "import trimbre.auto",
+        "from transformers import AutoModelForCTC",
         'model = AutoModelForCTC.from_pretrained("PATH")',
         "",
         "# or without Trimbre",
@@ -112,12 +196,15 @@ def model_card(report: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, one: Mapping[str, Any]) -> str:
-    teacher = one.get("teacher")
-    before = _rate(teacher["wer"]) if teacher else ""
+    other = _rate(one["teacher"]["wer"]) if "teacher" in one else ""
     verdict = one["comparison"]["sentence"] if "comparison" in one else ""
-    return f"| {name} | {one['utterances']} | {one['wer']['reference']} | {before} | {_rate(one['wer'])} | {verdict} |"
+    return f"| {name} | {one['utterances']} | {one['wer']['reference']} | {other} | {_rate(one['wer'])} | {verdict} |"
 
 
 def _rate(wer: Mapping[str, Any]) -> str:
     low, high = wer["interval"]
-    return f"{wer['percent']:.2f} % ({low:.2f} to {high:.2f})"
+    return f"{wer['percent']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _spread(spread: Spread, places: int) -> str:
+    return f"{spread.median:.{places}f} [{spread.low:.{places}f}, {spread.high:.{places}f}]"

@@ -3,42 +3,87 @@
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from trimbre import transcription
 from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import load_plan, save
-from trimbre.data.batches import BatchOptions, training_batches
+from trimbre.data.batches import training_batches
+from trimbre.data.check import check_training_data
 from trimbre.data.cuts import read_cuts
-from trimbre.errors import UserError
-from trimbre.evaluation import EvaluationReport, evaluate, evaluate_sets
-from trimbre.files import write_json
+from trimbre.evaluation import EvaluationReport, evaluate_sets, quick_wer
 from trimbre.loop import accelerator_for
 from trimbre.models import Recogniser, load
-from trimbre.pruning import Pruned, PruneOptions, Training, prune_model
+from trimbre.options import BatchOptions, PruneOptions, TrainOptions
+from trimbre.pruning import Pruned, Training, prune_model
 from trimbre.report import model_card
+from trimbre.search import Protection, check_reachable
+from trimbre.speed import RealTimeFactors, real_time_factor
+from trimbre.state import prepare_run
 from trimbre.target import Ledger, describe, shortfall
+from trimbre.training import best_of, build, train_model
 from trimbre.verification import verify_cutting
+
+
+def train(
+    *, model: str, train: str, dev: str, out: Path, options: TrainOptions, half: bool = False, resume: bool = False
+) -> dict[str, Any]:
+    """Train a recogniser and write it to `out`.
+
+    Args:
+        model: a config file (JSON) to start from nothing, or a checkpoint to train on.
+        train: cuts with transcripts; so is `dev`.
+        half: store the weights as float16.
+        resume: go on with the run that was stopped.
+
+    Returns:
+        What the training took and its curve on dev, also written to `out/train.json`.
+
+    Raises:
+        UserError: bad input.
+    """
+    cuts, dev_cuts = read_cuts(train), read_cuts(dev)
+    given = {"model": model, "train": train, "dev": dev, "options": asdict(options)}
+    start = build(Path(model), cuts, options) if model.endswith(".json") else load(model)
+    checked = check_training_data(cuts, name=train, processor=start.processor, normalize=options.batches.normalize)
+    run = prepare_run(out, given, resume=resume)
+    trained, result = train_model(start, cuts=cuts, dev=dev_cuts, options=options, run=run)
+    report = {
+        "model": model,
+        "train": train,
+        "dev": dev,
+        "options": asdict(options),
+        "data": checked.to_json(),
+        "best": best_of(result),
+        **result.to_json(),
+        "command": _command("train"),
+    }
+    save(trained, start.processor, out, half=half, extra={"train.json": json.dumps(report, indent=2) + "\n"})
+    shutil.rmtree(run)
+    return report
 
 
 def prune(
     *,
     model: str,
     train: str,
-    dev: str | None,
     out: Path,
     options: PruneOptions,
-    batches: BatchOptions | None = None,
+    dev: str | None = None,
     watch: Mapping[str, str] | None = None,
+    against: str | None = None,
+    batches: BatchOptions | None = None,
     precision: str = "auto",
     validate_every: int = 100,
     save_every: int = 100,
-    resume: bool = False,
     margin_percent: float = 10.0,
+    dry_run: bool = False,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Prune a recogniser and write what is left to `out`, with its plan, its model card and a report.
 
@@ -47,26 +92,34 @@ def prune(
         train: cuts to learn from; where they have no transcripts the teacher alone teaches.
         dev: cuts with transcripts to judge by; None judges nothing.
         watch: speech unlike the training audio, by name, to judge by as well.
-        resume: go on with the run that was stopped; its options are kept.
+        against: another recogniser to compare with in the report instead of the unpruned model.
+        margin_percent: how much worse, relative to the other's error rate, may still be called "not worse".
+        dry_run: check all that was given and say what would be removed; nothing is written.
+        resume: go on with the run that was stopped.
 
     Returns:
-        The report, also written to `out/prune.json`.
+        The report, also written to `out/prune.json`; `missed` is None where the target was met.
 
     Raises:
         UserError: bad input, or a target that cannot be reached.
     """
-    run = prepare_run(out, {"model": model, "train": train, "options": asdict(options)}, resume=resume)
     batches = batches or BatchOptions()
     teacher, processor = load(model)
+    rival = Recogniser(teacher, processor) if against is None else load(against)
     cuts = read_cuts(train)
-    dev_cuts = None if dev is None else read_cuts(dev)
+    judged_on = None if dev is None else read_cuts(dev)
+    watched = {name: read_cuts(place) for name, place in (watch or {}).items()}
+    checked = check_training_data(cuts, name=train, processor=processor, normalize=batches.normalize)
+    if dry_run:
+        return {"model": model, "data": checked.to_json(), **_foreseen(Recogniser(teacher, processor), options)}
+    given = {"model": model, "train": train, "options": asdict(options), "batches": asdict(batches)}
+    run = prepare_run(out, given, resume=resume)
+    accelerator = accelerator_for(precision)
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
-        assert dev_cuts is not None
-        found = evaluate(model=student, processor=processor, data=dev_cuts, normalize=batches.normalize, bfloat16=True)
-        return {"wer": found.wer}
+        assert judged_on is not None
+        return {"wer": quick_wer(student, processor, judged_on, normalize=batches.normalize)}
 
-    accelerator = accelerator_for(precision)
     training = Training(
         batches=lambda start: training_batches(
             cuts,
@@ -81,27 +134,27 @@ def prune(
         seed=options.seed,
         run=run,
         save_every=save_every,
-        validate=None if dev_cuts is None else judge,
+        validate=None if judged_on is None else judge,
         validate_every=validate_every,
     )
     pruned = prune_model(teacher, processor, options=options, training=training)
     evaluation = None
-    if dev is not None:
+    if judged_on is not None:
         evaluation = evaluate_sets(
             recogniser=Recogniser(pruned.model, processor),
-            against=Recogniser(teacher, processor),
-            dev=dev,
-            watch=watch,
+            against=rival,
+            dev=judged_on,
+            watch=watched,
             normalize=batches.normalize,
             margin_percent=margin_percent,
         )
-    report = report_of(model, options, pruned, evaluation)
-    plan = (earlier := load_plan(model)) and earlier.then(pruned.plan)
+    report = report_of(model, options, pruned, evaluation) | {"data": checked.to_json(), "command": _command("prune")}
+    earlier = load_plan(model)
     save(
         pruned.model,
         processor,
         out,
-        plan=plan or pruned.plan,
+        plan=earlier.then(pruned.plan) if earlier else pruned.plan,
         card=model_card(report),
         extra={"prune.json": json.dumps(report, indent=2) + "\n"},
     )
@@ -110,13 +163,14 @@ def prune(
 
 
 def report_of(model: str, options: PruneOptions, pruned: Pruned, evaluation: EvaluationReport | None) -> dict[str, Any]:
-    """All that a run did, as plain data."""
+    """All that a pruning run did, as plain data."""
     budgets = pruned.ledger.asked(options.target)
     return {
         "model": model,
         "options": asdict(options),
         "removed": pruned.ledger.shares(pruned.plan),
         "dense": pruned.ledger.dense(),
+        "widths": {path: [pruned.plan.widths[path], size] for path, size in pruned.plan.sizes.items()},
         "missed": shortfall(options.target, budgets, pruned.plan),
         "expected_when_learned": dict(zip([budget.name for budget in budgets], pruned.expected, strict=True)),
         "units_moved_by_search": pruned.moved,
@@ -124,36 +178,26 @@ def report_of(model: str, options: PruneOptions, pruned: Pruned, evaluation: Eva
         "audio_seconds": sum(stage.audio_seconds for stage in pruned.fits.values()),
         "stages": {name: stage.to_json() for name, stage in pruned.fits.items()},
         "evaluation": evaluation and evaluation.to_json(),
-        "command": " ".join(["trimbre", *sys.argv[1:]]) if sys.argv[0].endswith("trimbre") else "trimbre.prune(...)",
     }
 
 
-def prepare_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Path:
-    """The folder beside `out` where a run keeps its state; what it was asked is noted there.
-
-    Raises:
-        UserError: `out` exists, another run is under way there, or there is none to resume.
-    """
-    run = out.with_name(f"{out.name}.run")
-    note = run / "settings.json"
-    asked = json.loads(json.dumps(settings))
-    if out.exists():
-        raise UserError(f"--out {out} already exists: name another folder or remove it")
-    if note.is_file():
-        before = json.loads(note.read_text())
-        if not resume:
-            raise UserError(f"--out {out} has an unfinished run in {run}: add --resume to go on, or remove that folder")
-        odd = next((key for key in asked if asked[key] != before.get(key)), None)
-        if odd is not None:
-            raise UserError(f"--resume: the run in {run} was started with another {odd}: give the same command again")
-    elif resume:
-        raise UserError(f"--resume: there is no unfinished run for --out {out}: leave --resume out to start one")
-    else:
-        write_json(note, asked)
-    return run
+def _foreseen(recogniser: Recogniser, options: PruneOptions) -> dict[str, Any]:
+    """What a run would remove, without running it; raises UserError for what cannot be reached."""
+    anatomy = anatomy_of(recogniser.model)
+    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor)
+    budgets = ledger.asked(options.target)
+    protected = Protection.parse(options.protect, anatomy).mask(anatomy)
+    check_reachable(anatomy, budgets, options.target.remove, protected)
+    return {
+        **describe(ledger, anatomy),
+        "to_remove": {budget.name: options.target.remove * budget.dense for budget in budgets},
+        "of": options.target.of,
+        "reachable": {budget.name: budget.reachable for budget in budgets},
+        "options": asdict(options),
+    }
 
 
-def inspect(*, model: str, verify: bool = False) -> dict[str, Any]:
+def inspect(*, model: str, verify: bool = False, seed: int = 0) -> dict[str, Any]:
     """What can be cut from a recogniser and what each kind weighs.
 
     Args:
@@ -164,9 +208,56 @@ def inspect(*, model: str, verify: bool = False) -> dict[str, Any]:
     """
     recogniser, processor = load(model)
     anatomy = anatomy_of(recogniser)
-    found = {"model": model, "class": type(recogniser).__name__} | describe(
-        Ledger.of(recogniser, anatomy, processor), anatomy
-    )
+    ledger = Ledger.of(recogniser, anatomy, processor)
+    found = {"model": model, "class": type(recogniser).__name__} | describe(ledger, anatomy)
     if verify:
-        found["masked_equals_sliced_within"] = verify_cutting(recogniser, processor)
+        found["masked_equals_sliced_within"] = verify_cutting(recogniser, processor, seed=seed)
     return found
+
+
+def evaluate(
+    *,
+    model: str,
+    data: str,
+    against: str | None = None,
+    watch: Mapping[str, str] | None = None,
+    normalize: str = "basic",
+    margin_percent: float = 10.0,
+) -> EvaluationReport:
+    """Error rates of a recogniser on `data` and on watched sets, beside another's where one is named.
+
+    Raises:
+        UserError: bad input.
+    """
+    return evaluate_sets(
+        recogniser=load(model),
+        against=None if against is None else load(against),
+        dev=data,
+        watch=watch,
+        normalize=normalize,
+        margin_percent=margin_percent,
+    )
+
+
+def time_models(*, models: Mapping[str, str], data: str, clips: int = 20, threads: int = 1) -> RealTimeFactors:
+    """Time recognisers side by side on the first `clips` utterances of `data`, features and decoding included."""
+    from trimbre.data.audio import load_cut
+
+    heard = [load_cut(cut) for cut in read_cuts(data).subset(first=clips)]
+    return real_time_factor({name: load(place) for name, place in models.items()}, clips=heard, threads=threads)
+
+
+def transcribe(*, model: str, files: Iterable[str | Path]) -> Iterator[transcription.Transcript]:
+    """Recognise files of any length and format, one after the other.
+
+    Raises:
+        UserError: the model or a file can't be read.
+    """
+    recogniser = load(model)
+    yield from transcription.transcribe(model=recogniser.model, processor=recogniser.processor, files=files)
+
+
+def _command(verb: str) -> str:
+    """The command line that was typed, or the function that was called."""
+    typed = Path(sys.argv[0]).name in ("trimbre", "__main__.py")
+    return " ".join(["trimbre", *sys.argv[1:]]) if typed else f"trimbre.{verb}(...)"

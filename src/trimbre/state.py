@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trimbre.files import directory_written_whole
+from trimbre.errors import UserError
+from trimbre.files import directory_written_whole, write_json
 
 KEPT = 2
 
@@ -51,6 +52,31 @@ def load_state(
     for index, optimizer in enumerate(optimizers):
         _set_moments(optimizer, load_file(place / f"optimizer-{index}.safetensors"))
     return json.loads((place / "numbers.json").read_text())
+
+
+def prepare_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Path:
+    """The folder beside `out` where a run keeps its state; what it was asked is noted there.
+
+    Raises:
+        UserError: `out` exists, another run is under way there, or there is none to resume.
+    """
+    run = out.with_name(f"{out.name}.run")
+    note = run / "settings.json"
+    asked = json.loads(json.dumps(settings))
+    if out.exists():
+        raise UserError(f"--out {out} already exists: name another folder or remove it")
+    if note.is_file():
+        before = json.loads(note.read_text())
+        if not resume:
+            raise UserError(f"--out {out} has an unfinished run in {run}: add --resume to go on, or remove that folder")
+        odd = next((key for key in asked if asked[key] != before.get(key)), None)
+        if odd is not None:
+            raise UserError(f"--resume: the run in {run} was started with another {odd}: give the same command again")
+    elif resume:
+        raise UserError(f"--resume: there is no unfinished run for --out {out}: leave --resume out to start one")
+    else:
+        write_json(note, asked)
+    return run
 
 
 def _places(folder: Path) -> list[Path]:

@@ -78,7 +78,7 @@ def layout(anatomy: Anatomy, plan: Plan, earlier: Mapping[str, Any] | None) -> d
     return now
 
 
-def _fold(consumer: nn.Module, scales: Scales, path: str, kind: Any) -> None:
+def _fold(consumer: Any, scales: Scales, path: str, kind: Any) -> None:
     """Multiply the consumer's columns by the units' gates, and all of it by the branch's."""
     weight = consumer.weight
     units = scales.units[path].to(weight).repeat_interleave(kind.rows)

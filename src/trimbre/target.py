@@ -10,32 +10,9 @@ from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
 from trimbre.budget.macs import macs_budget, reference_inputs
 from trimbre.budget.params import params_budget
-from trimbre.errors import UserError
+from trimbre.options import BUDGETS, SCOPES, Target
 from trimbre.plan import Plan
 from trimbre.search import TOLERANCE
-
-SCOPES = ("blocks", "encoder", "model")
-BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs")}
-
-
-@dataclass(frozen=True)
-class Target:
-    """A share of a cost that is to leave."""
-
-    remove: float
-    """Share to remove, above 0 and below 1."""
-    budget: str = "both"
-    """`params`, `macs`, or `both`: half of both is half of the parameters and half of the multiply-accumulates."""
-    of: str = "blocks"
-    """The denominator: the encoder's `blocks`, the `encoder` with its front end, or the whole `model`."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.remove < 1:
-            raise UserError(f"--remove {self.remove:g}: give a share between 0 and 1, such as 0.5 for half")
-        if self.budget not in BUDGETS:
-            raise UserError(f"--budget {self.budget}: choose one of {', '.join(BUDGETS)}")
-        if self.of not in SCOPES:
-            raise UserError(f"--of {self.of}: choose one of {', '.join(SCOPES)}")
 
 
 @dataclass(frozen=True)

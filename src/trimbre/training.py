@@ -4,7 +4,6 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,55 +18,24 @@ from transformers import (
     PreTrainedModel,
 )
 
-from trimbre.checkpoint import save
-from trimbre.data.batches import Batch, BatchOptions, training_batches, transcript_of
-from trimbre.data.cuts import read_cuts
+from trimbre.data.batches import Batch, training_batches, transcript_of
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
-from trimbre.evaluation import evaluate
+from trimbre.evaluation import quick_wer
 from trimbre.loop import FitResult, accelerator_for, fit
-from trimbre.models import Recogniser, load
+from trimbre.models import Recogniser
+from trimbre.options import TrainOptions
 from trimbre.tokenizer import train_tokenizer
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """How long and how fast to train."""
-
-    steps: int = 5000
-    rate: float = 2e-3
-    """Peak learning rate (AdamW), falling to a hundredth of it along a cosine."""
-    warmup: int = 300
-    """Steps over which the rate rises."""
-    short_steps: int = 300
-    """First steps, which see only short utterances: CTC learns to align on these."""
-    short_seconds: float = 3.0
-    average: float = 0.998
-    """Decay of the running average of the weights, which is what's judged and saved; 0 keeps the last weights."""
-    seed: int = 0
-    precision: str = "auto"
-    save_every: int = 200
-    validate_every: int = 500
-    batches: BatchOptions = field(default_factory=BatchOptions)
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"--steps {self.steps}: give 1 or more")
-
-
-def train(*, model: str, train: str, dev: str, out: Path, options: TrainOptions, half: bool = False) -> dict[str, Any]:
-    """Train a recogniser and write it to `out`; a stopped run goes on from `out` with `.run` added.
+def train_model(
+    start: Recogniser, *, cuts: CutSet, dev: CutSet, options: TrainOptions, run: Path | None = None
+) -> tuple[PreTrainedModel, FitResult]:
+    """Train a recogniser on `cuts`, judged on `dev`; return the running average of its weights.
 
     Args:
-        model: a config file (JSON) to start from nothing, or a checkpoint to train on.
-        train: cuts with transcripts; so is `dev`.
-        half: store the weights as float16.
-
-    Returns:
-        What the training took and its curve on dev, also written to `out/train.json`.
+        run: folder for the state to resume from.
     """
-    cuts, dev_cuts = read_cuts(train), read_cuts(dev)
-    start = build(Path(model), cuts, options) if model.endswith(".json") else load(model)
     network, processor = start
     accelerator = accelerator_for(options.precision)
     network.to(accelerator.device).train()
@@ -75,14 +43,7 @@ def train(*, model: str, train: str, dev: str, out: Path, options: TrainOptions,
     weights = torch.optim.AdamW(_decayed(network), lr=options.rate, betas=(0.9, 0.98))
 
     def judge(step: int) -> Mapping[str, float]:
-        found = evaluate(
-            model=average.model,
-            processor=processor,
-            data=dev_cuts,
-            normalize=options.batches.normalize,
-            bfloat16=True,
-        )
-        return {"wer": found.wer}
+        return {"wer": quick_wer(average.model, processor, dev, normalize=options.batches.normalize)}
 
     def objective(batch: Batch, step: int) -> Mapping[str, Tensor]:
         return {"loss": network(**batch.inputs, labels=batch.labels).loss}
@@ -100,18 +61,10 @@ def train(*, model: str, train: str, dev: str, out: Path, options: TrainOptions,
         on_step=average,
         validate=judge,
         validate_every=options.validate_every,
-        state_dir=run_folder(out),
+        state_dir=run,
         save_every=options.save_every,
     )
-    report = {"options": asdict(options), "best": best_of(result), **result.to_json()}
-    save(
-        average.model.eval(),
-        processor,
-        out,
-        half=half,
-        extra={"train.json": json.dumps(report, indent=2) + "\n"},
-    )
-    return report
+    return average.model.eval(), result
 
 
 def build(path: Path, cuts: CutSet, options: TrainOptions) -> Recogniser:
@@ -171,11 +124,6 @@ def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], floa
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     return factor
-
-
-def run_folder(out: Path) -> Path:
-    """Where a run that will write `out` keeps its state."""
-    return out.with_name(f"{out.name}.run")
 
 
 def best_of(result: FitResult) -> Mapping[str, float] | None:

@@ -37,7 +37,7 @@ class Kind:
     """The dimension of the consumer's input that the units lie along, `rows` each."""
     rows: int = 1
     attributes: Mapping[str, int] = field(default_factory=dict)
-    """Attributes of the module to set when it's cut, with their value per unit; `config.x`: in its view of the config."""
+    """Attributes of the module to set at the cut, with their value per unit; `config.x` in its view of the config."""
     outputs: int = 1
     """How many values the module's forward returns; the first is the residual branch's output."""
     products: Callable[[int], int] = lambda frames: 0
@@ -87,7 +87,7 @@ class Anatomy:
 
 Describe = Callable[[Any], Anatomy]
 _families: dict[str, str] = {"ParakeetForCTC": "parakeet"}
-"""Model class -> module of this package whose `describe(model)` knows it. To add a family, write one and name it here."""
+"""Model class -> module of this package whose `describe(model)` knows it: to add a family, write one and name it."""
 
 
 def known_families() -> list[str]:

@@ -76,7 +76,7 @@ def accumulate(anatomy: Anatomy, tensors: Mapping[str, tuple[float, str | None, 
 
 
 def owners(anatomy: Anatomy) -> dict[str, tuple[str, float]]:
-    """Name prefix of tensors -> (owning group, units that they are divided among or 0): what surgery takes with what."""
+    """Name prefix of tensors -> (owning group, units that they are divided among or 0): what leaves with what."""
     found: dict[str, tuple[str, float]] = {}
     for group in anatomy.groups:
         found[f"{group.path}."] = found[f"{group.norm}."] = (group.path, 0)

@@ -27,7 +27,8 @@ def macs_budget(model: nn.Module, anatomy: Anatomy, inputs: dict[str, Tensor], *
     tensors: dict[str, tuple[float, str | None, float]] = {}
     for path, count in positions.items():
         name = f"{path}.weight"
-        macs = model.get_submodule(path).weight.numel() * count / REFERENCE_SECONDS
+        layer: Any = model.get_submodule(path)
+        macs = layer.weight.numel() * count / REFERENCE_SECONDS
         tensors[name] = (macs, *owner_of(name, prefixes))
     for group in anatomy.groups:
         frames = positions[f"{group.path}.{group.kind.consumer}"]
@@ -58,7 +59,7 @@ def positions_of(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, int]:
     found: dict[str, int] = {}
 
     def watch(path: str, module: nn.Module) -> None:
-        def note(module: nn.Module, args: Any, output: Tensor) -> None:
+        def note(module: Any, args: Any, output: Tensor) -> None:
             found[path] = found.get(path, 0) + output.numel() // max(module.weight.shape[0], 1)
 
         module.register_forward_hook(note)

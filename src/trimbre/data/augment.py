@@ -1,46 +1,15 @@
 """Making training audio more varied than it was recorded: speed, rooms, noise, telephone lines, masked features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import soxr
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from trimbre.errors import UserError
+from trimbre.options import AugmentOptions
 
 SAMPLE_RATE = 16_000
-
-
-@dataclass(frozen=True)
-class AugmentOptions:
-    """How often, and how strongly, training audio is disturbed. Every chance is per utterance, 0 to 1."""
-
-    speed: float = 0.5
-    """Chance of playing at a rate drawn from 0.88 to 1.12, which moves pitch and tempo."""
-    room: float = 0.3
-    """Chance of reverberation by a drawn exponentially decaying room (RT60 of 0.1 to 0.6 s)."""
-    noise: float = 0.5
-    """Chance of noise: coloured, hum, or babble made of the batch's other utterances."""
-    snr: tuple[float, float] = (5.0, 30.0)
-    """Signal-to-noise ratio in dB, lowest and highest."""
-    telephone: float = 0.2
-    """Chance of the band of a telephone line, 300 to 3400 Hz."""
-    time_masks: int = 2
-    """Spans of frames that SpecAugment blanks, each up to 10 % of the utterance and 40 frames."""
-    mel_masks: int = 2
-    """Bands that SpecAugment blanks, each up to 27 of 80 mel bins."""
-
-    def __post_init__(self) -> None:
-        for name in ("speed", "room", "noise", "telephone"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"augment {name} = {getattr(self, name):g}: give a chance between 0 and 1")
-
-    @classmethod
-    def none(cls) -> "AugmentOptions":
-        """Leave audio and features as they are."""
-        return cls(speed=0, room=0, noise=0, telephone=0, time_masks=0, mel_masks=0)
 
 
 def augment_clips(clips: Sequence[np.ndarray], options: AugmentOptions, draw: np.random.Generator) -> list[np.ndarray]:
@@ -52,7 +21,7 @@ def augment_clips(clips: Sequence[np.ndarray], options: AugmentOptions, draw: np
         if draw.random() < options.room:
             clip = reverberate(clip, draw)
         if draw.random() < options.noise:
-            other = clips[(position + 1 + draw.integers(max(1, len(clips) - 1))) % len(clips)]
+            other = clips[(position + 1 + int(draw.integers(max(1, len(clips) - 1)))) % len(clips)]
             clip = add_noise(clip, other, float(draw.uniform(*options.snr)), draw)
         if draw.random() < options.telephone:
             clip = band_limit(clip, 300.0, 3400.0)
@@ -80,7 +49,9 @@ def add_noise(clip: np.ndarray, other: np.ndarray, snr: float, draw: np.random.G
     elif sort == 1:
         times = np.arange(len(clip)) / SAMPLE_RATE
         mains = 50.0 if draw.random() < 0.5 else 60.0
-        noise = sum(np.sin(2 * np.pi * mains * k * times + draw.uniform(0, 6.28)) / k for k in (1, 2, 3, 5))
+        noise = np.sum(
+            [np.sin(2 * np.pi * mains * k * times + draw.uniform(0, 6.28)) / k for k in (1, 2, 3, 5)], axis=0
+        )
     else:
         spectrum = np.fft.rfft(draw.standard_normal(len(clip), dtype=np.float32))
         slope = np.arange(1, len(spectrum) + 1) ** -draw.uniform(0.0, 1.0)  # from white to brown

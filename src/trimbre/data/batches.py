@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from trimbre.data.audio import load_cut
-from trimbre.data.augment import AugmentOptions, augment_clips, mask_features
+from trimbre.data.augment import augment_clips, mask_features
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
+from trimbre.options import BatchOptions
 
 SAMPLE_RATE = 16_000
 
@@ -25,7 +26,7 @@ class Batch:
     """Several utterances, padded, as a model's forward takes them."""
 
     inputs: Mapping[str, Tensor]
-    """What the forward takes besides labels; for Parakeet `input_features` (batch, frames, mels) and `attention_mask`."""
+    """What the forward takes besides labels: for Parakeet `input_features` (batch, frames, mels), `attention_mask`."""
     labels: Tensor | None
     """(batch, tokens), padded with -100; None where an utterance has no transcript."""
     texts: Sequence[str | None]
@@ -38,24 +39,6 @@ class Batch:
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
         labels = None if self.labels is None else self.labels.to(device)
         return Batch(inputs, labels, self.texts, self.ids, self.seconds)
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How utterances are gathered into batches."""
-
-    max_duration: float = 64.0
-    """Seconds of audio in one batch, at most."""
-    buckets: int = 8
-    """Groups of similar length that a batch is drawn from."""
-    workers: int = 0
-    """Processes that load and augment beside the one that trains."""
-    normalize: str = "basic"
-    augment: AugmentOptions = field(default_factory=AugmentOptions)
-
-    def __post_init__(self) -> None:
-        if self.max_duration <= 0:
-            raise UserError(f"--max-duration {self.max_duration:g}: give seconds of audio above 0")
 
 
 def collate(

@@ -1,6 +1,6 @@
 """Writing a corpus: audio as 16 kHz FLAC, manifests of the splits, and a note of where it is from."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ def write_corpus(utterances: Iterable[Utterance | str], out: Path, *, source: st
     if out.exists() and any(out.iterdir()):
         raise UserError(f"--out {out} already holds files: name another folder or remove it")
     counts: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     skipped: list[str] = []
     cuts: dict[str, list[Any]] = {}
     with directory_written_whole(out) as beside:

@@ -3,7 +3,7 @@
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +89,23 @@ class _Manifest:
 
     def __iter__(self) -> Iterator[Any]:
         opener = gzip.open if self.path.suffix == ".gz" else open
-        number = 0
         try:
             with opener(self.path, "rt", encoding="utf-8") as file:
                 for number, line in enumerate(file, start=1):
                     if line.strip():
-                        yield self._cut(json.loads(line))
-        except (OSError, EOFError) as error:
+                        yield self._cut(line, number)
+        except (OSError, EOFError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read {self.path}: {error}") from error
+
+    def _cut(self, line: str, number: int) -> Any:
+        try:
+            data = json.loads(line)
+            for source in (data.get("recording") or {}).get("sources", ()):
+                if source["type"] == "file":
+                    source["source"] = str(self.folder / source["source"])
+            return deserialize_item(data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.path}, line {number}: not a cut that lhotse reads ({error})") from error
-
-    def _cut(self, data: Any) -> Any:
-        for source in (data.get("recording") or {}).get("sources", ()):
-            if source["type"] == "file":
-                source["source"] = str(self.folder / source["source"])
-        return deserialize_item(data)
 
 
 def _read(path: Path) -> CutSet:
@@ -130,7 +131,7 @@ def audio_folder(metadata: Path) -> Iterator[MonoCut]:
     Raises:
         UserError: a row names no file, or one that cannot be read.
     """
-    for number, row in enumerate(_rows(metadata), start=1):
+    for number, row in enumerate(metadata_rows(metadata), start=1):
         name = row.get("file_name")
         if not name:
             raise UserError(f"{metadata}, row {number}: no file_name (columns: {', '.join(map(str, row))})")
@@ -138,14 +139,21 @@ def audio_folder(metadata: Path) -> Iterator[MonoCut]:
             recording = Recording.from_file(metadata.parent / name, recording_id=str(name))
         except Exception as error:  # lhotse's backends raise whatever their decoders do
             raise UserError(f"{metadata}, row {number}: cannot read the audio {name} ({error})") from error
-        text = row.get("text", row.get("transcription"))
+        text = text_of_row(row)
         cut = recording.to_cut()
         if text is not None:
             cut.supervisions = [SupervisionSegment(str(name), recording.id, 0, recording.duration, text=text)]
         yield cut
 
 
-def _rows(metadata: Path) -> Iterator[dict[str, Any]]:
+def text_of_row(row: Mapping[str, Any]) -> str | None:
+    """The transcript in a row of an AudioFolder's metadata."""
+    text = row.get("text", row.get("transcription"))
+    return None if text is None else str(text)
+
+
+def metadata_rows(metadata: Path) -> Iterator[dict[str, Any]]:
+    """Rows of `metadata.csv` or `metadata.jsonl`; raises UserError where it can't be read."""
     try:
         with metadata.open(encoding="utf-8", newline="") as file:
             if metadata.suffix == ".csv":

@@ -2,14 +2,15 @@
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from num2words import num2words
 
 from trimbre.errors import UserError
-
-NORMALISERS = ("none", "basic", "whisper-en")
+from trimbre.options import NORMALISERS
 
 
 def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
@@ -33,6 +34,28 @@ def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
     text = re.sub(r"[^\w\s']|_", " ", text)
     text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
     return " ".join(text.split())
+
+
+def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:
+    """Count the characters that come back changed, or not at all, from the tokenizer.
+
+    Normalised text is compared without case, so that an upper-case vocabulary spells it; `whisper-en` writes
+    numbers as digits, which a model of words never needs to spell, so `basic` is what is judged there.
+    """
+    if normalize != "none":
+        texts = (normalise(text, "basic") for text in texts)
+    seen = Counter(character for text in texts for character in text if not character.isspace())
+    tokenizer = processor.tokenizer
+
+    def spelled(character: str) -> bool:
+        ids = tokenizer(character, add_special_tokens=False).input_ids
+        return tokenizer.decode(ids, group_tokens=False).strip() == character
+
+    def spellable(character: str) -> bool:
+        forms = {character} if normalize == "none" else {character, character.upper(), character.lower()}
+        return any(spelled(form) for form in forms)
+
+    return Counter({character: count for character, count in seen.items() if not spellable(character)})
 
 
 @cache

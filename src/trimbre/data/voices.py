@@ -20,69 +20,14 @@ import soundfile
 from trimbre.data.audio import resample
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
 from trimbre.data.debian import fetch_program
-from trimbre.data.splits import split_of
+from trimbre.data.splits import SPLITS, split_of
 from trimbre.errors import UserError
 
-ACCENTS = (
-    "en-us",
-    "en-gb",
-    "en-gb-scotland",
-    "en-gb-x-rp",
-    "en-gb-x-gbclan",
-    "en-gb-x-gbcwmd",
-    "en-029",
-    "en-us-nyc",
-)
+ACCENTS = tuple("en-us en-gb en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc".split())
 """espeak-ng's English accents."""
-TIMBRES = (
-    *(
-        "m1",
-        "m2",
-        "m3",
-        "m4",
-        "m5",
-        "m6",
-        "m7",
-        "m8",
-        "f1",
-        "f2",
-        "f3",
-        "f4",
-        "f5",
-        "Alex",
-        "Andy",
-        "Annie",
-        "Belinda",
-    ),
-    *(
-        "David",
-        "Ed",
-        "Edward",
-        "Gene",
-        "Jacky",
-        "John",
-        "Lee",
-        "Linda",
-        "Michael",
-        "Mike",
-        "Paul",
-        "Pedro",
-        "Quincy",
-    ),
-    *(
-        "Rob",
-        "Robert",
-        "Steph",
-        "Steph2",
-        "Steph3",
-        "klatt",
-        "klatt2",
-        "klatt3",
-        "klatt4",
-        "shelby",
-        "travis",
-        "victor",
-    ),
+TIMBRES = tuple(
+    "m1 m2 m3 m4 m5 m6 m7 m8 f1 f2 f3 f4 f5 Alex Andy Annie Belinda David Ed Edward Gene Jacky John Lee Linda Michael "
+    "Mike Paul Pedro Quincy Rob Robert Steph Steph2 Steph3 klatt klatt2 klatt3 klatt4 shelby travis victor".split()
 )
 """espeak-ng's variants that sound like people."""
 FLITE = ("kal", "kal16", "awb", "rms", "slt")
@@ -153,7 +98,8 @@ def voices(
     out: Path,
     patterns: Sequence[str] = ("*",),
     excluded: Sequence[str] = (),
-    splits: Sequence[str] = ("train", "dev", "test"),
+    splits: Sequence[str] = SPLITS,
+    whole: bool = False,
     limit: int | None = None,
     seed: int = 0,
     workers: int | None = None,
@@ -162,6 +108,7 @@ def voices(
 
     Args:
         splits: which splits of the sentences to speak; the split is decided by the text alone.
+        whole: write one set that isn't split, for texts that are never trained on.
         limit: speak only so many sentences, the first ones of these splits.
         workers: processes that speak at once; as many as there are cores by default.
 
@@ -186,7 +133,15 @@ def voices(
     jobs = []
     for number, (text, split) in enumerate(spoken):
         (engine,) = draw.choices(engines, [SHARES[engine] for engine in engines])
-        jobs.append((f"{out.name}-{number:06d}", text, split, draw.choice(members[engine]), f"{seed}:{number}"))
+        jobs.append(
+            (
+                f"{out.name}-{number:06d}",
+                text,
+                None if whole else split,
+                draw.choice(members[engine]),
+                f"{seed}:{number}",
+            )
+        )
     return write_corpus(
         _spoken(jobs, workers or os.cpu_count() or 1),
         out,
@@ -200,7 +155,7 @@ def _spoken(jobs: Sequence[Any], workers: int) -> Iterator[Utterance | str]:
         yield from pool.map(_speak, jobs, chunksize=8)
 
 
-def _speak(job: tuple[str, str, str, Voice, str]) -> Utterance | str:
+def _speak(job: tuple[str, str, str | None, Voice, str]) -> Utterance | str:
     id, text, split, voice, seed = job
     draw = random.Random(seed)
     try:

@@ -17,24 +17,9 @@ from trimbre.gates import Gates, gated, keep_probability
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
 from trimbre.loop import FitResult, fit
 from trimbre.methods.taylor import importance, seed_from_ranks
+from trimbre.options import GateOptions
 from trimbre.plan import Plan
 from trimbre.search import plan_for_target
-
-
-@dataclass(frozen=True)
-class L0Options:
-    """How gates are learned."""
-
-    ramp: float = 0.6
-    """Share of the learning steps over which the target rises to its full value; then it's held."""
-    gate_rate: float = 0.05
-    """Learning rate of the gates (Adam, on log_alpha)."""
-    weight_rate: float = 3e-4
-    """Peak learning rate of the weights meanwhile (AdamW)."""
-    spread: float = 10.0
-    """How far apart in log_alpha the gates start by Taylor rank, worst to best; 0 starts them alike."""
-    seed_batches: int = 8
-    """Batches that the Taylor ranks are measured on."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +43,7 @@ def start_gates(
     batches: Iterable[Batch],
     loss: Callable[[Batch], Tensor],
     protected: Tensor,
-    options: L0Options,
+    options: GateOptions,
 ) -> Gates:
     """Gates that harm nothing yet, in the order of their Taylor ranks; protected ones open for good."""
     gates = Gates(anatomy).to(model.device)
@@ -113,7 +98,7 @@ def learn(
     target: float,
     steps: int,
     objective: Objective,
-    options: L0Options,
+    options: GateOptions,
     batches: Callable[[int], Iterator[Batch]],
     accelerator: Accelerator,
     **loop: Any,

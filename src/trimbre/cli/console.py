@@ -1,0 +1,44 @@
+"""What the commands have in common: their shared options, and what they say to people and to machines."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+app = App(
+    name="trimbre",
+    help="Make a trained speech recogniser smaller and faster: prune it, check that it still hears, load it anywhere.",
+    help_format="markdown",
+    version_flags=["--version"],
+    help_epilogue="`trimbre COMMAND --help` shows a command's options with examples.",
+)
+
+DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+COMMON = Group("Every command", sort_key=100)
+Json = Annotated[
+    bool, Parameter(name="--json", negative="", group=COMMON, help="Print one JSON object, the last line of stdout.")
+]
+Seed = Annotated[int, Parameter(name="--seed", group=COMMON, help="Every random draw follows from it.")]
+Flag = Parameter(negative="")
+Many = Parameter(consume_multiple=True, negative="")
+
+
+def tell(sentence: str) -> None:
+    """Say a sentence on stderr."""
+    print(f"trimbre: {sentence}", file=sys.stderr, flush=True)
+
+
+def show(found: Mapping[str, Any], as_json: bool, *shown: Any) -> int:
+    """Print one JSON object, or what rich can render for people; return the exit code of success."""
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, default=str), flush=True)
+        return DONE
+    from rich.console import Console
+
+    console = Console()
+    for part in shown:
+        console.print(part, highlight=False)
+    return DONE

@@ -1,0 +1,151 @@
+"""`trimbre corpus`: speech into the form that training and evaluation read."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from trimbre.cli.console import Flag, Json, Many, Seed, app, show, tell
+
+corpus = App(name="corpus", help="Bring speech into the form that training and evaluation read.")
+app.command(corpus)
+
+
+@corpus.command(
+    help_epilogue="""Example:
+
+    trimbre corpus prompts --language en --out data/en"""
+)
+def prompts(*, out: Path, language: str = "en", seed: Seed = 0, json: Json = False) -> int:
+    """Real telephone prompts with transcripts, from Debian's packages (CC BY-SA 3.0; needs apt, but no root).
+
+    Parameters
+    ----------
+    out
+        Folder to write train, dev and test to.
+    language
+        en, es or fr.
+    """
+    from trimbre.data.prompts import prompts as bring
+
+    return written(bring(language=language, out=out), json)
+
+
+@corpus.command(
+    help_epilogue="""Examples:
+
+    trimbre corpus voices --sentences texts.txt --out data/voices --fetch
+
+    trimbre corpus voices --sentences texts.txt --voices "flite:*" "espeak-ng:en-gb*" --except flite:rms --out data/v"""
+)
+def voices(
+    *,
+    sentences: Path,
+    out: Path,
+    voices: Annotated[tuple[str, ...], Many] = ("*",),
+    except_: Annotated[tuple[str, ...], Parameter(name="--except", consume_multiple=True, negative="")] = (),
+    splits: Annotated[tuple[str, ...], Many] = ("train", "dev", "test"),
+    whole: Annotated[bool, Flag] = False,
+    limit: int | None = None,
+    workers: int | None = None,
+    fetch: Annotated[bool, Flag] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> int:
+    """Speech from the synthetic voices that are installed: espeak-ng, flite, festival, piper.
+
+    Parameters
+    ----------
+    sentences
+        A text file, one sentence a line.
+    out
+        Folder to write to.
+    voices
+        Patterns of voices that may speak, such as flite:* or espeak-ng:en-gb+f?.
+    except_
+        Patterns of voices that may not.
+    splits
+        Speak only the sentences of these splits, which a hash of each sentence decides.
+    whole
+        Write one set that isn't split, for texts that are never trained on.
+    limit
+        Speak only so many sentences.
+    workers
+        Processes that speak at once; as many as there are cores by default.
+    fetch
+        Bring espeak-ng and flite into the user's cache first, where they are not installed (needs apt, but no root).
+    """
+    from trimbre.data.voices import fetch_engines
+    from trimbre.data.voices import voices as speak
+
+    for lacking in fetch_engines() if fetch else ():
+        tell(f"note: {lacking}")
+    return written(
+        speak(
+            sentences=sentences,
+            out=out,
+            patterns=voices,
+            excluded=except_,
+            splits=splits,
+            whole=whole,
+            limit=limit,
+            seed=seed,
+            workers=workers,
+        ),
+        json,
+    )
+
+
+@corpus.command(
+    help_epilogue="""Example:
+
+    trimbre corpus folder recordings/ --out data/mine"""
+)
+def folder(
+    source: Path,
+    /,
+    *,
+    out: Path,
+    split: Annotated[bool, Parameter(negative="--no-split")] = True,
+    seed: Seed = 0,
+    json: Json = False,
+) -> int:
+    """Your own recordings, in any format, with or without transcripts.
+
+    Parameters
+    ----------
+    source
+        Folder with metadata.csv or metadata.jsonl (file_name; text or transcription), or with a .txt beside each file.
+    out
+        Folder to write to.
+    split
+        Divide what has transcripts into train, dev and test by a hash of the transcript.
+    """
+    from trimbre.data.folder import folder as bring
+
+    return written(bring(source=source, out=out, split=split), json)
+
+
+@corpus.command(
+    help_epilogue="""Example:
+
+    trimbre corpus readings --out data/readings"""
+)
+def readings(*, out: Path, seed: Seed = 0, json: Json = False) -> int:
+    """Ten real read sentences to watch beside telephone speech, from a Debian package (needs apt, but no root).
+
+    Parameters
+    ----------
+    out
+        Folder to write to.
+    """
+    from trimbre.data.readings import readings as bring
+
+    return written(bring(out=out), json)
+
+
+def written(made: Any, as_json: bool) -> int:
+    """Say what a corpus holds."""
+    from trimbre import report
+
+    return show(made.to_json(), as_json, *report.corpus(made))

@@ -1,0 +1,268 @@
+"""The verbs that work on models: inspect, train, prune, eval, transcribe."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from trimbre.cli.console import DONE, MISSED, Flag, Json, Many, Seed, app, show, tell
+from trimbre.errors import UserError
+from trimbre.options import BatchOptions, PruneOptions, TrainOptions
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    trimbre inspect models/telephone-en --verify
+
+    trimbre inspect nvidia/parakeet-ctc-0.6b --json"""
+)
+def inspect(model: str, /, *, verify: Annotated[bool, Flag] = False, seed: Seed = 0, json: Json = False) -> int:
+    """What can be cut from a model, and what each kind weighs.
+
+    Parameters
+    ----------
+    model
+        Directory or hub name.
+    verify
+        Cut the model by random plans and compare with the same model behind gates: masked equals sliced.
+    """
+    from trimbre import report, runs
+
+    found = runs.inspect(model=model, verify=verify, seed=seed)
+    return show(found, json, *report.inspection(found))
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    trimbre train --model config.json --train data/voices/train,data/en/train --dev data/en/dev --out models/mine
+
+    trimbre train --model models/mine --train data/more --dev data/en/dev --steps 500 --rate 3e-4 --out on"""
+)
+def train(
+    *,
+    model: str,
+    train: str,
+    dev: str,
+    out: Path,
+    options: TrainOptions = TrainOptions(),  # noqa: B008  frozen
+    half: Annotated[bool, Flag] = False,
+    resume: Annotated[bool, Flag] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> int:
+    """Train a recogniser from nothing, by a config, or on from a checkpoint.
+
+    Parameters
+    ----------
+    model
+        Config file (JSON) to start from nothing, or directory or hub name of a checkpoint.
+    train
+        Manifest or folder with transcripts; several joined by commas.
+    dev
+        The same, to judge by.
+    out
+        Directory to write the model to.
+    half
+        Store the weights as float16; they load as float32.
+    resume
+        Go on with the run that was stopped.
+    """
+    from trimbre import runs
+
+    options = replace(options, seed=seed)
+    found = runs.train(model=model, train=train, dev=dev, out=out, options=options, half=half, resume=resume)
+    best = found["best"]
+    judged = f", best WER on dev {best['wer']:.2%} at step {best['step']}" if best else ""
+    return show(found, json, f"{out}: {found['steps']} steps in {found['minutes']:.1f} min{judged}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    trimbre prune models/telephone-en --train data/voices/train --dev data/voices/dev --remove 0.5 --out half
+
+    trimbre prune MODEL --train recordings/ --remove 0.3 --budget macs --protect attention --out smaller
+
+    trimbre prune MODEL --train data/train --dev data/dev --watch read=data/readings --remove 0.5 --out half --resume"""
+)
+def prune(
+    model: str,
+    /,
+    *,
+    train: str,
+    out: Path,
+    dev: str | None = None,
+    watch: Annotated[tuple[str, ...], Many] = (),
+    against: str | None = None,
+    margin: float = 10.0,
+    options: PruneOptions = PruneOptions(),  # noqa: B008  frozen
+    batches: BatchOptions = BatchOptions(),  # noqa: B008  frozen
+    precision: str = "auto",
+    validate_every: int = 100,
+    save_every: int = 100,
+    dry_run: Annotated[bool, Flag] = False,
+    resume: Annotated[bool, Flag] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> int:
+    """Prune a model: learn what to cut, cut it, verify the cut, recover; the unpruned model teaches throughout.
+
+    Exits with 1 if the target was missed or nothing was pruned.
+
+    Parameters
+    ----------
+    model
+        Directory or hub name.
+    train
+        Manifest or folder to learn from, several joined by commas; without transcripts the teacher alone teaches.
+    out
+        Directory to write the pruned model to.
+    dev
+        Manifest or folder with transcripts, to judge by.
+    watch
+        NAME=CUTS: speech unlike the training audio, judged beside dev. May be given several times.
+    against
+        Compare with this model in the report instead of the unpruned one.
+    margin
+        How much worse, in percent of the other's WER, may be called "not worse".
+    precision
+        bf16, fp32, or auto: bf16 where the device multiplies it fast.
+    validate_every
+        Steps between two looks at the dev set.
+    save_every
+        Steps between two saved states.
+    dry_run
+        Check everything and say what would be removed; write nothing.
+    resume
+        Go on with the run that was stopped.
+    """
+    from trimbre import report, runs
+
+    if watch and dev is None:
+        raise UserError("--watch needs --dev beside it: give --dev CUTS")
+    found = runs.prune(
+        model=model,
+        train=train,
+        out=out,
+        dev=dev,
+        watch=watched(watch),
+        against=against,
+        options=replace(options, seed=seed),
+        batches=batches,
+        precision=precision,
+        validate_every=validate_every,
+        save_every=save_every,
+        margin_percent=margin,
+        dry_run=dry_run,
+        resume=resume,
+    )
+    if dry_run:
+        return show(found, json, *report.foresight(found))
+    show(found, json, *report.pruning(found, out))
+    if found["missed"]:
+        tell(found["missed"])
+        return MISSED
+    return DONE
+
+
+@app.command(
+    name="eval",
+    help_epilogue="""Examples:
+
+    trimbre eval half --data data/voices/test --against models/telephone-en
+
+    trimbre eval half --data data/voices/test --watch prompts=data/en/test read=data/readings --json""",
+)
+def evaluate(
+    model: str,
+    /,
+    *,
+    data: str,
+    against: str | None = None,
+    watch: Annotated[tuple[str, ...], Many] = (),
+    normalize: str = "basic",
+    margin: float = 10.0,
+    threads: int = 1,
+    clips: int = 20,
+    seed: Seed = 0,
+    json: Json = False,
+) -> int:
+    """Error rates with intervals, size and speed of a model, beside another's if one is named.
+
+    Parameters
+    ----------
+    model
+        Directory or hub name.
+    data
+        Manifest or folder with transcripts; several joined by commas.
+    against
+        Directory or hub name of a model to compare with, sentence by sentence.
+    watch
+        NAME=CUTS: another set to judge on. May be given several times.
+    normalize
+        How both sides are brought into one form: none, basic or whisper-en.
+    margin
+        How much worse, in percent of the other's WER, may be called "not worse".
+    threads
+        Threads that the real-time factor is measured with.
+    clips
+        Utterances that it is measured on; 0 measures none.
+    """
+    from trimbre import report, runs
+
+    judged = runs.evaluate(
+        model=model,
+        data=data,
+        against=against,
+        watch=watched(watch),
+        normalize=normalize,
+        margin_percent=margin,
+    )
+    found: dict[str, Any] = {"model": model, "data": data, "against": against, **judged.to_json()}
+    shown: list[Any] = [judged.table()]
+    if clips > 0:
+        named = {model: model} if against is None else {against: against, model: model}
+        timed = runs.time_models(models=named, data=data, clips=clips, threads=threads)
+        found["real_time"] = timed.to_json()
+        shown.append(report.times_table(timed))
+    return show(found, json, *shown)
+
+
+@app.command(
+    help_epilogue="""Example:
+
+    trimbre transcribe half call.wav interview.mp3"""
+)
+def transcribe(model: str, /, *files: Path, seed: Seed = 0, json: Json = False) -> int:
+    """Recognise audio files, of any length and in any format that libsndfile or FFmpeg reads.
+
+    Parameters
+    ----------
+    model
+        Directory or hub name.
+    files
+        Audio files.
+    """
+    from trimbre import runs
+
+    if not files:
+        raise UserError("no audio file given: name one or more after the model")
+    found = []
+    for transcript in runs.transcribe(model=model, files=files):
+        found.append(transcript.to_json())
+        if not json:
+            print(f"{transcript.file}: {transcript.text}" if len(files) > 1 else transcript.text, flush=True)
+    return show({"model": model, "transcripts": found}, json)
+
+
+def watched(words: Sequence[str]) -> dict[str, str]:
+    """NAME=CUTS words as a mapping; raises UserError for another form."""
+    watched = {}
+    for word in words:
+        name, equals, place = word.partition("=")
+        if not (name and equals and place):
+            raise UserError(f"--watch {word}: give NAME=CUTS, such as read=data/readings")
+        watched[name] = place
+    return watched

@@ -1,0 +1,68 @@
+"""Looking through training data before hours are spent on it."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lhotse import CutSet
+
+from trimbre.data.batches import transcript_of
+from trimbre.data.text import unspellable_characters
+from trimbre.errors import UserError
+
+UNSPELLABLE = 0.01
+"""Share of the characters above which a vocabulary is not the transcripts' own."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training set holds."""
+
+    utterances: int
+    hours: float
+    transcribed: int
+    """Utterances that have a transcript."""
+    unspellable: dict[str, int]
+    """How often each character occurs that the tokenizer cannot spell."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_training_data(cuts: CutSet, *, name: str, processor: Any, normalize: str) -> TrainingData:
+    """Count utterances, hours and what cannot be spelled; no audio is read.
+
+    Raises:
+        UserError: there is no utterance, or more than 1 % of the characters cannot be spelled.
+    """
+    utterances, seconds, texts = 0, 0.0, []
+    for cut in cuts:
+        utterances += 1
+        seconds += cut.duration
+        if (text := transcript_of(cut)) is not None:
+            texts.append(text)
+    if not utterances:
+        raise UserError(f"--train {name} holds no utterance: check the manifest")
+    return TrainingData(
+        utterances,
+        round(seconds / 3600, 4),
+        len(texts),
+        dict(refuse_unspellable(texts, name=name, processor=processor, normalize=normalize)),
+    )
+
+
+def refuse_unspellable(texts: list[str], *, name: str, processor: Any, normalize: str) -> Counter[str]:
+    """Count the characters that the tokenizer cannot spell.
+
+    Raises:
+        UserError: they are more than 1 % of all.
+    """
+    unspellable = unspellable_characters(texts, processor=processor, normalize=normalize)
+    share = unspellable.total() / max(1, sum(len("".join(text.split())) for text in texts))
+    if share > UNSPELLABLE:
+        often = ", ".join(repr(character) for character, _ in unspellable.most_common(5))
+        raise UserError(
+            f"{100 * share:.1f} % of the characters in the transcripts of {name} can't be spelled by the "
+            f"model's tokenizer (most often {often}): use a model of that language, or try --normalize basic"
+        )
+    return unspellable

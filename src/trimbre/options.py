@@ -1,0 +1,225 @@
+"""Every option of a run, once: the command line and its help are generated from these, Python takes them as they are.
+
+Nothing heavy is imported here, so that `trimbre --help` is immediate.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from trimbre.errors import UserError
+
+BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs")}
+SCOPES = ("blocks", "encoder", "model")
+NORMALISERS = ("none", "basic", "whisper-en")
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+@Parameter(name="*", group=Group("Augmentation", sort_key=17))
+@dataclass(frozen=True)
+class AugmentOptions:
+    """How often, and how strongly, training audio is disturbed. Every chance is per utterance, 0 to 1."""
+
+    speed: float = 0.5
+    """Chance of playing at a rate drawn from 0.88 to 1.12, which moves pitch and tempo."""
+    room: float = 0.3
+    """Chance of reverberation by a drawn exponentially decaying room (RT60 of 0.1 to 0.6 s)."""
+    noise: float = 0.5
+    """Chance of noise: coloured, hum, or babble made of the batch's other utterances."""
+    snr: tuple[float, float] = (5.0, 30.0)
+    """Signal-to-noise ratio in dB, lowest and highest."""
+    telephone: float = 0.2
+    """Chance of the band of a telephone line, 300 to 3400 Hz."""
+    time_masks: int = 2
+    """Spans of frames that SpecAugment blanks, each up to 10 % of the utterance and 40 frames."""
+    mel_masks: int = 2
+    """Bands that SpecAugment blanks, each up to a third of the mel bins."""
+
+    def __post_init__(self) -> None:
+        for name in ("speed", "room", "noise", "telephone"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"--{name} {getattr(self, name):g}: give a chance between 0 and 1")
+        if self.snr[0] > self.snr[1]:
+            raise UserError(f"--snr {self.snr[0]:g} {self.snr[1]:g}: give the lowest first")
+        for name in ("time_masks", "mel_masks"):
+            _at_least(name, getattr(self, name), 0)
+
+    @classmethod
+    def none(cls) -> "AugmentOptions":
+        """Leave audio and features as they are."""
+        return cls(speed=0, room=0, noise=0, telephone=0, time_masks=0, mel_masks=0)
+
+
+@Parameter(name="*", group=Group("Batches", sort_key=16))
+@dataclass(frozen=True)
+class BatchOptions:
+    """How utterances are gathered into batches."""
+
+    max_duration: float = 64.0
+    """Seconds of audio in one batch, at most."""
+    buckets: int = 8
+    """Groups of similar length that a batch is drawn from."""
+    workers: int = 0
+    """Processes that load and augment audio beside the one that trains."""
+    normalize: str = "basic"
+    """How transcripts are brought into one form: none, basic or whisper-en."""
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+
+    def __post_init__(self) -> None:
+        if self.max_duration <= 0:
+            raise UserError(f"--max-duration {self.max_duration:g}: give seconds of audio above 0")
+        _at_least("buckets", self.buckets, 1)
+        _at_least("workers", self.workers, 0)
+        _one_of("normalize", self.normalize, NORMALISERS)
+
+
+@Parameter(name="*", group=Group("Training", sort_key=15))
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long and how fast to train."""
+
+    steps: int = 5000
+    """Optimizer steps."""
+    rate: float = 2e-3
+    """Peak learning rate (AdamW), falling to a hundredth of it along a cosine."""
+    warmup: int = 300
+    """Steps over which the rate rises."""
+    short_steps: int = 300
+    """First steps, which see only short utterances: CTC learns to align on these."""
+    short_seconds: float = 3.0
+    """What counts as short."""
+    average: float = 0.998
+    """Decay of the running average of the weights, which is what's judged and saved; 0 keeps the last weights."""
+    validate_every: int = 500
+    """Steps between two looks at the dev set."""
+    save_every: int = 200
+    """Steps between two saved states."""
+    precision: str = "auto"
+    """bf16, fp32, or auto: bf16 where the device multiplies it fast."""
+    seed: Annotated[int, Parameter(show=False, parse=False)] = 0
+    """Every random draw follows from it."""
+    batches: BatchOptions = field(default_factory=BatchOptions)
+
+    def __post_init__(self) -> None:
+        _at_least("steps", self.steps, 1)
+        _above_zero("rate", self.rate)
+        if not 0 <= self.average < 1:
+            raise UserError(f"--average {self.average:g}: give a decay from 0 to below 1")
+        _one_of("precision", self.precision, PRECISIONS)
+
+
+@Parameter(name="*", group=Group("Target", sort_key=10))
+@dataclass(frozen=True)
+class Target:
+    """A share of a cost that is to leave."""
+
+    remove: float = 0.5
+    """Share to remove, above 0 and below 1."""
+    budget: str = "both"
+    """params, macs, or both: half of both is half of the parameters and half of the multiply-accumulates."""
+    of: str = "blocks"
+    """What the share is of: the encoder's blocks, the encoder with its front end, or the whole model."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.remove < 1:
+            raise UserError(f"--remove {self.remove:g}: give a share between 0 and 1, such as 0.5 for half")
+        _one_of("budget", self.budget, tuple(BUDGETS))
+        _one_of("of", self.of, SCOPES)
+
+
+@Parameter(name="*", group=Group("Learning what to cut", sort_key=12))
+@dataclass(frozen=True)
+class GateOptions:
+    """How gates are learned."""
+
+    ramp: float = 0.6
+    """Share of the learning steps over which the target rises to its full value; then it's held."""
+    gate_rate: float = 0.05
+    """Learning rate of the gates (Adam, on log_alpha)."""
+    weight_rate: float = 3e-4
+    """Learning rate of the weights meanwhile (AdamW)."""
+    spread: float = 10.0
+    """How far apart in log_alpha the gates start by Taylor rank, worst to best; 0 starts them alike."""
+    seed_batches: int = 8
+    """Batches that the Taylor ranks are measured on."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ramp <= 1:
+            raise UserError(f"--ramp {self.ramp:g}: give a share of the learning steps above 0, at most 1")
+        _above_zero("gate_rate", self.gate_rate)
+        _above_zero("weight_rate", self.weight_rate)
+        _at_least("seed_batches", self.seed_batches, 1)
+
+
+@Parameter(name="*", group=Group("Distillation", sort_key=13))
+@dataclass(frozen=True)
+class DistillOptions:
+    """Weights of the distillation terms beside the task loss."""
+
+    posterior_weight: float = 1.0
+    """Weight of the divergence between the teacher's and the student's frame posteriors."""
+    layer_weight: float = 1.0
+    """Weight of the distance between their hidden states, layer by layer."""
+
+
+@Parameter(name="*", group=Group("Recovery", sort_key=14))
+@dataclass(frozen=True)
+class RecoverOptions:
+    """How a cut model is trained on."""
+
+    recover_rate: float = 5e-4
+    """Peak learning rate (AdamW), falling to zero along a cosine."""
+    recover_warmup: float = 0.05
+    """Share of the steps over which the rate rises."""
+
+    def __post_init__(self) -> None:
+        _above_zero("recover_rate", self.recover_rate)
+        if not 0 <= self.recover_warmup <= 1:
+            raise UserError(f"--recover-warmup {self.recover_warmup:g}: give a share of the steps, 0 to 1")
+
+
+@Parameter(name="*", group=Group("Pruning", sort_key=11))
+@dataclass(frozen=True)
+class PruneOptions:
+    """What to remove and how long to train for it."""
+
+    target: Target = field(default_factory=Target)
+    learn_steps: int = 300
+    """Steps in which gates and weights are learned together."""
+    recover_steps: int = 300
+    """Steps in which the cut model is trained on."""
+    protect: tuple[str, ...] = ()
+    """Kinds (attention, conv, ffn) and layers (0, 1, ...) to leave whole."""
+    multiple_of: int = 1
+    """Round the widths of feed-forwards and convolutions to multiples of this."""
+    seed: Annotated[int, Parameter(show=False, parse=False)] = 0
+    """Every random draw follows from it."""
+    gates: GateOptions = field(default_factory=GateOptions)
+    distill: DistillOptions = field(default_factory=DistillOptions)
+    recover: RecoverOptions = field(default_factory=RecoverOptions)
+
+    def __post_init__(self) -> None:
+        _at_least("learn_steps", self.learn_steps, 1)
+        _at_least("recover_steps", self.recover_steps, 0)
+        _at_least("multiple_of", self.multiple_of, 1)
+
+
+def typed(name: str) -> str:
+    """An option as it's typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"{typed(name)} {value}: give {least} or more")
+
+
+def _above_zero(name: str, value: float) -> None:
+    if not value > 0:
+        raise UserError(f"{typed(name)} {value:g}: give a number above 0")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{typed(name)} {value}: choose one of {', '.join(known)}")
