@@ -8,9 +8,9 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from mini_recogniser import clips, mini_parakeet, mini_processor
 from rich.console import Console
 
+from trimbre.data.text import unspellable_characters
 from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
-from trimbre.data.text import unspellable_characters
 from trimbre.evaluation import Evaluation, compare, evaluate, evaluate_sets
 from trimbre.models import Recogniser
 

@@ -191,6 +191,8 @@ class PruneOptions:
     """Steps in which the cut model is trained on."""
     protect: tuple[str, ...] = ()
     """Kinds (attention, conv, ffn) and layers (0, 1, ...) to leave whole."""
+    control: Annotated[bool, Parameter(negative="")] = False
+    """Train the unpruned model on for as many steps too, and compare with that."""
     multiple_of: int = 1
     """Round the widths of feed-forwards and convolutions to multiples of this."""
     seed: Annotated[int, Parameter(show=False, parse=False)] = 0

@@ -65,6 +65,8 @@ class Pruned:
     equality: float
     """Relative distance of the cut model's output from the gated model's."""
     fits: Mapping[str, FitResult]
+    control: PreTrainedModel | None
+    """The unpruned model, trained on for as many steps in the same way; None where it wasn't asked for."""
 
 
 def prune_model(
@@ -130,21 +132,31 @@ def prune_model(
 
     fits = {"learn": learned}
     if options.recover_steps:
-        fits["recover"] = recover(
+        fits["recover"] = train_on(
             small,
             distiller,
+            stage="recover",
             steps=options.recover_steps,
             options=options.recover,
             training=training,
             skip=options.learn_steps,
         )
-    return Pruned(small.eval(), plan, ledger, expected, moved, equality, fits)
+    control = None
+    if options.control:
+        control = copy.deepcopy(teacher).requires_grad_(True)
+        steps = options.learn_steps + options.recover_steps
+        fits["control"] = train_on(
+            control, distiller, stage="control", steps=steps, options=options.recover, training=training
+        )
+        control.eval()
+    return Pruned(small.eval(), plan, ledger, expected, moved, equality, fits, control)
 
 
-def recover(
+def train_on(
     model: PreTrainedModel,
     distiller: Distiller,
     *,
+    stage: str,
     steps: int,
     options: RecoverOptions,
     training: Training,
@@ -159,14 +171,14 @@ def recover(
         return 0.5 * (1 + torch.cos(torch.tensor((step - warmup) / max(1, steps - warmup) * torch.pi)).item())
 
     return fit(
-        stage="recover",
+        stage=stage,
         steps=steps,
         batches=lambda start: training.batches(skip + start),
         objective=Objective(model.train(), distiller),
         optimizers=[torch.optim.AdamW(model.parameters(), lr=options.recover_rate, weight_decay=1e-3)],
         schedule=rate,
         modules={"model": model},
-        state_dir=None if training.run is None else training.run / "recover",
+        state_dir=None if training.run is None else training.run / stage,
         **training.stage(model),
     )
 

@@ -62,8 +62,8 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
     yield widths_table(found["widths"])
     yield shares_table(found["removed"], found["dense"])
     if found["evaluation"]:
-        yield rates_table(found["evaluation"])
-    minutes = sum(stage["minutes"] for stage in found["stages"].values())
+        yield rates_table(found["evaluation"], found["compared_with"])
+    minutes = sum(stage["minutes"] for name, stage in found["stages"].items() if name != "control")
     yield (
         f"cut equals gated within {found['cut_equals_gated_within']:.1e}; the search for the exact cost moved "
         f"{found['units_moved_by_search']:.1%} of the units; trained for {minutes:.1f} min on "
@@ -104,10 +104,13 @@ def shares_table(removed: Mapping[str, Mapping[str, float]], dense: Mapping[str,
     return table
 
 
-def rates_table(evaluation: Mapping[str, Any]) -> Table:
+def rates_table(evaluation: Mapping[str, Any], compared_with: str) -> Table:
     """Error rates of a pruned model beside the other's, from `EvaluationReport.to_json`."""
-    table = Table(title=f"WER in %, 95 % intervals over sentences, normalize = {evaluation['normalize']}")
-    for heading in ("set", "words", "compared with", "pruned", "verdict"):
+    table = Table(
+        title=f"WER in %, 95 % intervals over sentences, normalize = {evaluation['normalize']}",
+        caption=f"compared with {compared_with}",
+    )
+    for heading in ("set", "words", "unpruned", "pruned", "verdict"):
         table.add_column(heading, justify="right" if heading == "words" else "left")
     for name, one in evaluation["sets"].items():
         other = _rate(one["teacher"]["wer"]) if "teacher" in one else ""
@@ -157,9 +160,10 @@ def model_card(report: Mapping[str, Any]) -> str:
     if evaluation := report.get("evaluation"):
         lines += [
             "",
-            f"Word error rates (normalised `{evaluation['normalize']}`, 95 % bootstrap intervals over sentences):",
+            f"Word error rates in % (normalised `{evaluation['normalize']}`, 95 % bootstrap intervals over sentences), "
+            f"beside {report['compared_with']}:",
             "",
-            "| set | utterances | words | compared with | pruned | verdict |",
+            "| set | utterances | words | unpruned | pruned | verdict |",
             "|---|---|---|---|---|---|",
             *(_row(name, one) for name, one in evaluation["sets"].items()),
         ]

@@ -76,7 +76,6 @@ def prune(
     options: PruneOptions,
     dev: str | None = None,
     watch: Mapping[str, str] | None = None,
-    against: str | None = None,
     batches: BatchOptions | None = None,
     precision: str = "auto",
     validate_every: int = 100,
@@ -92,7 +91,6 @@ def prune(
         train: cuts to learn from; where they have no transcripts the teacher alone teaches.
         dev: cuts with transcripts to judge by; None judges nothing.
         watch: speech unlike the training audio, by name, to judge by as well.
-        against: another recogniser to compare with in the report instead of the unpruned model.
         margin_percent: how much worse, relative to the other's error rate, may still be called "not worse".
         dry_run: check all that was given and say what would be removed; nothing is written.
         resume: go on with the run that was stopped.
@@ -105,7 +103,6 @@ def prune(
     """
     batches = batches or BatchOptions()
     teacher, processor = load(model)
-    rival = Recogniser(teacher, processor) if against is None else load(against)
     cuts = read_cuts(train)
     judged_on = None if dev is None else read_cuts(dev)
     watched = {name: read_cuts(place) for name, place in (watch or {}).items()}
@@ -142,7 +139,7 @@ def prune(
     if judged_on is not None:
         evaluation = evaluate_sets(
             recogniser=Recogniser(pruned.model, processor),
-            against=rival,
+            against=Recogniser(pruned.control or teacher, processor),
             dev=judged_on,
             watch=watched,
             normalize=batches.normalize,
@@ -175,7 +172,8 @@ def report_of(model: str, options: PruneOptions, pruned: Pruned, evaluation: Eva
         "expected_when_learned": dict(zip([budget.name for budget in budgets], pruned.expected, strict=True)),
         "units_moved_by_search": pruned.moved,
         "cut_equals_gated_within": pruned.equality,
-        "audio_seconds": sum(stage.audio_seconds for stage in pruned.fits.values()),
+        "compared_with": "the unpruned model, trained on for as many steps" if pruned.control else "the unpruned model",
+        "audio_seconds": sum(stage.audio_seconds for name, stage in pruned.fits.items() if name != "control"),
         "stages": {name: stage.to_json() for name, stage in pruned.fits.items()},
         "evaluation": evaluation and evaluation.to_json(),
     }

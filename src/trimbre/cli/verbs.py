@@ -95,7 +95,6 @@ def prune(
     out: Path,
     dev: str | None = None,
     watch: Annotated[tuple[str, ...], Many] = (),
-    against: str | None = None,
     margin: float = 10.0,
     options: PruneOptions = PruneOptions(),  # noqa: B008  frozen
     batches: BatchOptions = BatchOptions(),  # noqa: B008  frozen
@@ -123,8 +122,6 @@ def prune(
         Manifest or folder with transcripts, to judge by.
     watch
         NAME=CUTS: speech unlike the training audio, judged beside dev. May be given several times.
-    against
-        Compare with this model in the report instead of the unpruned one.
     margin
         How much worse, in percent of the other's WER, may be called "not worse".
     precision
@@ -148,7 +145,6 @@ def prune(
         out=out,
         dev=dev,
         watch=watched(watch),
-        against=against,
         options=replace(options, seed=seed),
         batches=batches,
         precision=precision,

@@ -1,0 +1,28 @@
+# Two commands for a fresh clone: `make demo` prunes the shipped recogniser on real speech, `make test` runs the tests.
+# pip and not another installer: it takes the CPU build of torch where one is at hand.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/ready
+	$(BIN)/python benchmarks/demo.py
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "torch>=2.9,<2.14"
+	$(BIN)/pip install --quiet --editable ".[all]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build
