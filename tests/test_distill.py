@@ -1,0 +1,67 @@
+"""Distillation terms against closed forms, and padding that must not matter."""
+
+import copy
+
+import pytest
+import torch
+
+from trimbre.data.batches import Batch
+from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, valid_frames
+from trimbre.options import DistillOptions
+
+
+def test_posterior_loss_is_the_divergence_over_valid_frames():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
+    valid = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    by_hand = (p * (p / q).log()).sum(-1)[valid].mean()
+    assert posterior_loss(student, teacher, valid) == pytest.approx(float(by_hand), rel=1e-5)
+    assert posterior_loss(teacher, teacher, valid) == pytest.approx(0, abs=1e-6)
+
+
+def test_layer_loss_is_relative_to_the_teachers_energy():
+    teacher = torch.ones(1, 4, 3)
+    valid = torch.tensor([[True, True, True, False]])
+    student = teacher.clone()
+    student[0, 3] = 100  # padding
+    assert layer_loss((student,), (teacher,), valid) == 0
+    assert layer_loss((3 * teacher, student), (teacher, teacher), valid) == pytest.approx((4 + 0) / 2)
+
+
+def test_what_stands_on_padding_moves_no_term(model, padded):
+    teacher = copy.deepcopy(model)
+    distiller = Distiller(teacher, DistillOptions())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01)
+        output = model(**padded, output_hidden_states=True)
+        valid = valid_frames(model, padded, output.logits)
+        before = distiller(output, padded, valid)
+        output.logits[~valid] = 50.0
+        for hidden in output.hidden_states:
+            hidden[~valid] = 50.0
+        after = distiller(output, padded, valid)
+    assert not valid.all()
+    assert all(term > 0 for term in before.values())
+    for name, term in before.items():
+        assert torch.allclose(term, after[name]), name
+
+
+def test_the_teacher_is_frozen_and_the_sum_is_what_trains(model, padded):
+    teacher = copy.deepcopy(model)
+    state = copy.deepcopy(teacher.state_dict())
+    objective = Objective(model.train(), Distiller(teacher.train(), DistillOptions(posterior_weight=2.0)))
+    terms = objective(Batch(padded, None, (), (), 1.0), 0)
+    assert set(terms) == {"loss", "posterior", "layer"}  # without transcripts the task drops out
+    assert float(terms["loss"].detach()) == pytest.approx(float(terms["posterior"] + terms["layer"]), rel=1e-5)
+    terms["loss"].backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(torch.equal(value, state[name]) for name, value in teacher.state_dict().items())
+    labels = torch.tensor([[3, 4], [5, -100], [6, 7]])
+    assert "task" in objective(Batch(padded, labels, (), (), 1.0), 1)
+
+
+def test_terms_can_be_left_out(model, padded):
+    objective = Objective(model, Distiller(copy.deepcopy(model), DistillOptions(layer_weight=0.0)))
+    assert set(objective(Batch(padded, None, (), (), 1.0), 0)) == {"loss", "posterior"}

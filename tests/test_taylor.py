@@ -1,0 +1,82 @@
+"""First-order importance against finite differences, and gates seeded by it."""
+
+import copy
+
+import pytest
+import torch
+
+from trimbre.anatomy import anatomy_of
+from trimbre.budget.params import params_budget
+from trimbre.distill import valid_frames
+from trimbre.gates import UNHARMED, Gates, gated, keep_probability
+from trimbre.lagrangian import Multipliers
+from trimbre.methods.taylor import importance, seed_from_ranks, unit_prices
+
+
+def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
+    model.double()
+    inputs = {name: value.double() if value.is_floating_point() else value for name, value in padded.items()}
+
+    def loss(_=None):  # on valid frames: fused attention's gradient is not that of its value where all is masked
+        logits = model(**inputs).logits
+        return logits[valid_frames(model, inputs, logits)].square().mean()
+
+    scores = importance(model, anatomy, [0], loss)
+    step = 1e-5
+    for unit in (0, len(scores.units) // 2, len(scores.units) - 1):
+        values = []
+        for value in (1.0, 1.0 - step):
+            gates = Gates(anatomy).double()
+            scales = gates.scales()
+            flat = torch.ones(len(scores.units), dtype=torch.float64)
+            flat[unit] = value
+            for path, part in zip(anatomy.sizes, flat.split(gates.sizes), strict=True):
+                scales.units[path].copy_(part)
+            gates.set_values(scales)
+            with gated(model, gates), torch.no_grad():
+                values.append(float(loss()))
+        slope = (values[0] - values[1]) / step
+        assert float(scores.units[unit]) == pytest.approx(slope**2, rel=1e-3)
+
+
+def test_scoring_leaves_the_model_as_it_was(model, anatomy, padded):
+    before = copy.deepcopy(model.state_dict())
+    model.train()
+    importance(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
+    assert model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_seeded_gates_harm_nothing_and_stand_in_the_order_of_worth(model, anatomy, padded):
+    budgets = [params_budget(model, anatomy)]
+    scores = importance(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
+    gates = Gates(anatomy)
+    seed_from_ranks(gates, scores, budgets, spread=10.0)
+    assert gates.units.min() >= UNHARMED
+    worth = scores.units.double() / unit_prices(gates, budgets)
+    assert torch.equal(torch.argsort(worth, stable=True), torch.argsort(gates.units.detach(), stable=True))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_sinking_seeded_gates_closes_that_share_of_the_cost(model, anatomy, padded, share):
+    budgets = [params_budget(model, anatomy)]
+    scores = importance(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
+    gates = Gates(anatomy)
+    seed_from_ranks(gates, scores, budgets, spread=10.0)
+    Multipliers(gates, budgets).meet(share)
+    closed = keep_probability(gates.units.detach()) < 0.5
+    cost = unit_prices(gates, budgets)
+    assert float(cost[closed].sum() / cost.sum()) == pytest.approx(share, abs=0.05)
+
+
+def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
+    from conftest import random_plan
+
+    from trimbre.surgery import cut
+
+    small = cut(model, random_plan(anatomy, 1, skip=0.0))
+    again = anatomy_of(small)
+    scores = importance(small, again, [0], lambda _: small(**padded).logits.square().mean())
+    assert len(scores.units) == sum(again.sizes.values())
+    assert (scores.units > 0).any()
