@@ -33,8 +33,13 @@ def directory_written_whole(path: Path) -> Iterator[Path]:
         if path.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             os.replace(path, retired / path.name)
-            os.replace(beside, path)
-            shutil.rmtree(retired)
+            try:
+                os.replace(beside, path)
+            except BaseException:
+                os.replace(retired / path.name, path)
+                raise
+            finally:
+                shutil.rmtree(retired)
         else:
             os.replace(beside, path)
     finally:

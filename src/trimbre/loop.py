@@ -3,8 +3,11 @@
 import hashlib
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from trimbre.data.batches import Batch
+from trimbre.errors import UserError
+from trimbre.options import PRECISIONS, one_of
 from trimbre.progress import progress
 from trimbre.state import load_state, save_state
 
@@ -66,7 +71,8 @@ def fit(
         validate: called every `validate_every` steps and at the end; models are back in train mode afterwards.
 
     Raises:
-        FloatingPointError: the loss is no longer a finite number.
+        UserError: the loss is no longer a finite number.
+        KeyboardInterrupt: it was stopped; where `state_dir` is given, the same call goes on from there.
     """
     figures: dict[str, Any] = {"audio_seconds": 0.0, "minutes": 0.0, "curve": []}
     done = 0
@@ -78,54 +84,96 @@ def fit(
     stream = batches(done) if done < steps else iter(())
     began = time.monotonic() - 60 * figures["minutes"]
 
+    midway = False
+    """Within a step weights, statistics and gates don't belong together: no state to save."""
+
     def keep() -> None:
         if state_dir is not None:
             figures["minutes"] = (time.monotonic() - began) / 60
             save_state(state_dir, done, modules=modules, optimizers=optimizers, numbers=figures)
 
+    def judge() -> Mapping[str, float]:
+        """Validate if it's due; a run that was stopped while it validated does so when it goes on."""
+        due = done == steps or (validate_every and done and done % validate_every == 0)
+        if validate is None or not due or any(point["step"] == done for point in figures["curve"]):
+            return {}
+        judged = validate(done)
+        for module in modules.values():
+            module.train()
+        figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
+        return judged
+
     with progress(stage, steps) as show:
         try:
+            judge()
             while done < steps:
                 torch.manual_seed(_number(seed, stage, done, accelerator.process_index))
                 batch = next(stream).to(accelerator.device)
                 for optimizer, given in zip(optimizers, rates, strict=True):
                     for group, rate in zip(optimizer.param_groups, given, strict=True):
                         group["lr"] = rate * schedule(done)
-                with accelerator.autocast():
-                    terms = objective(batch, done)
-                if not math.isfinite(loss := terms["loss"].item()):
-                    raise FloatingPointError(f"{stage}: the loss is {loss} at step {done + 1}: lower the learning rate")
-                accelerator.backward(terms["loss"])
-                nn.utils.clip_grad_norm_(learned, clip_norm)
-                for optimizer in optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad()
-                done += 1
-                figures["audio_seconds"] += batch.seconds
-                shown = {name: float(term.detach()) for name, term in terms.items()}
-                if on_step is not None:
-                    shown |= on_step(done)
-                if validate is not None and (done == steps or (validate_every and done % validate_every == 0)):
-                    judged = validate(done)
-                    for module in modules.values():
-                        module.train()
-                    shown |= judged
-                    figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
-                show(done, **shown)
+                with _unbroken():
+                    midway = True
+                    with accelerator.autocast():
+                        terms = objective(batch, done)
+                    if not math.isfinite(loss := terms["loss"].item()):
+                        raise UserError(
+                            f"the loss is {loss} at step {done + 1} of {stage}: start again with a lower learning rate"
+                        )
+                    accelerator.backward(terms["loss"])
+                    nn.utils.clip_grad_norm_(learned, clip_norm)
+                    for optimizer in optimizers:
+                        optimizer.step()
+                        optimizer.zero_grad()
+                    done += 1
+                    figures["audio_seconds"] += batch.seconds
+                    shown = {name: float(term.detach()) for name, term in terms.items()}
+                    if on_step is not None:
+                        shown |= on_step(done)
+                    midway = False
+                show(done, **shown, **judge())
                 if done == steps or (save_every and done % save_every == 0):
                     keep()
         except KeyboardInterrupt:
-            keep()
+            if not midway:
+                keep()
             raise
     minutes = (time.monotonic() - began) / 60
     return FitResult(steps, figures["audio_seconds"], minutes, tuple(figures["curve"]))
 
 
 def accelerator_for(precision: str) -> Accelerator:
-    """An Accelerator for `auto`, `bf16` or `fp32`; `auto` is bf16 where the device multiplies it fast."""
+    """An Accelerator for `auto`, `bf16` or `fp32`; `auto` is bf16 where the device multiplies it fast.
+
+    Raises:
+        UserError: `precision` is none of these.
+    """
+    one_of("precision", precision, PRECISIONS)
     if precision == "auto":
         precision = "bf16" if _fast_bfloat16() else "fp32"
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done; a second one breaks through."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[Any] = []
+
+    def hold(number: int, frame: Any) -> None:
+        pressed.append(frame)
+        if len(pressed) > 1 and callable(usual):
+            usual(number, frame)
+
+    usual = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _fast_bfloat16() -> bool:

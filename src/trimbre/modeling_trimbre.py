@@ -92,14 +92,12 @@ def skip(model: nn.Module, path: str, norm: str, outputs: int) -> None:
     model.set_submodule(norm, nn.Identity())
 
 
-def shape_like(model: nn.Module, layout: Mapping[str, Any] | None) -> None:
-    """Give a dense model the widths that `config.trimbre` records.
+def shape_like(model: nn.Module, layout: Mapping[str, Any]) -> None:
+    """Give a dense model the widths that its `config.trimbre` records.
 
     Raises:
         ValueError: the layout is of a newer format than this file knows.
     """
-    if not layout:
-        return
     if layout["format"] > FORMAT:
         raise ValueError(
             f"this checkpoint is of Trimbre's format {layout['format']} and this code reads up to {FORMAT}: "
@@ -131,7 +129,10 @@ class ParakeetForCTC(transformers.ParakeetForCTC):
 
     def __init__(self, config):
         super().__init__(config)
-        shape_like(self, getattr(config, "trimbre", None))
+        if layout := getattr(config, "trimbre", None):
+            shape_like(self, layout)
+        else:  # a dense model is transformers' own, so that saving it takes no code along
+            self.__class__ = transformers.ParakeetForCTC  # type: ignore[assignment]
 
 
 ParakeetForCTC.register_for_auto_class("AutoModelForCTC")

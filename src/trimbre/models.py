@@ -32,17 +32,22 @@ def load(path: str | Path) -> Recogniser:
     """
     name = str(path)
     local = Path(name)
-    if local.exists():
+    if name and local.exists():
         _check_directory(local)
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"no model {name}: name a directory that holds a config.json, or OWNER/NAME on the hub")
+        raise UserError(f"no model {name!r}: name a directory that holds a config.json, or OWNER/NAME on the hub")
     try:
-        model = AutoModelForCTC.from_pretrained(name, trust_remote_code=False)
-        processor = AutoProcessor.from_pretrained(name)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        model, found = AutoModelForCTC.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
+    # a config or layout that was tampered with fails in as many ways as there are
+    except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, SafetensorError) as error:
         where = "" if local.exists() else ", which is no directory here, from the hub"
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"cannot load the model {name}{where}: {reason}") from error
+    if lacking := sorted(found["missing_keys"]):  # transformers would leave these random
+        raise UserError(f"the model {name} lacks {len(lacking)} of its weights, such as {lacking[0]}: fetch it again")
     return Recogniser(model.float().eval(), processor)
 
 
@@ -57,9 +62,10 @@ def _check_directory(path: Path) -> None:
         raise UserError(f"the model {path} has no config.json: give a directory that save_pretrained wrote")
     try:
         layout = json.loads(config.read_text()).get("trimbre")
-    except (OSError, ValueError, AttributeError) as error:
+        newer = bool(layout) and layout["format"] > FORMAT
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise UserError(f"cannot read {config}: {error}") from error
-    if layout and layout.get("format", 0) > FORMAT:
+    if newer:
         raise UserError(
             f"{path} is a checkpoint of format {layout['format']} and this Trimbre reads up to {FORMAT}: update Trimbre"
         )

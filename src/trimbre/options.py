@@ -43,7 +43,7 @@ class AugmentOptions:
         if self.snr[0] > self.snr[1]:
             raise UserError(f"--snr {self.snr[0]:g} {self.snr[1]:g}: give the lowest first")
         for name in ("time_masks", "mel_masks"):
-            _at_least(name, getattr(self, name), 0)
+            at_least(name, getattr(self, name), 0)
 
     @classmethod
     def none(cls) -> "AugmentOptions":
@@ -69,9 +69,9 @@ class BatchOptions:
     def __post_init__(self) -> None:
         if self.max_duration <= 0:
             raise UserError(f"--max-duration {self.max_duration:g}: give seconds of audio above 0")
-        _at_least("buckets", self.buckets, 1)
-        _at_least("workers", self.workers, 0)
-        _one_of("normalize", self.normalize, NORMALISERS)
+        at_least("buckets", self.buckets, 1)
+        at_least("workers", self.workers, 0)
+        one_of("normalize", self.normalize, NORMALISERS)
 
 
 @Parameter(name="*", group=Group("Training", sort_key=15))
@@ -102,11 +102,11 @@ class TrainOptions:
     batches: BatchOptions = field(default_factory=BatchOptions)
 
     def __post_init__(self) -> None:
-        _at_least("steps", self.steps, 1)
+        at_least("steps", self.steps, 1)
         _above_zero("rate", self.rate)
         if not 0 <= self.average < 1:
             raise UserError(f"--average {self.average:g}: give a decay from 0 to below 1")
-        _one_of("precision", self.precision, PRECISIONS)
+        one_of("precision", self.precision, PRECISIONS)
 
 
 @Parameter(name="*", group=Group("Target", sort_key=10))
@@ -124,8 +124,8 @@ class Target:
     def __post_init__(self) -> None:
         if not 0 < self.remove < 1:
             raise UserError(f"--remove {self.remove:g}: give a share between 0 and 1, such as 0.5 for half")
-        _one_of("budget", self.budget, tuple(BUDGETS))
-        _one_of("of", self.of, SCOPES)
+        one_of("budget", self.budget, tuple(BUDGETS))
+        one_of("of", self.of, SCOPES)
 
 
 @Parameter(name="*", group=Group("Learning what to cut", sort_key=12))
@@ -149,7 +149,7 @@ class GateOptions:
             raise UserError(f"--ramp {self.ramp:g}: give a share of the learning steps above 0, at most 1")
         _above_zero("gate_rate", self.gate_rate)
         _above_zero("weight_rate", self.weight_rate)
-        _at_least("seed_batches", self.seed_batches, 1)
+        at_least("seed_batches", self.seed_batches, 1)
 
 
 @Parameter(name="*", group=Group("Distillation", sort_key=13))
@@ -191,7 +191,7 @@ class PruneOptions:
     """Steps in which the cut model is trained on."""
     protect: tuple[str, ...] = ()
     """Kinds (attention, conv, ffn) and layers (0, 1, ...) to leave whole."""
-    control: Annotated[bool, Parameter(negative="")] = False
+    control: bool = False
     """Train the unpruned model on for as many steps too, and compare with that."""
     multiple_of: int = 1
     """Round the widths of feed-forwards and convolutions to multiples of this."""
@@ -202,9 +202,9 @@ class PruneOptions:
     recover: RecoverOptions = field(default_factory=RecoverOptions)
 
     def __post_init__(self) -> None:
-        _at_least("learn_steps", self.learn_steps, 1)
-        _at_least("recover_steps", self.recover_steps, 0)
-        _at_least("multiple_of", self.multiple_of, 1)
+        at_least("learn_steps", self.learn_steps, 1)
+        at_least("recover_steps", self.recover_steps, 0)
+        at_least("multiple_of", self.multiple_of, 1)
 
 
 def typed(name: str) -> str:
@@ -212,9 +212,10 @@ def typed(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"{typed(name)} {value}: give {least} or more")
+def at_least(name: str, value: float, least: int) -> None:
+    """Raise UserError for a number that is too low."""
+    if not value >= least:
+        raise UserError(f"{typed(name)} {value:g}: give {least} or more")
 
 
 def _above_zero(name: str, value: float) -> None:
@@ -222,6 +223,7 @@ def _above_zero(name: str, value: float) -> None:
         raise UserError(f"{typed(name)} {value:g}: give a number above 0")
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise UserError for a value that isn't known."""
     if value not in known:
         raise UserError(f"{typed(name)} {value}: choose one of {', '.join(known)}")

@@ -4,7 +4,7 @@ Everything else either makes a Plan (methods) or reads one (budget, surgery, che
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -28,28 +28,28 @@ class Plan:
     sizes: Mapping[str, int]
     """Units that each module had before."""
     kept: Mapping[str, tuple[int, ...]]
-    """Ascending indices of the units that stay, for every module in `sizes` (irrelevant where it is skipped)."""
+    """Ascending indices of the units that stay, for every module in `sizes`; none where it is skipped."""
     skipped: frozenset[str] = frozenset()
     """Modules that leave whole."""
 
     def __post_init__(self) -> None:
+        kept = {path: tuple(map(int, units)) for path, units in self.kept.items()}
         object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
-        object.__setattr__(
-            self,
-            "kept",
-            MappingProxyType({path: tuple(map(int, units)) for path, units in self.kept.items()}),
-        )
+        object.__setattr__(self, "kept", MappingProxyType(kept))
         object.__setattr__(self, "skipped", frozenset(self.skipped))
+        self._check()
+        kept |= dict.fromkeys(self.skipped, ())  # two plans that cut alike are equal
+
+    def _check(self) -> None:
         if set(self.kept) != set(self.sizes):
             odd = sorted(set(self.kept) ^ set(self.sizes))
             raise UserError(f"the plan names the module {odd[0]} in only one of 'sizes' and 'kept': name it in both")
         for path, units in self.kept.items():
             if any(a >= b for a, b in pairwise(units)):
                 raise UserError(f"the plan's units of {path} are not in ascending order: sort them, without repeats")
-            if units and not 0 <= units[0] <= units[-1] < self.sizes[path]:
-                raise UserError(
-                    f"the plan keeps unit {units[-1]} of {path}, which has {self.sizes[path]}: count from 0"
-                )
+            odd_unit = next((unit for unit in units if not 0 <= unit < self.sizes[path]), None)
+            if odd_unit is not None:
+                raise UserError(f"the plan keeps unit {odd_unit} of {path}, which has {self.sizes[path]}: count from 0")
         for path in self.skipped - set(self.sizes):
             raise UserError(f"the plan skips {path}, which is not among its modules: correct the name")
 
@@ -61,7 +61,7 @@ class Plan:
     @cached_property
     def widths(self) -> Mapping[str, int]:
         """Units left in every module; 0 where it is skipped."""
-        return {path: 0 if path in self.skipped else len(units) for path, units in self.kept.items()}
+        return {path: len(units) for path, units in self.kept.items()}
 
     @property
     def changes(self) -> bool:
@@ -80,8 +80,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Plain data; the inverse of `from_json`."""
         modules = {
-            path: {"size": size, "kept": [] if path in self.skipped else list(self.kept[path])}
-            | ({"skipped": True} if path in self.skipped else {})
+            path: {"size": size, "kept": list(self.kept[path])} | ({"skipped": True} if path in self.skipped else {})
             for path, size in self.sizes.items()
         }
         return {"format": FORMAT, "modules": modules}
@@ -94,14 +93,14 @@ class Plan:
                 raise UserError(
                     f"the plan is of format {data['format']}, newer than this Trimbre reads ({FORMAT}): update Trimbre"
                 )
-            modules: Mapping[str, Mapping[str, Any]] = data["modules"]
-            return cls(
-                {path: _count(module["size"]) for path, module in modules.items()},
-                {path: _counts(module["kept"]) for path, module in modules.items()},
-                frozenset(path for path, module in modules.items() if module.get("skipped", False)),
-            )
+            modules = {path: _module(path, module) for path, module in data["modules"].items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"not a plan: {error!r} (see plan.json of a pruned model for the form)") from error
+        return cls(
+            {path: size for path, (size, _, _) in modules.items()},
+            {path: kept for path, (_, kept, _) in modules.items()},
+            frozenset(path for path, (_, _, skipped) in modules.items() if skipped),
+        )
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -112,7 +111,7 @@ class Plan:
         """Raises UserError if `path` cannot be read as a plan."""
         try:
             return cls.from_json(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UserError) as error:
             raise UserError(f"cannot read the plan {path}: {error}") from error
 
 
@@ -122,5 +121,10 @@ def _count(value: Any) -> int:
     return value
 
 
-def _counts(values: Sequence[Any]) -> tuple[int, ...]:
-    return tuple(_count(value) for value in values)
+def _module(path: str, module: Mapping[str, Any]) -> tuple[int, tuple[int, ...], bool]:
+    """Size, kept units and whether it is skipped."""
+    try:
+        kept = tuple(_count(unit) for unit in module["kept"])
+        return _count(module["size"]), kept, bool(module.get("skipped", False))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"not a plan: {error!r} at {path} (see plan.json of a pruned model for the form)") from error

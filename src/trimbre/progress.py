@@ -52,11 +52,8 @@ def progress(stage: str, total: int) -> Iterator[Bar]:
         if now - last >= LINE_EVERY or step == total:
             last = now
             left = (now - began) / max(step - first, 1) * (total - step)
-            print(
-                f"{stage} {step}/{total}  {_words(shown)}  {left / 60:.1f} min left",
-                file=sys.stderr,
-                flush=True,
-            )
+            when = f"{left / 60:.1f} min left" if step < total else f"took {(now - began) / 60:.1f} min"
+            print(f"{stage} {step}/{total}  {_words(shown)}  {when}", file=sys.stderr, flush=True)
 
     yield line
 

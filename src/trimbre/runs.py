@@ -102,16 +102,17 @@ def prune(
         UserError: bad input, or a target that cannot be reached.
     """
     batches = batches or BatchOptions()
+    accelerator = accelerator_for(precision)
     teacher, processor = load(model)
     cuts = read_cuts(train)
     judged_on = None if dev is None else read_cuts(dev)
     watched = {name: read_cuts(place) for name, place in (watch or {}).items()}
     checked = check_training_data(cuts, name=train, processor=processor, normalize=batches.normalize)
+    foreseen = _foreseen(Recogniser(teacher, processor), options)  # refuses before a run is begun
     if dry_run:
-        return {"model": model, "data": checked.to_json(), **_foreseen(Recogniser(teacher, processor), options)}
+        return {"model": model, "data": checked.to_json(), **foreseen}
     given = {"model": model, "train": train, "options": asdict(options), "batches": asdict(batches)}
     run = prepare_run(out, given, resume=resume)
-    accelerator = accelerator_for(precision)
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert judged_on is not None

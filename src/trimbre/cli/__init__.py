@@ -1,10 +1,11 @@
 """The `trimbre` command: thin verbs over the functions of the package."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 
 from trimbre.cli import corpus, verbs  # noqa: F401  their commands join the app
 from trimbre.cli.console import BAD_INPUT, DONE, INTERRUPTED, app, tell
@@ -24,15 +25,16 @@ def run(arguments: Sequence[str]) -> int:
         return result if isinstance(result, int) else DONE
     except UserError as error:
         return _fail(str(error))
+    except UnusedCliTokensError as error:
+        return _fail(f"unexpected: {' '.join(error.unused_tokens or ())}{_see_help(error)}")
     except CycloptsError as error:
-        return _fail(f"{' '.join(str(error).split())} (see trimbre {_verb(arguments)}--help)")
+        return _fail(f"{str(error).strip().removesuffix('.')}{_see_help(error)}")
     except FileNotFoundError as error:
         return _fail(f"no such file: {error.filename}")
     except OSError as error:
         return _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
     except KeyboardInterrupt:
-        kept = " --resume" if arguments and arguments[0] in ("prune", "train") else ""
-        tell("stopped" + (f"; go on with: trimbre {' '.join([*arguments, kept.strip()])}" if kept else ""))
+        tell(f"stopped{_way_on(arguments)}")
         return INTERRUPTED
 
 
@@ -48,11 +50,18 @@ def quiet_libraries() -> None:
         warnings.simplefilter("ignore")
 
 
-def _verb(arguments: Sequence[str]) -> str:
-    known = [word for word in arguments[:2] if not word.startswith("-")]
-    return f"{known[0]} " if known and known[0] in app else ""
+def _see_help(error: CycloptsError) -> str:
+    return f" (see {' '.join(['trimbre', *(error.command_chain or ()), '--help'])})"
+
+
+def _way_on(arguments: Sequence[str]) -> str:
+    """What to type to go on, after the verbs that keep their state."""
+    if not arguments or arguments[0] not in ("prune", "train") or "--dry-run" in arguments:
+        return ""
+    again = [*arguments] if "--resume" in arguments else [*arguments, "--resume"]
+    return f"; go on with: {shlex.join(['trimbre', *again])}"
 
 
 def _fail(sentence: str) -> int:
-    tell(sentence)
+    tell(" ".join(sentence.split()))  # what a library said may have several lines
     return BAD_INPUT

@@ -7,23 +7,28 @@ from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
+
+def default_shown(value: Any) -> str | None:
+    """A default as one would type it; nothing for flags and for what is left out."""
+    if value is None or isinstance(value, bool) or value == ():
+        return None
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 app = App(
     name="trimbre",
     help="Make a trained speech recogniser smaller and faster: prune it, check that it still hears, load it anywhere.",
-    help_format="markdown",
+    help_format="plaintext",
     version_flags=["--version"],
-    help_epilogue="`trimbre COMMAND --help` shows a command's options with examples.",
+    help_epilogue="trimbre COMMAND --help shows a command's options with examples.",
+    default_parameter=Parameter(negative="", consume_multiple=True, show_default=default_shown),
 )
 
 DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 COMMON = Group("Every command", sort_key=100)
-Json = Annotated[
-    bool, Parameter(name="--json", negative="", group=COMMON, help="Print one JSON object, the last line of stdout.")
-]
+Json = Annotated[bool, Parameter(name="--json", group=COMMON, help="Print one JSON object, the last line of stdout.")]
 Seed = Annotated[int, Parameter(name="--seed", group=COMMON, help="Every random draw follows from it.")]
-Flag = Parameter(negative="")
-Many = Parameter(consume_multiple=True, negative="")
 
 
 def tell(sentence: str) -> None:

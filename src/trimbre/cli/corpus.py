@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from trimbre.cli.console import Flag, Json, Many, Seed, app, show, tell
+from trimbre.cli.console import Json, Seed, app, show, tell
 
 corpus = App(name="corpus", help="Bring speech into the form that training and evaluation read.")
 app.command(corpus)
@@ -36,19 +36,20 @@ def prompts(*, out: Path, language: str = "en", seed: Seed = 0, json: Json = Fal
 
     trimbre corpus voices --sentences texts.txt --out data/voices --fetch
 
-    trimbre corpus voices --sentences texts.txt --voices "flite:*" "espeak-ng:en-gb*" --except flite:rms --out data/v"""
+    trimbre corpus voices --sentences texts.txt --out data/voices \\
+        --voices "flite:*" "espeak-ng:en-gb*" --except flite:rms"""
 )
 def voices(
     *,
     sentences: Path,
     out: Path,
-    voices: Annotated[tuple[str, ...], Many] = ("*",),
-    except_: Annotated[tuple[str, ...], Parameter(name="--except", consume_multiple=True, negative="")] = (),
-    splits: Annotated[tuple[str, ...], Many] = ("train", "dev", "test"),
-    whole: Annotated[bool, Flag] = False,
+    voices: tuple[str, ...] = ("*",),
+    except_: Annotated[tuple[str, ...], Parameter(name="--except")] = (),
+    splits: tuple[str, ...] = ("train", "dev", "test"),
+    whole: bool = False,
     limit: int | None = None,
     workers: int | None = None,
-    fetch: Annotated[bool, Flag] = False,
+    fetch: bool = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> int:

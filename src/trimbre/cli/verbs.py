@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from trimbre.cli.console import DONE, MISSED, Flag, Json, Many, Seed, app, show, tell
+from trimbre.cli.console import DONE, MISSED, Json, Seed, app, show, tell
 from trimbre.errors import UserError
-from trimbre.options import BatchOptions, PruneOptions, TrainOptions
+from trimbre.options import PRECISIONS, BatchOptions, PruneOptions, TrainOptions, at_least, one_of
 
 
 @app.command(
@@ -17,7 +17,7 @@ from trimbre.options import BatchOptions, PruneOptions, TrainOptions
 
     trimbre inspect nvidia/parakeet-ctc-0.6b --json"""
 )
-def inspect(model: str, /, *, verify: Annotated[bool, Flag] = False, seed: Seed = 0, json: Json = False) -> int:
+def inspect(model: str, /, *, verify: bool = False, seed: Seed = 0, json: Json = False) -> int:
     """What can be cut from a model, and what each kind weighs.
 
     Parameters
@@ -36,9 +36,11 @@ def inspect(model: str, /, *, verify: Annotated[bool, Flag] = False, seed: Seed 
 @app.command(
     help_epilogue="""Examples:
 
-    trimbre train --model config.json --train data/voices/train,data/en/train --dev data/en/dev --out models/mine
+    trimbre train --model config.json --train data/voices/train,data/en/train \\
+        --dev data/en/dev --out models/mine
 
-    trimbre train --model models/mine --train data/more --dev data/en/dev --steps 500 --rate 3e-4 --out on"""
+    trimbre train --model models/mine --train data/more --dev data/en/dev \\
+        --steps 500 --rate 3e-4 --out models/more"""
 )
 def train(
     *,
@@ -47,8 +49,8 @@ def train(
     dev: str,
     out: Path,
     options: TrainOptions = TrainOptions(),  # noqa: B008  frozen
-    half: Annotated[bool, Flag] = False,
-    resume: Annotated[bool, Flag] = False,
+    half: bool = False,
+    resume: bool = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
@@ -81,11 +83,14 @@ def train(
 @app.command(
     help_epilogue="""Examples:
 
-    trimbre prune models/telephone-en --train data/voices/train --dev data/voices/dev --remove 0.5 --out half
+    trimbre prune models/telephone-en --train data/voices/train \\
+        --dev data/voices/dev --remove 0.5 --out half
 
-    trimbre prune MODEL --train recordings/ --remove 0.3 --budget macs --protect attention --out smaller
+    trimbre prune MODEL --train recordings/ --remove 0.3 --budget macs \\
+        --protect attention --out smaller
 
-    trimbre prune MODEL --train data/train --dev data/dev --watch read=data/readings --remove 0.5 --out half --resume"""
+    trimbre prune MODEL --train data/train --dev data/dev \\
+        --watch read=data/readings --remove 0.5 --out half --resume"""
 )
 def prune(
     model: str,
@@ -94,15 +99,15 @@ def prune(
     train: str,
     out: Path,
     dev: str | None = None,
-    watch: Annotated[tuple[str, ...], Many] = (),
+    watch: tuple[str, ...] = (),
     margin: float = 10.0,
     options: PruneOptions = PruneOptions(),  # noqa: B008  frozen
     batches: BatchOptions = BatchOptions(),  # noqa: B008  frozen
     precision: str = "auto",
     validate_every: int = 100,
     save_every: int = 100,
-    dry_run: Annotated[bool, Flag] = False,
-    resume: Annotated[bool, Flag] = False,
+    dry_run: bool = False,
+    resume: bool = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
@@ -137,6 +142,10 @@ def prune(
     """
     from trimbre import report, runs
 
+    one_of("precision", precision, PRECISIONS)
+    at_least("margin", margin, 0)
+    at_least("validate_every", validate_every, 0)
+    at_least("save_every", save_every, 0)
     if watch and dev is None:
         raise UserError("--watch needs --dev beside it: give --dev CUTS")
     found = runs.prune(
@@ -169,7 +178,8 @@ def prune(
 
     trimbre eval half --data data/voices/test --against models/telephone-en
 
-    trimbre eval half --data data/voices/test --watch prompts=data/en/test read=data/readings --json""",
+    trimbre eval half --data data/voices/test --json \\
+        --watch prompts=data/en/test read=data/readings""",
 )
 def evaluate(
     model: str,
@@ -177,7 +187,7 @@ def evaluate(
     *,
     data: str,
     against: str | None = None,
-    watch: Annotated[tuple[str, ...], Many] = (),
+    watch: tuple[str, ...] = (),
     normalize: str = "basic",
     margin: float = 10.0,
     threads: int = 1,
@@ -208,6 +218,9 @@ def evaluate(
     """
     from trimbre import report, runs
 
+    at_least("margin", margin, 0)
+    at_least("threads", threads, 1)
+    at_least("clips", clips, 0)
     judged = runs.evaluate(
         model=model,
         data=data,

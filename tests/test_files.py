@@ -1,0 +1,85 @@
+"""Writing whole or not at all: what stood there stays until what replaces it is complete."""
+
+import json
+
+import pytest
+
+from trimbre.files import directory_written_whole, write_json, written_whole
+
+
+def everything_under(folder):
+    return {str(p.relative_to(folder)): p.read_text() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def test_a_file_takes_its_place_only_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    for text in ("first", "second"):
+        with written_whole(path) as beside:
+            beside.write_text(text)
+            assert path.exists() is (text == "second")
+        assert everything_under(path.parent) == {"file.txt": text}
+
+
+def test_a_directory_takes_its_place_only_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "model"
+    for name in ("first", "second"):
+        with directory_written_whole(path) as beside:
+            (beside / name).write_text(name)
+            assert path.exists() is (name == "second")
+        assert everything_under(path.parent) == {"model": None, f"model/{name}": name}
+    assert path.stat().st_mode & 0o755 == 0o755  # others may read it, though temporary directories are private
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_failure_leaves_what_stood_there_and_nothing_else(tmp_path, failure, before):
+    file, folder = tmp_path / "file.txt", tmp_path / "folder"
+    if before:
+        file.write_text("kept")
+        folder.mkdir()
+        (folder / "inside").write_text("kept")
+    found = everything_under(tmp_path)
+
+    def half_a_file():
+        with written_whole(file) as beside:
+            beside.write_text("half")
+            raise failure
+
+    def half_a_directory():
+        with directory_written_whole(folder) as beside:
+            (beside / "half").write_text("half")
+            raise failure
+
+    for attempt in (half_a_file, half_a_directory):
+        with pytest.raises(failure):
+            attempt()
+        assert everything_under(tmp_path) == found
+
+
+def test_a_directory_comes_back_if_its_successor_cannot_take_its_place(tmp_path, monkeypatch):
+    from trimbre import files
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "inside").write_text("kept")
+    rename = files.os.replace
+
+    def refuse(source, place):
+        if place == folder and source.suffix == ".part":
+            raise OSError("the disk is gone")
+        rename(source, place)
+
+    monkeypatch.setattr(files.os, "replace", refuse)
+    with pytest.raises(OSError, match="the disk is gone"), directory_written_whole(folder) as beside:
+        (beside / "new").write_text("new")
+    assert everything_under(tmp_path) == {"folder": None, "folder/inside": "kept"}
+
+
+def test_json_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "numbers.json"
+    write_json(path, {"a": [1, "é"]})
+    assert json.loads(path.read_text()) == {"a": [1, "é"]}
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": [1, "é"]}
+    assert list(tmp_path.iterdir()) == [path]

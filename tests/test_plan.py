@@ -1,0 +1,101 @@
+"""The Plan: plain data that comes back as it was, refuses what cannot be, and composes."""
+
+import json
+
+import pytest
+from conftest import edge_plans, random_plan
+
+from trimbre.errors import UserError
+from trimbre.plan import FORMAT, Plan
+
+SIZES = {"a": 4, "b": 3, "c": 2}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_plan_comes_back_from_json_as_it_was(anatomy, tmp_path, seed):
+    plan = random_plan(anatomy, seed)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+
+
+def test_edge_plans_come_back_from_json_as_they_were(anatomy):
+    for plan in edge_plans(anatomy).values():
+        assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_widths_count_what_is_kept_and_nothing_of_a_skipped_module():
+    plan = Plan(SIZES, {"a": (0, 2, 3), "b": (), "c": (0, 1)}, frozenset("c"))
+    assert dict(plan.widths) == {"a": 3, "b": 0, "c": 0}
+    assert plan == Plan(SIZES, {"a": (0, 2, 3), "b": (), "c": ()}, frozenset("c"))  # they cut alike
+    assert plan != Plan(SIZES, {"a": (0, 2, 3), "b": (), "c": ()})  # its bias would stay
+
+
+def test_a_plan_changes_something_unless_everything_is_kept():
+    everything = Plan.everything(SIZES)
+    assert not everything.changes
+    assert Plan(SIZES, dict(everything.kept) | {"b": (0, 1)}).changes
+    assert Plan(SIZES, everything.kept, frozenset("b")).changes
+
+
+def test_a_plan_keeps_nothing_of_the_mappings_it_was_made_from():
+    sizes, kept = dict(SIZES), {"a": [0], "b": [1], "c": [0]}
+    plan = Plan(sizes, kept)
+    sizes["a"], kept["a"] = 9, [3]
+    assert plan == Plan(SIZES, {"a": (0,), "b": (1,), "c": (0,)})
+    with pytest.raises(TypeError):
+        plan.kept["a"] = (1,)
+
+
+@pytest.mark.parametrize(
+    ("kept", "skipped", "culprits"),
+    [
+        ({"a": (0,), "b": (0,)}, "", ["module c"]),
+        ({"a": (0,), "b": (0,), "c": (0,), "d": (0,)}, "", ["module d"]),
+        ({"a": (0,), "b": (2, 1), "c": (0,)}, "", ["b", "ascending"]),
+        ({"a": (0,), "b": (1, 1), "c": (0,)}, "", ["b", "repeats"]),
+        ({"a": (0, 4), "b": (0,), "c": (0,)}, "", ["unit 4 of a", "has 4"]),
+        ({"a": (0,), "b": (-1, 2), "c": (0,)}, "", ["unit -1 of b"]),
+        ({"a": (0,), "b": (0,), "c": (0,)}, "z", ["skips z"]),
+    ],
+)
+def test_what_no_model_could_be_cut_by_is_refused_by_name(kept, skipped, culprits):
+    with pytest.raises(UserError) as refused:
+        Plan(SIZES, kept, frozenset(skipped))
+    assert all(culprit in str(refused.value) for culprit in culprits)
+
+
+@pytest.mark.parametrize("module", [{"size": 2}, {"kept": [0]}, {"size": 2.0, "kept": []}, {"size": -1, "kept": []}, 3])
+def test_a_module_that_is_not_written_as_one_is_refused_by_name(module):
+    data = {"format": FORMAT, "modules": {"fine": {"size": 1, "kept": [0]}, "odd.one": module}}
+    with pytest.raises(UserError, match=r"odd\.one"):
+        Plan.from_json(data)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": "x", "modules": {}}', '"plan"'])
+def test_a_file_that_holds_no_plan_is_refused_by_name(tmp_path, text):
+    (tmp_path / "odd.json").write_text(text)
+    with pytest.raises(UserError, match=r"odd\.json"):
+        Plan.load(tmp_path / "odd.json")
+    with pytest.raises(UserError, match=r"gone\.json"):
+        Plan.load(tmp_path / "gone.json")
+
+
+def test_a_newer_format_is_refused_with_what_to_do():
+    data = Plan.everything(SIZES).to_json() | {"format": FORMAT + 1}
+    with pytest.raises(UserError, match=rf"format {FORMAT + 1}.*update Trimbre"):
+        Plan.from_json(data)
+
+
+def test_a_second_plan_counts_in_units_of_the_cut_model():
+    first = Plan(SIZES, {"a": (1, 2, 3), "b": (0, 2), "c": ()}, frozenset("c"))
+    second = Plan({"a": 3, "b": 2}, {"a": (0, 2), "b": ()}, frozenset("b"))
+    assert first.then(second) == Plan(SIZES, {"a": (1, 3), "b": (), "c": ()}, frozenset("bc"))
+    assert first.then(Plan.everything({"a": 3, "b": 2})) == first
+
+
+@pytest.mark.parametrize("sizes", [{"a": 4}, {"z": 1}])
+def test_a_second_plan_for_another_model_is_refused_by_name(sizes):
+    first = Plan(SIZES, {"a": (1, 2, 3), "b": (0, 2), "c": ()})
+    with pytest.raises(UserError, match=rf"at {next(iter(sizes))}\b"):
+        first.then(Plan.everything(sizes))
