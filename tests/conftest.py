@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from transformers import (
 )
 
 from trimbre.anatomy import Anatomy, anatomy_of
+from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.decoding import features_of
 from trimbre.plan import Plan
 
@@ -105,6 +107,24 @@ def padded(processor: ProcessorMixin) -> dict[str, Tensor]:
     noise = np.random.default_rng(0)
     clips = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
     return features_of(clips, processor)
+
+
+@pytest.fixture(scope="session")
+def noise_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 short clips of noise with transcripts of letters: enough to train on, nothing to learn from."""
+    noise, draw = np.random.default_rng(5), random.Random(5)
+    utterances = [
+        Utterance(
+            f"noise-{number:02d}",
+            (noise.standard_normal(draw.randint(9_000, 24_000)) * 0.1).astype(np.float32),
+            " ".join(draw.choice(["a", "bad", "cab", "ace", "bee"]) for _ in range(2)),
+            None,
+        )
+        for number in range(24)
+    ]
+    out = tmp_path_factory.mktemp("corpora") / "noise"
+    write_corpus(utterances, out, source="noise", licence="none")
+    return out
 
 
 def random_plan(anatomy: Anatomy, seed: int, *, skip: float = 0.2) -> Plan:

@@ -14,7 +14,8 @@ SHOWN = {"params": "parameters", "macs": "multiply-accumulates"}
 
 def corpus(written: Corpus) -> Iterator[Any]:
     """What a corpus holds."""
-    table = Table(title=f"{written.out}: {written.source} ({written.licence})")
+    yield f"{written.out}: from {written.source}, licence: {written.licence}"
+    table = Table()
     for heading in ("set", "utterances", "hours"):
         table.add_column(heading, justify="left" if heading == "set" else "right")
     for name, count in written.utterances.items():
@@ -28,8 +29,8 @@ def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
     """What can be cut from a model, kind by kind."""
     dense = found["dense"]
     table = Table(title=f"{found['model']}: what can be cut, and its share of the blocks")
-    table.add_column("kind")
-    for heading in ("modules", "units", "parameters", "multiply-accumulates"):
+    table.add_column("kind", no_wrap=True)
+    for heading in ("modules", "units", "parameters", "MACs"):
         table.add_column(heading, justify="right")
     for name, kind in found["kinds"].items():
         shares = [f"{kind['share_of_blocks'][cost]:.1%}" for cost in ("params", "macs")]
@@ -37,7 +38,7 @@ def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
     yield table
     for cost, title in SHOWN.items():
         sizes = ", ".join(f"{scope} {dense[cost][scope]:,.0f}" for scope in ("blocks", "encoder", "model"))
-        yield f"{title}{' per second of audio' if cost == 'macs' else ''}: {sizes}"
+        yield f"{title}{' (MACs) per second of audio' if cost == 'macs' else ''}: {sizes}"
     if (distance := found.get("masked_equals_sliced_within")) is not None:
         yield f"masked equals sliced: outputs differ by at most {distance:.1e} of their norm"
 
@@ -48,7 +49,7 @@ def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
     options, data = found["options"], found["data"]
     for cost, amount in found["to_remove"].items():
         yield (
-            f"to remove: {options['target']['remove']:.1%} of the {found['of']}'s {SHOWN[cost]}, {amount:,.0f} "
+            f"to remove: {options['target']['remove']:.1%} of the {SHOWN[cost]} of the {found['of']}, {amount:,.0f} "
             f"(at most {found['reachable'][cost]:.1%} can be removed)"
         )
     labelled = f"{data['transcribed']} of them with transcripts"
@@ -74,7 +75,7 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
 
 def widths_table(widths: Mapping[str, tuple[int, int]]) -> Table:
     """Units kept in every module, a row for each layer; `widths` is path -> (units now, units before)."""
-    table = Table(title="Units kept of those before (– : nothing is left of the module)")
+    table = Table(title="Units kept of those before (–: none)")
     names = list(dict.fromkeys(path.rpartition(".")[2] for path in widths))
     table.add_column("layer")
     for name in names:
@@ -95,12 +96,11 @@ def shares_table(removed: Mapping[str, Mapping[str, float]], dense: Mapping[str,
     scopes = list(removed["params"])
     for heading in (*scopes, "model before", "after"):
         table.add_column(heading, justify="right")
-    for name, title in SHOWN.items():
+    for name, title in (("params", "parameters"), ("macs", "MACs per second")):
         before = dense[name]["model"]
         after = before * (1 - removed[name]["model"])
-        unit = "" if name == "params" else " / s of audio"
         shares = [f"{removed[name][scope]:.1%}" for scope in scopes]
-        table.add_row(title, *shares, f"{before:,.0f}{unit}", f"{after:,.0f}{unit}")
+        table.add_row(title, *shares, f"{before:,.0f}", f"{after:,.0f}")
     return table
 
 

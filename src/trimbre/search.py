@@ -49,7 +49,7 @@ def check_reachable(anatomy: Anatomy, budgets: Sequence[Budget], target: float, 
         most = 1 - float(budget.cost(sizes, protected.double())) / budget.dense
         if target > most - TOLERANCE:
             raise UserError(
-                f"cannot remove {target:.1%} of the {budget.scope}'s {budget.name}: "
+                f"cannot remove {target:.1%} of the {budget.title}: "
                 f"what may be cut is {most:.1%} of it; ask for less, protect less, or count --of blocks"
             )
 
@@ -96,14 +96,17 @@ def plan_for_target(
         return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in budgets]
 
     def bisect(base: Tensor, heads: Tensor | None) -> tuple[float, Tensor]:
-        """The first budget's multiplier and the widths nearest to its target, with the `heads` given or free."""
+        """The multiplier and widths that bring the mean share nearest to the target, with the `heads` given or free.
+
+        The mean, and not one budget's share: heads are few, so that two budgets seldom meet; the gap is split.
+        """
         low, high, nearest = -span, span, (0.0, widths_at(base))
         best = float("inf")
         for _ in range(48):
             middle = (low + high) / 2
             widths = widths_at(base - middle * prices[:, 0])
             widths = widths if heads is None else torch.where(coarse, heads, widths)
-            share = removed(widths)[0]
+            share = sum(removed(widths)) / len(budgets)
             if abs(share - target) < best:
                 best, nearest = abs(share - target), (middle, widths)
             low, high = (middle, high) if share < target else (low, middle)

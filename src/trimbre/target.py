@@ -49,7 +49,7 @@ class Ledger:
 def shortfall(target: Target, budgets: list[Budget], plan: Plan) -> str | None:
     """A sentence that says how far `plan` misses the target, or None within half a point."""
     missed = [
-        f"{budget.removed(plan):.1%} of the {budget.scope}'s {budget.name}"
+        f"{budget.removed(plan):.1%} of {budget.title}"
         for budget in budgets
         if abs(budget.removed(plan) - target.remove) > TOLERANCE
     ]

@@ -47,6 +47,12 @@ class Budget:
     cost: Cost
     dense: float
 
+    @property
+    def title(self) -> str:
+        """What it counts, in words, such as `the blocks' parameters`."""
+        owner = {"blocks": "the blocks'", "encoder": "the encoder's", "model": "the model's"}[self.scope]
+        return f"{owner} {'parameters' if self.name == 'params' else 'multiply-accumulates'}"
+
     def removed(self, plan: Plan) -> float:
         """Share of the dense cost that `plan` removes, 0 to 1."""
         return 1 - self.cost.of(plan) / self.dense
