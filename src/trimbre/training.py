@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,15 @@ def build(path: Path, cuts: CutSet, options: TrainOptions) -> Recogniser:
         fields = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the model config {path}: {error}") from error
-    if fields.pop("model_type", None) != "parakeet_ctc":
+    if not isinstance(fields, dict) or fields.pop("model_type", None) != "parakeet_ctc":
         raise UserError(f'{path} has no "model_type": "parakeet_ctc", the family that can be trained from nothing')
     texts = (normalise(transcript_of(cut) or "", options.batches.normalize) for cut in cuts)
     tokenizer = train_tokenizer(texts, vocab_size=fields.pop("vocab_size", 256))
-    mels = fields["encoder_config"].get("num_mel_bins", 80)
-    config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **fields)
+    try:
+        config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **fields)
+        mels = fields["encoder_config"].get("num_mel_bins", 80)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is no config of a ParakeetForCTC with an encoder_config: {error}") from error
     torch.manual_seed(options.seed)
     model = ParakeetForCTC(config)
     initialise(model)
@@ -135,13 +139,17 @@ def _short_first(cuts: CutSet, processor: Any, options: TrainOptions) -> Callabl
     def batches(start: int) -> Iterator[Batch]:
         given = {"processor": processor, "options": options.batches, "seed": options.seed}
         if start < options.short_steps:
-            short = cuts.filter(lambda cut: cut.duration <= options.short_seconds)
+            short = cuts.filter(partial(_is_short, longest=options.short_seconds))
             stream = training_batches(short, start=start, **given)
             for _ in range(options.short_steps - start):
                 yield next(stream)
         yield from training_batches(cuts, start=max(0, start - options.short_steps), **given)
 
     return batches
+
+
+def _is_short(cut: Any, *, longest: float) -> bool:
+    return cut.duration <= longest
 
 
 def _decayed(model: nn.Module) -> list[dict[str, Any]]:
