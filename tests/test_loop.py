@@ -197,6 +197,14 @@ def test_the_schedule_scales_the_rates_and_gradients_are_clipped_to_their_norm(c
     assert torch.allclose(pair.weight.detach(), before - 0.1 * 1.5 * gradient, atol=1e-6)
 
 
+def test_one_process_may_train_in_several_precisions():
+    product = {}
+    for precision in ("fp32", "bf16", "fp32"):
+        with accelerator_for(precision).autocast():
+            product[precision] = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert (product["fp32"].dtype, product["bf16"].dtype) == (torch.float32, torch.bfloat16)
+
+
 def test_an_unknown_precision_is_refused_by_name():
     with pytest.raises(UserError, match=r"--precision fp16: choose one of auto, bf16, fp32"):
         accelerator_for("fp16")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from trimbre.data.batches import Batch
@@ -151,7 +152,11 @@ def accelerator_for(precision: str) -> Accelerator:
     one_of("precision", precision, PRECISIONS)
     if precision == "auto":
         precision = "bf16" if _fast_bfloat16() else "fp32"
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+    wanted = "bf16" if precision == "bf16" else "no"
+    # Accelerate holds a process to the precision it began with, but one that calls Python may do several runs.
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=wanted)
 
 
 @contextmanager

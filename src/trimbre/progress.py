@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 LINE_EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
@@ -24,14 +25,15 @@ def progress(stage: str, total: int) -> Iterator[Bar]:
     """Show the progress of `stage`, on stderr; figures that were given once stay until given anew."""
     shown: dict[str, float] = {}
     if sys.stderr.isatty():
+        # On a narrow terminal the figures take several lines, and nothing else is squeezed.
         columns = (
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=12, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[figures]}", table_column=Column(ratio=1)),
         )
-        with Progress(*columns, console=Console(stderr=True)) as display:
+        with Progress(*columns, console=Console(stderr=True), expand=True) as display:
             task = display.add_task(stage, total=total, figures="")
 
             def update(step: int, **figures: float) -> None:

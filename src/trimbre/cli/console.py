@@ -22,6 +22,7 @@ app = App(
     version_flags=["--version"],
     help_epilogue="trimbre COMMAND --help shows a command's options with examples.",
     default_parameter=Parameter(negative="", consume_multiple=True, show_default=default_shown),
+    suppress_keyboard_interrupt=False,  # trimbre.cli says how to go on
 )
 
 DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130

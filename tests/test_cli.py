@@ -1,0 +1,387 @@
+"""The command line: what people and scripts see of every verb, and one sentence for whatever is wrong."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+import transformers
+from mini_recogniser import clips, mini_parakeet, mini_processor
+
+import trimbre.cli
+from trimbre.checkpoint import load_plan, save
+from trimbre.cli.console import app
+from trimbre.data.cuts import read_cuts
+from trimbre.decoding import features_of, greedy
+from trimbre.distill import Objective
+from trimbre.models import load
+from trimbre.training import Average
+
+VERBS = [
+    ["inspect"],
+    ["train"],
+    ["prune"],
+    ["eval"],
+    ["transcribe"],
+    ["corpus", "folder"],
+    ["corpus", "prompts"],
+    ["corpus", "readings"],
+    ["corpus", "voices"],
+]
+CONFIG = {
+    "model_type": "parakeet_ctc",
+    "vocab_size": 12,
+    "encoder_config": {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "num_mel_bins": 16,
+        "subsampling_conv_channels": 4,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a model, a config, recordings whose transcripts are what the model hears, and their corpus."""
+    place = tmp_path_factory.mktemp("place")
+    model, processor = mini_parakeet(), mini_processor()
+    save(model, processor, place / "mini")
+    (place / "config.json").write_text(json.dumps(CONFIG))
+    (place / "recordings").mkdir()
+    for number, samples in enumerate(clips(*[0.6 + 0.2 * step for step in range(6)])):
+        file = place / "recordings" / f"{number}.wav"
+        soundfile.write(file, samples / 8, 16000, subtype="PCM_16")
+        heard = greedy(model, features_of([soundfile.read(file, dtype="float32")[0]], processor), processor)
+        file.with_suffix(".txt").write_text(heard[0])
+    assert (
+        trimbre.cli.run(["corpus", "folder", str(place / "recordings"), "--out", str(place / "data"), "--no-split"])
+        == 0
+    )
+    return place
+
+
+@pytest.fixture
+def there(place, tmp_path, monkeypatch) -> Path:
+    """A working directory that holds the same under the same names, to write into."""
+    for thing in place.iterdir():
+        (tmp_path / thing.name).symlink_to(thing)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    return tmp_path
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command line in this process -> exit code, stdout, stderr."""
+
+    def run(line: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = trimbre.cli.run(shlex.split(line))
+        return code, *capfd.readouterr()
+
+    # The command silences transformers by the environment, which is too late where it's imported already.
+    transformers.utils.logging.disable_progress_bar()
+    yield run
+    transformers.utils.logging.enable_progress_bar()
+
+
+def json_of(out: str) -> dict:
+    """The one JSON object that is the last line of stdout, and all of it."""
+    assert len(out.splitlines()) == 1
+    return json.loads(out)
+
+
+# What --help says
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_explains_itself_with_an_example(verb, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    code, out, err = run(shlex.join([*verb, "--help"]))
+    assert (code, err) == (0, "")
+    assert f"trimbre {' '.join(verb)} " in out.partition("Example")[2]
+    for common in ("--json", "--seed INT"):
+        assert common in out
+    for noise in ("--empty", "--no-json", "default: False", "default: None", "default: ()", "default: ("):
+        assert noise not in out
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_example_is_a_command_line_that_is_understood(verb):
+    command = app
+    for word in verb:
+        command = command[word]
+    text = command.help_epilogue.replace("\\\n", " ")
+    examples = [shlex.split(line) for line in text.splitlines() if line.startswith("    trimbre ")]
+    assert examples
+    for example in examples:
+        assert example[1 : 1 + len(verb)] == verb
+        app.parse_args(example[1:], exit_on_error=False, print_error=False)
+
+
+def test_every_command_is_listed_and_a_bare_command_shows_the_list(run):
+    code, out, err = run("")
+    assert (code, err) == (0, "")
+    commands = re.findall(r"^│ ([a-z]+) ", out, re.MULTILINE)
+    assert {verb[0] for verb in VERBS} == set(commands)
+    code, out, _ = run("corpus")
+    assert {verb[1] for verb in VERBS if verb[0] == "corpus"} == set(re.findall(r"^│ ([a-z]+) ", out, re.MULTILINE))
+
+
+def test_the_version_is_the_package_s(run):
+    assert run("--version")[:2] == (0, f"{trimbre.__version__}\n")
+
+
+def test_help_comes_without_the_heavy_libraries():
+    script = (
+        "import runpy, sys\n"
+        "sys.argv = ['trimbre', 'prune', '--help']\n"
+        "try:\n"
+        "    runpy.run_module('trimbre', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as leaving:\n"
+        "    assert leaving.code == 0, leaving.code\n"
+        "print(sorted({'torch', 'transformers', 'lhotse', 'numpy', 'accelerate'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: trimbre prune" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("line", "culprit"),
+    [
+        ("frobnicate", "frobnicate"),
+        ("corpus frobnicate", "frobnicate"),
+        ("inspect", "MODEL"),
+        ("inspect mini --frobnicate", "--frobnicate"),
+        ("inspect mini more", "more"),
+        ("inspect mini --seed x", "--seed"),
+        ("inspect gone", "gone"),
+        ("inspect config.json", "config.json"),
+        ("inspect data", "data"),
+        ("eval mini", "--data"),
+        ("eval mini --data gone", "gone"),
+        ("eval mini --data mini", "mini"),
+        ("eval gone --data data", "gone"),
+        ("eval mini --data data --against gone", "gone"),
+        ("eval mini --data data --watch data", "--watch data"),
+        ("eval mini --data data --watch =data", "--watch =data"),
+        ("eval mini --data data --watch dev=data", "'dev'"),
+        ("eval mini --data data --watch street=gone", "gone"),
+        ("eval mini --data data --normalize twice", "--normalize twice"),
+        ("eval mini --data data --threads 0", "--threads 0"),
+        ("eval mini --data data --clips -1", "--clips -1"),
+        ("eval mini --data data --margin -1", "--margin -1"),
+        ("transcribe mini", "no audio file"),
+        ("transcribe mini gone.wav", "gone.wav"),
+        ("transcribe mini config.json", "config.json"),
+        ("transcribe gone recordings/0.wav", "gone"),
+        ("corpus folder gone --out new", "gone"),
+        ("corpus folder mini --out new", "mini"),
+        ("corpus folder recordings --out data", "--out data"),
+        ("corpus folder recordings", "--out"),
+        ("prune mini --train data", "--out"),
+        ("prune mini --out new", "--train"),
+        ("prune gone --train data --out new", "gone"),
+        ("prune mini --train gone --out new", "gone"),
+        ("prune mini --train data --out new --dev gone", "gone"),
+        ("prune mini --train data --out mini", "--out mini"),
+        ("prune mini --train data --out new --resume", "--resume"),
+        ("prune mini --train data --out new --remove 2", "--remove 2"),
+        ("prune mini --train data --out new --remove half", "--remove"),
+        ("prune mini --train data --out new --remove 0.9999", "100.0%"),
+        ("prune mini --train data --out new --budget euros", "--budget euros"),
+        ("prune mini --train data --out new --of all", "--of all"),
+        ("prune mini --train data --out new --protect ears", "--protect ears"),
+        ("prune mini --train data --out new --precision fp16", "--precision fp16"),
+        ("prune mini --train data --out new --learn-steps 0", "--learn-steps 0"),
+        ("prune mini --train data --out new --save-every -1", "--save-every -1"),
+        ("prune mini --train data --out new --snr 5", "--snr"),
+        ("prune mini --train data --out new --snr 9 5", "--snr 9 5"),
+        ("prune mini --train data --out new --speed 1.5", "--speed 1.5"),
+        ("prune mini --train data --out new --dev data --watch data", "--watch data"),
+        ("prune mini --train data --out new --watch street=data", "--dev"),
+        ("prune mini --train data --out new --options.seed 3", "--options.seed"),
+        ("train --model gone --train data --dev data --out new", "gone"),
+        ("train --model gone.json --train data --dev data --out new", "gone.json"),
+        ("train --model config.json --train gone --dev data --out new", "gone"),
+        ("train --model config.json --train data --dev gone --out new", "gone"),
+        ("train --model config.json --train data --dev data --out data", "--out data"),
+        ("train --model config.json --train data --dev data --out new --resume", "--resume"),
+        ("train --model config.json --train data --dev data --out new --steps 0", "--steps 0"),
+        ("train --model config.json --train data --dev data --out new --precision fp16", "--precision fp16"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(there, run, line, culprit):
+    before = sorted(there.iterdir())
+    code, out, err = run(line)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("trimbre: ")
+    assert err.count("\n") == 1
+    assert culprit in err
+    assert sorted(there.iterdir()) == before
+
+
+def test_a_loss_that_is_no_number_ends_with_one_sentence(there, run):
+    given = "--train data --dev data --steps 4 --short-steps 0 --rate 1e30 --out new"
+    code, out, err = run(f"train --model mini {given}")
+    assert (code, out) == (2, "")
+    assert re.search(r"^trimbre: the loss is nan at step \d of train: start again", err, re.MULTILINE)
+    assert "Traceback" not in err
+
+
+# What comes out
+
+
+def test_inspect_counts_what_the_model_holds(there, run):
+    code, out, _ = run("inspect mini --json --verify")
+    assert code == 0
+    found = json_of(out)
+    model, _ = load("mini")
+    counted = {"blocks": model.encoder.layers, "encoder": model.encoder, "model": model}
+    for scope, module in counted.items():
+        assert found["dense"]["params"][scope] == sum(p.numel() for p in module.parameters())
+    assert 0 < found["masked_equals_sliced_within"] < 1e-5
+    code, out, _ = run("inspect mini --verify")
+    assert code == 0
+    for shown in ("attention heads", "masked equals sliced", f"{sum(p.numel() for p in model.parameters()):,}"):
+        assert shown in out
+    assert "masked equals sliced" not in run("inspect mini")[1]
+
+
+def test_eval_finds_no_errors_in_what_the_model_itself_said(there, run):
+    code, out, _ = run("eval mini --data data --against mini --watch again=data,data --clips 1 --json")
+    assert code == 0
+    found = json_of(out)
+    assert [found["sets"][name]["wer"]["percent"] for name in ("dev", "again")] == [0, 0]
+    assert found["sets"]["again"]["utterances"] == 12
+    assert found["real_time"]["threads"] == 1
+    code, out, _ = run("eval mini --data data --clips 0")
+    assert code == 0
+    assert "WER" in out
+    assert "real-time factor" not in out
+
+
+def test_transcribe_prints_the_text_for_people_and_all_for_machines(there, run):
+    texts = {f"recordings/{n}.wav": Path(f"recordings/{n}.txt").read_text() for n in (1, 5)}
+    assert all(texts.values())
+    assert run("transcribe mini recordings/5.wav")[:2] == (0, f"{texts['recordings/5.wav']}\n")
+    lines = "".join(f"{file}: {text}\n" for file, text in texts.items())
+    assert run(f"transcribe mini {' '.join(texts)}")[:2] == (0, lines)
+    code, out, _ = run(f"transcribe mini {' '.join(texts)} --json")
+    assert code == 0
+    assert {one["file"]: one["text"] for one in json_of(out)["transcripts"]} == texts
+
+
+def test_a_folder_of_recordings_becomes_a_corpus(there, run):
+    code, out, _ = run("corpus folder recordings --out new/mine --json")
+    assert code == 0
+    found = json_of(out)
+    assert sum(found["utterances"].values()) == 6
+    splits = {
+        split: [c.supervisions[0].text for c in read_cuts(Path("new/mine") / split)] for split in found["utterances"]
+    }
+    texts = sorted(path.read_text() for path in Path("recordings").glob("*.txt"))
+    assert sorted(text for texts in splits.values() for text in texts) == texts
+    code, out, _ = run("corpus folder recordings --out whole --no-split")
+    assert code == 0
+    assert "6" in out
+    assert sorted(cut.supervisions[0].text for cut in read_cuts("whole")) == texts
+
+
+SMALL = "--train data --budget params --learn-steps 4 --recover-steps 2 --save-every 1"
+
+
+def test_prune_writes_a_model_that_is_smaller_and_loads(there, run):
+    code, out, _ = run(f"prune mini {SMALL} --out half --json")
+    assert code == 0
+    found = json_of(out)
+    assert found["missed"] is None
+    assert json.loads(Path("half/prune.json").read_text()) == found
+    counts = [sum(p.numel() for p in load(name).model.encoder.layers.parameters()) for name in ("mini", "half")]
+    assert 1 - counts[1] / counts[0] == pytest.approx(found["removed"]["params"]["blocks"])
+    assert load_plan("half").changes
+    assert not Path("half.run").exists()
+
+
+def test_a_dry_run_says_what_would_be_removed_and_writes_nothing(there, run):
+    before = sorted(there.iterdir())
+    code, out, _ = run("prune mini --train data --out half --remove 0.25 --of model --dry-run --json")
+    assert code == 0
+    whole = sum(p.numel() for p in load("mini").model.parameters())
+    assert json_of(out)["to_remove"]["params"] == pytest.approx(whole / 4)
+    assert "nothing is written" in run("prune mini --train data --out half --dry-run")[1]
+    assert sorted(there.iterdir()) == before
+
+
+def test_a_missed_target_is_said_with_both_figures_and_the_model_is_written(there, run):
+    code, out, err = run(f"prune mini {SMALL} --out half --remove 0.3 --multiple-of 16")  # all or nothing
+    assert code == 1
+    assert re.search(r"^trimbre: asked to remove 30\.0%, removed \d+\.\d% of", err, re.MULTILINE)
+    assert "trimbre.load('half')" in out
+    assert load("half").model.config.trimbre
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        (f"prune mini {SMALL} --out 'the new one'", Objective),
+        ("train --model config.json --train data --dev data --steps 6 --short-steps 2 --out 'the new one'", Average),
+    ],
+    ids=["prune", "train"],
+)
+def test_ctrl_c_exits_with_130_and_says_how_to_go_on(there, run, monkeypatch, line, where):
+    usual, calls = where.__call__, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return usual(*args)
+
+    monkeypatch.setattr(where, "__call__", interrupted)
+    code, out, err = run(line)
+    assert (code, out) == (130, "")
+    assert "Traceback" not in err
+    words = shlex.split(err.splitlines()[-1].removeprefix("trimbre: stopped; go on with: trimbre "))
+    assert words == [*shlex.split(line), "--resume"]
+    assert not Path("the new one").exists()
+
+    calls[:] = [None] * 3  # the advice holds after a second interruption as well
+    code, _, err = run(shlex.join(words))
+    assert code == 130
+    assert err.endswith(f"go on with: trimbre {shlex.join(words)}\n")
+    assert run(shlex.join(words))[0] == 0
+    assert load("the new one").model
+    assert not Path("the new one.run").exists()
+
+
+def test_ctrl_c_elsewhere_promises_nothing(there, run, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trimbre.runs.load", interrupted)
+    assert run("inspect mini") == (130, "", "trimbre: stopped\n")
+    assert run("prune mini --train data --out new --dry-run") == (130, "", "trimbre: stopped\n")
+
+
+def test_the_console_script_and_the_module_are_the_same_command():
+    script = shutil.which("trimbre", path=os.path.dirname(sys.executable))
+    assert script
+    for command in ([script], [sys.executable, "-m", "trimbre"]):
+        done = subprocess.run([*command, "frobnicate"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith('trimbre: Unknown command "frobnicate"')
