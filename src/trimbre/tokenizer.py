@@ -10,9 +10,10 @@ UNKNOWN, BLANK = "<unk>", "<pad>"
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> ParakeetTokenizer:
-    """Learn at most `vocab_size` subwords from normalised transcripts, by byte-pair merges.
+    """Learn `vocab_size` subwords from normalised transcripts, by byte-pair merges, or fewer if they run out.
 
-    `<pad>` is the CTC blank. Subwords are needed because FastConformer has one frame in 80 ms, fewer than letters.
+    Every letter becomes one, even if that makes more than `vocab_size`. `<pad>` is the CTC blank.
+    Subwords are needed because FastConformer has one frame in 80 ms, fewer than letters.
     """
     tokenizer = Tokenizer(BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()

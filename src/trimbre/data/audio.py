@@ -19,19 +19,19 @@ def read_audio(path: str | Path) -> np.ndarray:
     libsndfile reads it if it can, PyAV (FFmpeg) otherwise; `.g722` is taken as bare G.722.
 
     Raises:
-        UserError: the file is missing or neither can decode it, or it holds samples that are not finite.
+        UserError: the file is missing, empty or not decoded by either, or it holds samples that are not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no audio file {path}: check the name")
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty: copy or record it again")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         clip = resample(samples.mean(axis=1), rate)
-    except soundfile.SoundFileError:
+    except (soundfile.SoundFileError, TypeError):  # TypeError: .raw, of which libsndfile wants to be told all
         clip = _decode(path)
-    if not np.isfinite(clip).all():
-        raise UserError(f"{path} holds samples that are not finite numbers: export it again")
-    return clip
+    return _finite(clip, str(path))
 
 
 def resample(clip: np.ndarray, rate: float) -> np.ndarray:
@@ -48,21 +48,41 @@ def write_audio(path: Path, clip: np.ndarray) -> None:
 
 
 def load_cut(cut: Any) -> np.ndarray:
-    """The audio of a lhotse cut as (samples,) float32, mono, 16 kHz."""
-    samples = np.atleast_2d(cut.load_audio()).mean(axis=0)
-    return resample(samples, cut.sampling_rate)
+    """The audio of a lhotse cut as (samples,) float32, mono, 16 kHz.
+
+    Raises:
+        UserError: it cannot be read, or holds samples that are not finite.
+    """
+    recording = getattr(cut, "recording", None)
+    place = ", ".join(str(source.source) for source in recording.sources) if recording else "its recordings"
+    try:
+        samples = np.atleast_2d(cut.load_audio()).mean(axis=0)
+    except Exception as error:  # lhotse's backends raise whatever their decoders do
+        raise UserError(
+            f"cannot read the audio of {cut.id} ({place}): it is missing, damaged or shorter than the manifest says"
+        ) from error
+    return _finite(resample(samples, cut.sampling_rate), place)
+
+
+def _finite(clip: np.ndarray, place: str) -> np.ndarray:
+    if not np.isfinite(clip).all():
+        raise UserError(f"{place} holds samples that are not finite numbers: export it again")
+    return clip
 
 
 def _decode(path: Path) -> np.ndarray:
     import av
 
     try:
-        with av.open(str(path), format="g722" if path.suffix == ".g722" else None) as container:
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+        with av.open(str(path), format="g722" if path.suffix.lower() == ".g722" else None) as container:
+            if not container.streams.audio:
+                raise ValueError("it has no audio track")
+            # The channels are averaged here: FFmpeg's own mono would be louder by 3 dB.
+            resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
             frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
             frames += resampler.resample(None)
-    except (av.FFmpegError, IndexError, ValueError) as error:
+    except (av.FFmpegError, ValueError) as error:
         raise UserError(f"cannot decode {path}: it is not audio that libsndfile or FFmpeg reads ({error})") from error
     if not frames:
         return np.zeros(0, dtype=np.float32)
-    return np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames]).astype(np.float32)
+    return np.concatenate([frame.to_ndarray().mean(axis=0) for frame in frames]).astype(np.float32)

@@ -90,7 +90,7 @@ def mask_features(
         for _ in range(options.mel_masks):
             width = int(draw.integers(0, mels * 27 // 80 + 1))
             start = int(draw.integers(0, mels - width + 1))
-            row[:, start : start + width] = 0
+            row[:length, start : start + width] = 0
     masked["input_features"] = features
     return masked
 

@@ -1,14 +1,18 @@
 """From cuts to batches: bucketed, augmented, and the same for the same seed however often a run is stopped."""
 
 import hashlib
+import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
 import torch
 from lhotse import CutSet
 from lhotse.dataset import DynamicBucketingSampler
+from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -75,26 +79,35 @@ class _Order(IterableDataset):
         self.start, self.rank, self.world = start, rank, world
 
     def __iter__(self) -> Iterator[tuple[int, CutSet]]:
+        bounds = self._bounds()
         index = 0
-        for epoch in range(10**9):
-            sampler = DynamicBucketingSampler(
-                self.cuts,
-                max_duration=self.options.max_duration,
-                num_buckets=self.options.buckets,
-                shuffle=True,
-                seed=self.seed,
-                rank=self.rank,
-                world_size=self.world,
-                drop_last=self.world > 1,
-            )
+        for epoch in count():
+            with warnings.catch_warnings():
+                # lhotse would rather read an AudioFolder piece by piece.
+                warnings.filterwarnings("ignore", message=".* with an eagerly read CutSet")
+                sampler = DynamicBucketingSampler(
+                    self.cuts,
+                    max_duration=self.options.max_duration,
+                    duration_bins=bounds,
+                    shuffle=True,
+                    seed=self.seed,
+                    rank=self.rank,
+                    world_size=self.world,
+                )
             sampler.set_epoch(epoch)
-            before = index
             for cuts in sampler:
                 if index >= self.start:
                     yield index, cuts
                 index += 1
-            if index == before:
-                raise UserError("the training data holds no utterance: check the manifest given to --train")
+
+    def _bounds(self) -> list[float]:
+        """Lengths, in seconds, between the buckets: fewer than asked for where there are few utterances."""
+        seen = list(islice(self.cuts, 10_000))
+        if not seen:
+            raise UserError("the training data holds no utterance: check the manifest given to --train")
+        buckets = min(self.options.buckets, len(seen))
+        bounds = estimate_duration_buckets(seen, num_buckets=buckets) if buckets > 1 else []
+        return bounds or [math.inf]
 
 
 class _Loader(Dataset):
@@ -103,8 +116,13 @@ class _Loader(Dataset):
     def __init__(self, *, processor: Any, options: BatchOptions, seed: int, rank: int):
         self.processor, self.options, self.seed, self.rank = processor, options, seed, rank
 
-    def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
-        index, cuts = item
+    def __getitem__(self, item: tuple[int, CutSet]) -> Batch | UserError:
+        try:
+            return self._batch(*item)
+        except UserError as error:  # raised in another process it would arrive as a traceback: handed over instead
+            return error
+
+    def _batch(self, index: int, cuts: CutSet) -> Batch:
         draw = np.random.default_rng(_number(self.seed, self.rank, index))
         clips = augment_clips([load_cut(cut) for cut in cuts], self.options.augment, draw)
         batch = collate(
@@ -133,14 +151,27 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Endless augmented batches, shuffled anew every epoch; `start` of them are passed over."""
+    """Endless augmented batches, shuffled anew every epoch; `start` of them are passed over.
+
+    A batch is closed when another utterance as long as its longest would exceed `max_duration`, padding included; one
+    that proves longer than those before it makes it longer, by less than itself. Ranks share an epoch's utterances
+    out; where fewer than there are ranks remain, some are repeated, so that no rank waits for ever.
+
+    Raises:
+        UserError: there is no utterance, or audio that cannot be read; when the batch is asked for.
+    """
     order = _Order(cuts, options=options, seed=seed, start=start, rank=rank, world=world)
     loader = _Loader(processor=processor, options=options, seed=seed, rank=rank)
     if options.workers == 0:
-        return map(loader.__getitem__, order)
-    return iter(
-        DataLoader(loader, sampler=order, batch_size=None, num_workers=options.workers, prefetch_factor=4)  # type: ignore[arg-type]
-    )
+        return map(_checked, map(loader.__getitem__, order))
+    batches = DataLoader(loader, sampler=order, batch_size=None, num_workers=options.workers, prefetch_factor=4)  # type: ignore[arg-type]
+    return map(_checked, batches)
+
+
+def _checked(made: Batch | UserError) -> Batch:
+    if isinstance(made, UserError):
+        raise made
+    return made
 
 
 def evaluation_batches(

@@ -53,10 +53,10 @@ def write_corpus(utterances: Iterable[Utterance | str], out: Path, *, source: st
     the audio beside it, and `out/corpus.json`.
 
     Raises:
-        UserError: `out` exists, or no clip could be used.
+        UserError: `out` is a file or holds some, or no clip could be used.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"--out {out} already holds files: name another folder or remove it")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out} is there and not empty: name another folder or remove it")
     counts: Counter[str] = Counter()
     seconds: dict[str, float] = defaultdict(float)
     skipped: list[str] = []
@@ -65,6 +65,9 @@ def write_corpus(utterances: Iterable[Utterance | str], out: Path, *, source: st
         for utterance in utterances:
             if isinstance(utterance, str):
                 skipped.append(utterance)
+                continue
+            if not len(utterance.clip):
+                skipped.append(f"{utterance.id} holds no sound")
                 continue
             split = utterance.split or ""
             audio = Path("audio") / f"{utterance.id}.flac"

@@ -3,12 +3,13 @@
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lhotse import CutSet, Recording, SupervisionSegment
-from lhotse.cut import MonoCut
+from lhotse.cut import Cut, MonoCut
 from lhotse.serialization import deserialize_item
 
 from trimbre.errors import UserError
@@ -94,18 +95,28 @@ class _Manifest:
                 for number, line in enumerate(file, start=1):
                     if line.strip():
                         yield self._cut(line, number)
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise UserError(f"cannot read {self.path}: {error}") from error
 
     def _cut(self, line: str, number: int) -> Any:
         try:
             data = json.loads(line)
-            for source in (data.get("recording") or {}).get("sources", ()):
+            for source in _sources(data):
                 if source["type"] == "file":
                     source["source"] = str(self.folder / source["source"])
-            return deserialize_item(data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            cut = deserialize_item(data)
+            if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
+                raise ValueError("it has no recording or no length")
+            return cut
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             raise UserError(f"{self.path}, line {number}: not a cut that lhotse reads ({error})") from error
+
+
+def _sources(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every audio source in a serialised cut, those of a mixed cut's tracks too."""
+    yield from (data.get("recording") or {}).get("sources", ())
+    for track in data.get("tracks", ()):
+        yield from _sources(track["cut"])
 
 
 def _read(path: Path) -> CutSet:
@@ -135,10 +146,16 @@ def audio_folder(metadata: Path) -> Iterator[MonoCut]:
         name = row.get("file_name")
         if not name:
             raise UserError(f"{metadata}, row {number}: no file_name (columns: {', '.join(map(str, row))})")
+        audio = metadata.parent / name
+        if not audio.is_file():
+            raise UserError(f"{metadata}, row {number}: no audio file {audio}")
         try:
-            recording = Recording.from_file(metadata.parent / name, recording_id=str(name))
+            recording = Recording.from_file(audio, recording_id=str(name))
         except Exception as error:  # lhotse's backends raise whatever their decoders do
-            raise UserError(f"{metadata}, row {number}: cannot read the audio {name} ({error})") from error
+            raise UserError(
+                f"{metadata}, row {number}: lhotse cannot read the audio {audio}; bring the folder in with "
+                "trimbre corpus folder"
+            ) from error
         text = text_of_row(row)
         cut = recording.to_cut()
         if text is not None:
@@ -155,14 +172,19 @@ def text_of_row(row: Mapping[str, Any]) -> str | None:
 def metadata_rows(metadata: Path) -> Iterator[dict[str, Any]]:
     """Rows of `metadata.csv` or `metadata.jsonl`; raises UserError where it can't be read."""
     try:
-        with metadata.open(encoding="utf-8", newline="") as file:
+        with metadata.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
             if metadata.suffix == ".csv":
                 yield from csv.DictReader(file)
                 return
             for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
                 try:
-                    yield json.loads(line)
+                    row = json.loads(line)
                 except ValueError as error:
                     raise UserError(f"{metadata}, line {number}: not JSON ({error})") from error
+                if not isinstance(row, dict):
+                    raise UserError(f'{metadata}, line {number}: not an object such as {{"file_name": "a.wav"}}')
+                yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {metadata}: {error}") from error

@@ -48,8 +48,14 @@ def _walked(source: Path) -> Iterator[tuple[str, str | None]]:
     for path in sorted(source.rglob("*")):
         if path.suffix.lower() in AUDIO and path.is_file():
             beside = path.with_suffix(".txt")
-            text = beside.read_text(encoding="utf-8").strip() if beside.is_file() else None
-            yield str(path.relative_to(source)), text
+            yield str(path.relative_to(source)), _said(beside) if beside.is_file() else None
+
+
+def _said(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the transcript {path}: {error}") from error
 
 
 def _utterances(source: Path, found: Iterator[tuple[str, str | None]], *, split: bool) -> Iterator[Utterance | str]:
@@ -62,5 +68,7 @@ def _utterances(source: Path, found: Iterator[tuple[str, str | None]], *, split:
         if not len(clip):
             yield f"{source / name} holds no sound"
             continue
+        text = (text or "").strip() or None
         stem = "".join(letter if letter.isalnum() else "-" for letter in str(Path(name).with_suffix("")))
-        yield Utterance(f"{number:06d}-{stem}", clip, text, split_of(text) if split and text else None)
+        # A file's name may have 255 bytes, a letter up to four.
+        yield Utterance(f"{number:06d}-{stem[-50:]}", clip, text, split_of(text) if split and text else None)

@@ -26,7 +26,9 @@ def prompts(*, language: str, out: Path) -> Corpus:
         raise UserError(f"--language {language}: there are prompts in {', '.join(LANGUAGES)}")
     name = f"asterisk-core-sounds-{language}"
     texts, sounds = fetch([name, f"{name}-g722"])
-    (listing,) = texts.glob("usr/share/doc/*/core-sounds-*.txt.gz")
+    listing = next(texts.glob("usr/share/doc/*/core-sounds-*.txt.gz"), None)
+    if listing is None:
+        raise UserError(f"the package {name} in {texts} lists no transcripts: remove that folder and try again")
     with gzip.open(listing, "rt", encoding="utf-8", errors="replace") as file:
         said = dict(transcripts(file))
     return write_corpus(
@@ -38,11 +40,14 @@ def prompts(*, language: str, out: Path) -> Corpus:
 
 
 def transcripts(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """(file name without suffix, what is said) of a listing; comments and noises such as `[beep]` are passed over."""
+    """(file name without suffix, what is said) of a listing.
+
+    Comments are passed over, and so are noises and notes, which are no speech: `[beep]`, `(4 seconds of silence)`.
+    """
     for line in lines:
         name, colon, text = line.strip().partition(":")
         text = text.strip()
-        if colon and text and not name.startswith(";") and not re.search(r"\[.*\]|<.*>", text):
+        if colon and text and not name.startswith(";") and not re.search(r"\[.*\]|<.*>|\(.*\)", text):
             yield name.strip(), text
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from trimbre.data.audio import read_audio
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
 from trimbre.data.debian import fetch
+from trimbre.errors import UserError
 
 PACKAGE = "pocketsphinx-testdata"
 SETS = {"librivox": "transcription", "cards": "cards.transcription"}
@@ -28,9 +29,14 @@ def readings(*, out: Path) -> Corpus:
     )
 
 
-def _utterances(data: Path) -> Iterator[Utterance]:
+def _utterances(data: Path) -> Iterator[Utterance | str]:
     for name, transcripts in SETS.items():
         for line in (data / name / transcripts).read_text(encoding="utf-8").splitlines():
             if found := re.fullmatch(r"(?:<s>)?(.*?)(?:</s>)?\s*\((\S+)\)", line.strip()):
                 text, file = found[1].strip(), found[2]
-                yield Utterance(f"{name}-{file}", read_audio(data / name / f"{file}.wav"), text, None, f"{name}")
+                try:
+                    clip = read_audio(data / name / f"{file}.wav")
+                except UserError as error:
+                    yield str(error)
+                    continue
+                yield Utterance(f"{name}-{file}", clip, text, None, name)

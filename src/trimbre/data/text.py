@@ -30,8 +30,8 @@ def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
         raise UserError(f"--normalize {how}: choose one of {', '.join(NORMALISERS)}")
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    text = re.sub(r"\d+", lambda digits: f" {num2words(int(digits[0]), lang=language)} ", text)
-    text = re.sub(r"[^\w\s']|_", " ", text)
+    text = re.sub(r"\d+", lambda digits: f" {_number(digits[0], language)} ", text)
+    text = re.sub(r"[^\w\s']|_", lambda sign: sign[0] if _is_mark(sign[0]) else " ", text)
     text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
     return " ".join(text.split())
 
@@ -56,6 +56,18 @@ def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: s
         return any(spelled(form) for form in forms)
 
     return Counter({character: count for character, count in seen.items() if not spellable(character)})
+
+
+def _number(digits: str, language: str) -> str:
+    try:
+        return num2words(int(digits), lang=language)
+    except (OverflowError, ValueError):  # longer than there are names for: digit by digit
+        return " ".join(num2words(int(digit), lang=language) for digit in digits)
+
+
+def _is_mark(character: str) -> bool:
+    """Whether it belongs to the letter before it, as vowel signs of Indic scripts do: `re` counts it as no word."""
+    return unicodedata.category(character).startswith("M")
 
 
 @cache

