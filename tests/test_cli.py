@@ -178,7 +178,7 @@ def test_help_comes_without_the_heavy_libraries():
         ("eval mini --data data --against gone", "gone"),
         ("eval mini --data data --watch data", "--watch data"),
         ("eval mini --data data --watch =data", "--watch =data"),
-        ("eval mini --data data --watch dev=data", "'dev'"),
+        ("eval mini --data data --watch data=data", "'data'"),
         ("eval mini --data data --watch street=gone", "gone"),
         ("eval mini --data data --normalize twice", "--normalize twice"),
         ("eval mini --data data --threads 0", "--threads 0"),
@@ -266,9 +266,9 @@ def test_eval_finds_no_errors_in_what_the_model_itself_said(there, run):
     code, out, _ = run("eval mini --data data --against mini --watch again=data,data --clips 1 --json")
     assert code == 0
     found = json_of(out)
-    assert [found["sets"][name]["wer"]["percent"] for name in ("dev", "again")] == [0, 0]
+    assert [found["sets"][name]["wer"]["percent"] for name in ("data", "again")] == [0, 0]
     assert found["sets"]["again"]["utterances"] == 12
-    assert found["real_time"]["threads"] == 1
+    assert found["real_time"]["utterances"]["threads"] == 1
     code, out, _ = run("eval mini --data data --clips 0")
     assert code == 0
     assert "WER" in out

@@ -194,7 +194,7 @@ class EvaluationReport:
     """A recogniser on dev and on speech unlike its training audio, with its size."""
 
     sets: Mapping[str, SetResult]
-    """`dev` first, then the watched sets by name."""
+    """The main one first (`dev` in a pruning run), then the watched ones by name."""
     size: Size
     teacher_size: Size | None
     normalize: str
@@ -250,6 +250,7 @@ def evaluate_sets(
     *,
     recogniser: Recogniser,
     dev: Data,
+    name: str = "dev",
     watch: Mapping[str, Data] | None = None,
     against: Recogniser | None = None,
     normalize: str = "basic",
@@ -261,15 +262,16 @@ def evaluate_sets(
     """Evaluate on dev and on every watched set, beside the teacher if there is one.
 
     Args:
+        name: what the main set, `dev`, is called in the report.
         watch: speech unlike the training audio, by name: a model adapted on narrow audio is a narrow model.
         against: the teacher, or whatever the recogniser is to be compared with.
         margin_percent: how much worse, relative to the teacher's WER, may still be called "not worse".
 
     Raises:
-        UserError: as `evaluate`, or a watched set is called `dev`.
+        UserError: as `evaluate`, or a watched set is called like the main one.
     """
-    if watch and "dev" in watch:
-        raise UserError("a watched set can't be called 'dev', which is the name of the main one: rename it")
+    if watch and name in watch:
+        raise UserError(f"a watched set can't be called {name!r}, which is the name of the main one: rename it")
 
     def result(data: Data) -> SetResult:
         ours, theirs = (
@@ -289,7 +291,7 @@ def evaluate_sets(
         return SetResult(ours, theirs, margin_percent)
 
     return EvaluationReport(
-        sets={name: result(data) for name, data in {"dev": dev, **(watch or {})}.items()},
+        sets={each: result(data) for each, data in {name: dev, **(watch or {})}.items()},
         size=size(*recogniser),
         teacher_size=size(*against) if against else None,
         normalize=normalize,

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from trimbre.data.corpus import Corpus
 from trimbre.speed import RealTimeFactors, Spread
+from trimbre.transcription import CHUNK_SECONDS
 
 SHOWN = {"params": "parameters", "macs": "multiply-accumulates"}
 
@@ -119,19 +120,27 @@ def rates_table(evaluation: Mapping[str, Any], compared_with: str) -> Table:
     return table
 
 
-def times_table(timed: RealTimeFactors) -> Table:
-    """Real-time factors of models that were timed side by side."""
-    threads = f"{timed.threads} thread{'s' if timed.threads > 1 else ''}"
+def times_table(timed: Mapping[str, RealTimeFactors]) -> Table:
+    """Real-time factors of models that were timed side by side, from `runs.time_models`."""
+    utterances, recording = timed["utterances"], timed["recording"]
+    threads = f"{utterances.threads} thread{'s' if utterances.threads > 1 else ''}"
     table = Table(
-        title=f"Seconds per second of audio, features included, {threads}, one clip at a time",
-        caption=f"{timed.audio_seconds:.1f} s of audio, median of {timed.repeats} repeats [lowest, highest]",
+        title=f"Real-time factor: seconds per second of audio, features included, {threads}",
+        caption=f"{utterances.clips} utterances of {utterances.audio_seconds / utterances.clips:.1f} s on average, one "
+        f"at a time; the same joined to a recording of {recording.audio_seconds:.0f} s, heard in chunks of "
+        f"{CHUNK_SECONDS:.0f} s. Medians of {utterances.repeats} interleaved repeats [lowest, highest].",
     )
-    for heading in ("model", "real-time factor", "times faster than the first"):
+    for heading in ("model", "utterances", "times faster", "recording", "times faster"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for name, factor in timed.factors.items():
-        ratio = timed.ratios[name]
-        faster = Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
-        table.add_row(name, _spread(factor, 4), _spread(faster, 2))
+    for name in utterances.factors:
+        cells = [name]
+        for one in (utterances, recording):
+            ratio = one.ratios[name]
+            cells += [
+                _spread(one.factors[name], 4),
+                _spread(Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low), 2),
+            ]
+        table.add_row(*cells)
     return table
 
 

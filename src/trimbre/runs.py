@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from trimbre import transcription
 from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import load_plan, save
+from trimbre.data.audio import load_cut
 from trimbre.data.batches import training_batches
 from trimbre.data.check import check_training_data
 from trimbre.data.cuts import read_cuts
@@ -232,18 +234,29 @@ def evaluate(
         recogniser=load(model),
         against=None if against is None else load(against),
         dev=data,
+        name="data",
         watch=watch,
         normalize=normalize,
         margin_percent=margin_percent,
     )
 
 
-def time_models(*, models: Mapping[str, str], data: str, clips: int = 20, threads: int = 1) -> RealTimeFactors:
-    """Time recognisers side by side on the first `clips` utterances of `data`, features and decoding included."""
-    from trimbre.data.audio import load_cut
+def time_models(
+    *, models: Mapping[str, str], data: str, clips: int = 20, threads: int = 1
+) -> dict[str, RealTimeFactors]:
+    """Time recognisers side by side, features and decoding included: on utterances, and on a recording made of them.
 
+    Args:
+        models: directories or hub names, by the name to show; the first is what the others are compared with.
+        clips: how many utterances of `data` are heard, the first ones.
+
+    Returns:
+        `utterances`: heard one by one; `recording`: joined, and heard in the chunks that `transcribe` would hear.
+    """
     heard = [load_cut(cut) for cut in read_cuts(data).subset(first=clips)]
-    return real_time_factor({name: load(place) for name, place in models.items()}, clips=heard, threads=threads)
+    loaded = {name: load(place) for name, place in models.items()}
+    ways = {"utterances": heard, "recording": [np.concatenate(heard)]}
+    return {way: real_time_factor(loaded, clips=clips, threads=threads) for way, clips in ways.items()}
 
 
 def transcribe(*, model: str, files: Iterable[str | Path]) -> Iterator[transcription.Transcript]:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trimbre.budget.macs import REFERENCE_SECONDS, on_meta, reference_inputs
-from trimbre.decoding import SAMPLE_RATE, features_of, greedy
+from trimbre.decoding import SAMPLE_RATE
 from trimbre.models import Recogniser
+from trimbre.transcription import listener
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class RealTimeFactors:
 
     threads: int
     repeats: int
+    clips: int
     audio_seconds: float
+    """Length of all the clips."""
     factors: Mapping[str, Spread]
     """Seconds per second of audio; below 1 is faster than real time."""
     ratios: Mapping[str, Spread]
@@ -84,7 +87,7 @@ def real_time_factor(
 
     Args:
         models: what to time, by name; the first is what the others are compared with. Switched to eval mode.
-        clips: (samples,) each, mono at 16 kHz.
+        clips: (samples,) each, mono at 16 kHz; long ones are heard in chunks, as `transcription.listener` does.
         threads: torch's threads meanwhile; what was set before is restored.
 
     Raises:
@@ -95,30 +98,30 @@ def real_time_factor(
         raise ValueError("Timing needs at least one model, one clip that isn't empty and one repeat.")
     names = list(models)
     times = {name: [0.0] * repeats for name in names}
-    for model, _ in models.values():
-        model.eval()
     with _threads(threads):
+        listeners = {name: listener(*models[name]) for name in names}
         for name in names:
-            _seconds(models[name], clips[0])
+            _seconds(listeners[name], clips[0])
         for repeat in range(repeats):
             order = names[::-1] if repeat % 2 else names
             for clip in clips:
                 for name in order:
-                    times[name][repeat] += _seconds(models[name], clip)
+                    times[name][repeat] += _seconds(listeners[name], clip)
     first = times[names[0]]
     return RealTimeFactors(
         threads=threads,
         repeats=repeats,
+        clips=len(clips),
         audio_seconds=audio_seconds,
         factors={name: _spread([spent / audio_seconds for spent in times[name]]) for name in names},
         ratios={name: _spread([a / b for a, b in zip(times[name], first, strict=True)]) for name in names},
     )
 
 
-def _seconds(recogniser: Recogniser, clip: np.ndarray) -> float:
+def _seconds(listen: Callable[[np.ndarray], str], clip: np.ndarray) -> float:
     start = time.perf_counter()
-    greedy(recogniser.model, features_of([clip], recogniser.processor), recogniser.processor)
-    return time.perf_counter() - start  # greedy brings the labels to the CPU, so a GPU is done by then
+    listen(clip)
+    return time.perf_counter() - start  # text is made on the CPU, so a GPU is done by then
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -1,6 +1,6 @@
 """Recognise audio files of any length."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from trimbre.data.audio import read_audio
 from trimbre.decoding import SAMPLE_RATE, blank_id, features_of, frame_labels, output_lengths, spell
 from trimbre.errors import UserError
 
+CHUNK_SECONDS = 20.0
+"""How much of a long recording a model sees at once."""
 SHORTEST = SAMPLE_RATE // 10  # samples; less is filled up with silence, for convolutions need some to stand on
 
 
@@ -31,19 +33,13 @@ class Transcript:
 
 
 def transcribe(
-    *,
-    model: nn.Module,
-    processor: Any,
-    files: Iterable[str | Path],
-    chunk_seconds: float = 20.0,
-    overlap_seconds: float = 4.0,
+    *, model: nn.Module, processor: Any, files: Iterable[str | Path], **chunks: float
 ) -> Iterator[Transcript]:
     """Recognise files one after the other, each in any format that libsndfile or FFmpeg reads.
 
     Args:
         model: a CTC model of transformers; switched to eval mode.
-        chunk_seconds: how much audio the model sees at once: memory is bounded by it.
-        overlap_seconds: how much of it the next chunk sees again, half of it as context for each of the two.
+        chunks: `chunk_seconds` and `overlap_seconds`, as `listener` takes them.
 
     Yields:
         One transcript per file, as soon as it's there.
@@ -51,18 +47,38 @@ def transcribe(
     Raises:
         UserError: a file can't be read, or the overlap isn't shorter than the chunk.
     """
+    listen = listener(model, processor, **chunks)
+    for file in files:
+        audio = read_audio(file)
+        yield Transcript(str(file), listen(audio), len(audio) / SAMPLE_RATE)
+
+
+def listener(
+    model: nn.Module, processor: Any, *, chunk_seconds: float = CHUNK_SECONDS, overlap_seconds: float = 4.0
+) -> Callable[[np.ndarray], str]:
+    """A function from audio of any length, (samples,) mono at 16 kHz, to its text.
+
+    Args:
+        model: a CTC model of transformers; switched to eval mode.
+        chunk_seconds: how much audio the model sees at once: memory is bounded by it.
+        overlap_seconds: how much of it the next chunk sees again, half of it as context for each of the two.
+
+    Raises:
+        UserError: the overlap isn't shorter than the chunk.
+    """
     if chunk_seconds < 1:
         raise UserError(f"a chunk of {chunk_seconds:g} s is too short to recognise anything in: give 1 s or more")
     if not 0 <= overlap_seconds < chunk_seconds:
         raise UserError(f"an overlap of {overlap_seconds:g} s must be shorter than the chunk, {chunk_seconds:g} s")
     model.eval()
-    stride = samples_per_frame(model, processor)
+    stride, blank = samples_per_frame(model, processor), blank_id(model)
     chunk, context = (int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2))
-    for file in files:
-        audio = read_audio(file)
+
+    def listen(audio: np.ndarray) -> str:
         labels = labels_in_chunks(audio, model=model, processor=processor, stride=stride, chunk=chunk, context=context)
-        text = spell(labels, processor=processor, blank=blank_id(model))
-        yield Transcript(str(file), text, len(audio) / SAMPLE_RATE)
+        return spell(labels, processor=processor, blank=blank)
+
+    return listen
 
 
 def labels_in_chunks(

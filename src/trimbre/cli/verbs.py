@@ -234,7 +234,7 @@ def evaluate(
     if clips > 0:
         named = {model: model} if against is None else {against: against, model: model}
         timed = runs.time_models(models=named, data=data, clips=clips, threads=threads)
-        found["real_time"] = timed.to_json()
+        found["real_time"] = {way: one.to_json() for way, one in timed.items()}
         shown.append(report.times_table(timed))
     return show(found, json, *shown)
 
