@@ -1,0 +1,90 @@
+"""The recogniser that ships: what is promised of its file, and the laws on real weights and a real recording."""
+
+import copy
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import pipeline
+
+from trimbre.anatomy import anatomy_of
+from trimbre.data.audio import read_audio
+from trimbre.data.batches import collate
+from trimbre.decoding import features_of, greedy
+from trimbre.distill import Distiller, Objective
+from trimbre.gates import Gates, gated
+from trimbre.models import load
+from trimbre.options import DistillOptions
+from trimbre.surgery import cut
+from trimbre.target import Ledger
+from trimbre.verification import check_equality, equality, random_cut
+
+MODEL = Path(__file__).resolve().parent.parent / "models/telephone-en"
+CLIP = Path(__file__).resolve().parent / "data/please-hold.flac"
+SAID = "please hold while we try to connect you"
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return load(MODEL)
+
+
+def test_it_is_small_in_half_precision_and_loads_in_single(teacher):
+    weights = MODEL / "model.safetensors"
+    assert weights.stat().st_size <= 12_000_000
+    with safe_open(weights, framework="pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  not a mapping
+    assert kinds <= {"F16", "I64"}
+    assert json.loads((MODEL / "config.json").read_text())["dtype"] == "float32"
+    assert {parameter.dtype for parameter in teacher.model.parameters()} == {torch.float32}
+
+
+def test_its_front_end_is_a_small_part_of_the_arithmetic(teacher):
+    macs = Ledger.of(teacher.model, anatomy_of(teacher.model), teacher.processor).dense()["macs"]
+    assert macs["model"] - macs["blocks"] <= 0.15 * macs["model"]
+
+
+def test_it_hears_a_real_recording_in_all_three_ways(teacher):
+    clip = read_audio(CLIP)
+    inputs = features_of([clip], teacher.processor)
+    heard = greedy(teacher.model, inputs, teacher.processor)[0]
+    assert heard == SAID
+    assert heard == teacher.processor.decode(teacher.model.generate(**inputs)[0])
+    recognise = pipeline("automatic-speech-recognition", model=str(MODEL))
+    assert heard == recognise(clip)["text"]
+
+
+def test_masked_equals_sliced_on_a_real_clip_after_training(teacher):
+    """Training moves BatchNorm's statistics, and soft gates are folded: the cut must follow both."""
+    torch.manual_seed(0)
+    student = copy.deepcopy(teacher.model).requires_grad_(True)
+    clip = read_audio(CLIP)
+    batch = collate(
+        [clip, clip[: len(clip) // 2]], [SAID, SAID], ["a", "b"], processor=teacher.processor, normalize="basic"
+    )
+    gates = Gates(anatomy_of(student))
+    objective = Objective(student.train(), Distiller(teacher.model, DistillOptions()))
+    optimizer = torch.optim.SGD([*student.parameters(), *gates.parameters()], lr=1e-3)
+    before = student.encoder.layers[0].conv.norm.running_mean.clone()
+    with gated(student, gates):
+        for _ in range(3):
+            objective(batch, 0)["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert not torch.equal(before, student.encoder.layers[0].conv.norm.running_mean)
+    student.eval()
+    for seed in range(3):
+        plan, scales = random_cut(anatomy_of(student), random.Random(seed))
+        small = cut(student, plan, scales=scales)
+        assert check_equality(student, small, scales, batch.inputs) <= 1e-5
+        hard = cut(student, plan)  # without folding it is another function, and the check would notice
+        assert equality(student, hard, scales, batch.inputs) > 1e-3
+
+
+def test_its_card_gives_data_licences_and_figures():
+    card = (MODEL / "README.md").read_text()
+    for word in ("CC BY-SA 3.0", "WER", "held-out", "recipes/teacher/train.sh", "espeak-ng", "flite", "festival"):
+        assert word in card
