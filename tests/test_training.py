@@ -105,6 +105,14 @@ def test_training_goes_on_from_a_checkpoint(config, noise_corpus, tmp_path):
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
 
 
+def test_a_first_stage_is_the_schedule_up_to_there(config, noise_corpus, tmp_path):
+    every = replace(QUICK, average=0.0, validate_every=1)
+    whole = trained(config, noise_corpus, tmp_path / "whole", every)
+    first = trained(config, noise_corpus, tmp_path / "first", replace(every, stop_at=3))
+    assert first["steps"] == 3
+    assert first["curve"] == whole["curve"][:3]
+
+
 @pytest.mark.parametrize("text", ["no json", "[]", '{"model_type": "whisper"}', '{"model_type": "parakeet_ctc"}'])
 def test_a_config_that_is_none_is_refused(tmp_path, noise_corpus, text):
     path = tmp_path / "config.json"

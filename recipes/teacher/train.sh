@@ -21,3 +21,18 @@ trimbre corpus voices --sentences data/sentences.txt --splits train --except "${
 trimbre corpus voices --sentences data/sentences.txt --splits dev --except "${HELD_OUT[@]}" --limit 600 --seed 3 --out data/dev
 trimbre corpus voices --sentences data/sentences.txt --splits test --voices "${HELD_OUT[@]}" --seed 2 --out data/heldout
 trimbre corpus voices --sentences data/unseen.txt --whole --voices "${HELD_OUT[@]}" --limit 500 --seed 4 --out data/unseen
+
+# What is trained: first with strong augmentation, until words are spelled by their sound; then with less of it.
+# The real prompts are few, so they're heard more often than the synthetic voices.
+PROMPTS=data/en/train
+FEW=$PROMPTS,$PROMPTS,$PROMPTS,$PROMPTS
+DEV=data/dev/dev,data/en/dev
+trimbre train --model recipes/teacher/model.json --train "data/voices/train,$FEW" --dev "$DEV" --out runs/first \
+  --steps 6500 --stop-at 1750 --rate 1.5e-3 --max-duration 96 --workers 1
+trimbre train --model runs/first --train "data/voices/train,$FEW,$FEW" --dev "$DEV" --out models/telephone-en --half \
+  --steps 7000 --rate 1.2e-3 --warmup 150 --short-steps 0 --max-duration 64 --workers 1 --validate-every 1000 \
+  --speed 0.4 --room 0.15 --noise 0.3 --snr 10 30 --telephone 0.1 --time-masks 1 --mel-masks 1
+
+# How well it hears: held-out sentences in held-out voices, and speech unlike the training audio.
+trimbre eval models/telephone-en --data data/heldout/test \
+  --watch prompts=data/en/test unseen=data/unseen readings=data/readings

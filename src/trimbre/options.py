@@ -81,6 +81,8 @@ class TrainOptions:
 
     steps: int = 5000
     """Optimizer steps."""
+    stop_at: int | None = None
+    """Stop at this step of the schedule, as a first stage that others follow; None goes through all of it."""
     rate: float = 2e-3
     """Peak learning rate (AdamW), falling to a hundredth of it along a cosine."""
     warmup: int = 300
@@ -103,6 +105,8 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         at_least("steps", self.steps, 1)
+        if self.stop_at is not None:
+            at_least("stop_at", self.stop_at, 1)
         _above_zero("rate", self.rate)
         if not 0 <= self.average < 1:
             raise UserError(f"--average {self.average:g}: give a decay from 0 to below 1")

@@ -51,7 +51,7 @@ def train_model(
 
     result = fit(
         stage="train",
-        steps=options.steps,
+        steps=min(options.steps, options.stop_at or options.steps),
         batches=_short_first(cuts, processor, options),
         objective=objective,
         optimizers=[weights],
