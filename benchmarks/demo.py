@@ -64,13 +64,14 @@ def main() -> int:
         )
     timed_on = DEMO / (watch["prompts"] if real else watch["heldout"])
     _run(["trimbre", "eval", str(small), "--against", TEACHER, "--data", str(timed_on), "--clips", "40"])
-    heard = next((ROOT / timed_on / "audio").iterdir()).relative_to(ROOT)
-    _run(["trimbre", "transcribe", str(small), str(heard)])
+    clip = next((ROOT / timed_on / "audio").iterdir()).relative_to(ROOT)
+    _run(["trimbre", "transcribe", str(small), str(clip)])
     pruned, trained = (
         json.loads((ROOT / place).read_text()) for place in (small / "prune.json", f"{TEACHER}/train.json")
     )
     minutes = ", ".join(f"{name} {stage['minutes']:.1f}" for name, stage in pruned["stages"].items())
-    seen = pruned["audio_seconds"] / trained["best"]["audio_seconds"]
+    heard = sum(stage["audio_seconds"] for stage in (*trained["earlier"], trained["best"]))
+    seen = pruned["audio_seconds"] / heard
     print(f"\nDone in {(time.monotonic() - began) / 60:.1f} min (training: {minutes}).")
     print(f"Pruning heard {seen:.1%} of the audio that training the unpruned model took up to its best dev WER.")
     print(f"The pruned model: {small}")

@@ -101,6 +101,8 @@ def test_training_goes_on_from_a_checkpoint(config, noise_corpus, tmp_path):
     before = load(tmp_path / "mine").model.state_dict()
     trained(str(tmp_path / "mine"), noise_corpus, tmp_path / "on", replace(QUICK, rate=1e-3, average=0.0))
     after = load(tmp_path / "on").model.state_dict()
+    (earlier,) = json.loads((tmp_path / "on/train.json").read_text())["earlier"]
+    assert earlier["audio_seconds"] == json.loads((tmp_path / "mine/train.json").read_text())["audio_seconds"]
     assert before.keys() == after.keys()
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
 

@@ -64,10 +64,21 @@ def train(
         "best": best_of(result),
         **result.to_json(),
         "command": _command("train"),
+        "earlier": _trained_before(model),
     }
     save(trained, start.processor, out, half=half, extra={"train.json": json.dumps(report, indent=2) + "\n"})
     shutil.rmtree(run)
     return report
+
+
+def _trained_before(model: str) -> list[dict[str, Any]]:
+    """What the stages of training took that a checkpoint has behind it, first to last."""
+    noted = Path(model) / "train.json"
+    if not noted.is_file():
+        return []
+    last = json.loads(noted.read_text())
+    kept = ("command", "steps", "audio_seconds", "minutes", "best")
+    return [*last.get("earlier", []), {name: last[name] for name in kept}]
 
 
 def prune(
