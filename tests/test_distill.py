@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trimbre.data.batches import Batch
-from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, valid_frames
+from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, valid_frames, without_layerdrop
 from trimbre.options import DistillOptions
 
 
@@ -60,6 +60,17 @@ def test_the_teacher_is_frozen_and_the_sum_is_what_trains(model, padded):
     assert all(torch.equal(value, state[name]) for name, value in teacher.state_dict().items())
     labels = torch.tensor([[3, 4], [5, -100], [6, 7]])
     assert "task" in objective(Batch(padded, labels, (), (), 1.0), 1)
+
+
+def test_no_layer_is_dropped_while_layers_are_compared(model, padded):
+    for module in model.modules():
+        if hasattr(module, "layerdrop"):
+            module.layerdrop = 1.0
+    objective = Objective(model.train(), Distiller(copy.deepcopy(model), DistillOptions()))
+    with without_layerdrop(model):
+        assert float(objective(Batch(padded, None, (), (), 1.0), 0)["layer"]) < 1
+    with pytest.raises((ValueError, AttributeError, TypeError, IndexError)):  # as it was before: every layer drops
+        objective(Batch(padded, None, (), (), 1.0), 0)
 
 
 def test_terms_can_be_left_out(model, padded):

@@ -1,10 +1,11 @@
 """Learning from the unpruned model: its posteriors and the hidden states of its layers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -79,6 +80,19 @@ class Objective:
             "loss": torch.stack(list(terms.values())).sum(),
             **{name: t.detach() for name, t in terms.items()},
         }
+
+
+@contextmanager
+def without_layerdrop(model: nn.Module) -> Iterator[None]:
+    """Keep every layer in train mode, for layers are compared one by one; Parakeet's default drops a tenth of them."""
+    dropping = [(module, module.layerdrop) for module in model.modules() if getattr(module, "layerdrop", 0)]
+    for module, _ in dropping:
+        module.layerdrop = 0.0  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module, share in dropping:
+            module.layerdrop = share  # type: ignore[assignment]
 
 
 def valid_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor], logits: Tensor) -> Tensor:

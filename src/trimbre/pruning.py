@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.anatomy import anatomy_of
 from trimbre.data.batches import Batch
 from trimbre.decoding import blank_id, collapse, frame_labels
-from trimbre.distill import Distiller, Objective
+from trimbre.distill import Distiller, Objective, without_layerdrop
 from trimbre.loop import FitResult, fit
 from trimbre.methods import l0
 from trimbre.options import PruneOptions, RecoverOptions
@@ -170,17 +170,18 @@ def train_on(
             return (step + 1) / warmup
         return 0.5 * (1 + torch.cos(torch.tensor((step - warmup) / max(1, steps - warmup) * torch.pi)).item())
 
-    return fit(
-        stage=stage,
-        steps=steps,
-        batches=lambda start: training.batches(skip + start),
-        objective=Objective(model.train(), distiller),
-        optimizers=[torch.optim.AdamW(model.parameters(), lr=options.recover_rate, weight_decay=1e-3)],
-        schedule=rate,
-        modules={"model": model},
-        state_dir=None if training.run is None else training.run / stage,
-        **training.stage(model),
-    )
+    with without_layerdrop(model):
+        return fit(
+            stage=stage,
+            steps=steps,
+            batches=lambda start: training.batches(skip + start),
+            objective=Objective(model.train(), distiller),
+            optimizers=[torch.optim.AdamW(model.parameters(), lr=options.recover_rate, weight_decay=1e-3)],
+            schedule=rate,
+            modules={"model": model},
+            state_dir=None if training.run is None else training.run / stage,
+            **training.stage(model),
+        )
 
 
 def transcript_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
