@@ -28,14 +28,14 @@ PROMPTS=data/en/train
 FEW=$PROMPTS,$PROMPTS,$PROMPTS,$PROMPTS
 DEV=data/dev/dev,data/en/dev
 trimbre train --model recipes/teacher/model.json --train "data/voices/train,$FEW" --dev "$DEV" --out runs/first \
-  --steps 6500 --stop-at 1750 --rate 1.5e-3 --max-duration 96 --workers 1
+  --steps 6500 --stop-at 1750 --rate 1.5e-3 --max-duration 96 --workers 1 \
+  --speed 0.5 --room 0.3 --noise 0.5 --snr 5 30 --telephone 0.2 --time-masks 2 --mel-masks 2
 MANY=data/voices/train,$FEW,$FEW
 trimbre train --model runs/first --train "$MANY" --dev "$DEV" --out runs/second \
   --steps 7000 --stop-at 5000 --rate 1.2e-3 --warmup 150 --short-steps 0 --max-duration 64 --workers 1 \
   --speed 0.4 --room 0.15 --noise 0.3 --snr 10 30 --telephone 0.1 --time-masks 1 --mel-masks 1
 trimbre train --model runs/second --train "$MANY" --dev "$DEV" --out models/telephone-en --half \
-  --steps 5500 --rate 8e-4 --warmup 100 --short-steps 0 --max-duration 64 --workers 1 \
-  --speed 0.3 --room 0.1 --noise 0.2 --snr 10 30 --telephone 0.1 --time-masks 1 --mel-masks 1
+  --steps 5500 --rate 8e-4 --warmup 100 --short-steps 0 --max-duration 64 --workers 1
 
 # How well it hears: held-out sentences in held-out voices, and speech unlike the training audio.
 trimbre eval models/telephone-en --data data/heldout/test \

@@ -21,19 +21,19 @@ PRECISIONS = ("auto", "bf16", "fp32")
 class AugmentOptions:
     """How often, and how strongly, training audio is disturbed. Every chance is per utterance, 0 to 1."""
 
-    speed: float = 0.5
+    speed: float = 0.3
     """Chance of playing at a rate drawn from 0.88 to 1.12, which moves pitch and tempo."""
-    room: float = 0.3
+    room: float = 0.1
     """Chance of reverberation by a drawn exponentially decaying room (RT60 of 0.1 to 0.6 s)."""
-    noise: float = 0.5
+    noise: float = 0.2
     """Chance of noise: coloured, hum, or babble made of the batch's other utterances."""
-    snr: tuple[float, float] = (5.0, 30.0)
+    snr: tuple[float, float] = (10.0, 30.0)
     """Signal-to-noise ratio in dB, lowest and highest."""
-    telephone: float = 0.2
+    telephone: float = 0.1
     """Chance of the band of a telephone line, 300 to 3400 Hz."""
-    time_masks: int = 2
+    time_masks: int = 1
     """Spans of frames that SpecAugment blanks, each up to 10 % of the utterance and 40 frames."""
-    mel_masks: int = 2
+    mel_masks: int = 1
     """Bands that SpecAugment blanks, each up to a third of the mel bins."""
 
     def __post_init__(self) -> None:
@@ -141,7 +141,7 @@ class GateOptions:
     """Share of the learning steps over which the target rises to its full value; then it's held."""
     gate_rate: float = 0.05
     """Learning rate of the gates (Adam, on log_alpha)."""
-    weight_rate: float = 3e-4
+    weight_rate: float = 8e-4
     """Learning rate of the weights meanwhile (AdamW)."""
     spread: float = 10.0
     """How far apart in log_alpha the gates start by Taylor rank, worst to best; 0 starts them alike."""
@@ -172,7 +172,7 @@ class DistillOptions:
 class RecoverOptions:
     """How a cut model is trained on."""
 
-    recover_rate: float = 5e-4
+    recover_rate: float = 1e-3
     """Peak learning rate (AdamW), falling to zero along a cosine."""
     recover_warmup: float = 0.05
     """Share of the steps over which the rate rises."""
@@ -189,9 +189,9 @@ class PruneOptions:
     """What to remove and how long to train for it."""
 
     target: Target = field(default_factory=Target)
-    learn_steps: int = 300
+    learn_steps: int = 200
     """Steps in which gates and weights are learned together."""
-    recover_steps: int = 300
+    recover_steps: int = 450
     """Steps in which the cut model is trained on."""
     protect: tuple[str, ...] = ()
     """Kinds (attention, conv, ffn) and layers (0, 1, ...) to leave whole."""
