@@ -128,7 +128,7 @@ def times_table(timed: Mapping[str, RealTimeFactors]) -> Table:
         title=f"Real-time factor: seconds per second of audio, features included, {threads}",
         caption=f"{utterances.clips} utterances of {utterances.audio_seconds / utterances.clips:.1f} s on average, one "
         f"at a time; the same joined to a recording of {recording.audio_seconds:.0f} s, heard in chunks of "
-        f"{CHUNK_SECONDS:.0f} s. Medians of {utterances.repeats} interleaved repeats, the lowest and highest in brackets.",
+        f"{CHUNK_SECONDS:.0f} s. Medians of {utterances.repeats} interleaved repeats, extremes in brackets.",
     )
     for heading in ("model", "utterances", "times faster", "recording", "times faster"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
