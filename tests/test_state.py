@@ -155,10 +155,10 @@ def test_another_run_is_not_overwritten(tmp_path):
     [
         (settings() | {"model": "bigger"}, "with model big:"),
         (settings() | {"train": "noise"}, "with --train speech:"),
-        (settings(PruneOptions(learn_steps=7)), "with --learn-steps 300:"),
+        (settings(PruneOptions(learn_steps=7)), f"with --learn-steps {PruneOptions().learn_steps}:"),
         (settings(PruneOptions(target=Target(remove=0.3))), "with --remove 0.5:"),
         (settings(replace(PruneOptions(), seed=3)), "with --seed 0:"),
-        (settings(batches=BatchOptions(augment=AugmentOptions(snr=(1, 2)))), "with --snr 5.0 30.0:"),
+        (settings(batches=BatchOptions(augment=AugmentOptions(snr=(1, 2)))), "with --snr 10.0 30.0:"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_options(tmp_path, other, named):

@@ -32,6 +32,7 @@ recogniser: what is said outside its domain it spells wrongly.
 
 ```python
 from transformers import pipeline
+
 pipeline("automatic-speech-recognition", model="models/telephone-en")("call.wav")
 ```
 
