@@ -8,7 +8,10 @@ from trimbre.budget.params import params_budget
 from trimbre.errors import UserError
 from trimbre.gates import Gates, keep_probability
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
+from trimbre.options import Target
+from trimbre.plan import Plan
 from trimbre.search import Protection, check_reachable, plan_for_target
+from trimbre.target import shortfall
 
 
 @pytest.fixture
@@ -116,8 +119,13 @@ def test_widths_are_rounded_to_multiples(anatomy, budgets):
 
 def test_an_unreachable_target_names_the_maximum(anatomy, budgets):
     protected = Protection.parse(["ffn"], anatomy).mask(anatomy)
-    with pytest.raises(UserError, match=r"cannot remove 90\.0%.*what may be cut is \d+\.\d%"):
+    with pytest.raises(UserError, match=r"cannot remove 90\.0% of the blocks' parameters: what may be cut is \d+\.\d%"):
         check_reachable(anatomy, budgets["params"], 0.9, protected)
+
+
+def test_pruning_nothing_is_a_miss_however_little_was_asked(anatomy, budgets):
+    nothing = Plan.everything(anatomy.sizes)
+    assert "nothing was pruned" in shortfall(Target(remove=0.001), budgets["params"], nothing)
 
 
 def test_an_unknown_protection_names_the_known_ones(anatomy):

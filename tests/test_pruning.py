@@ -13,7 +13,7 @@ from trimbre.checkpoint import load_plan, save
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.errors import UserError
 from trimbre.models import load
-from trimbre.options import BatchOptions, GateOptions, PruneOptions, Target
+from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, Target
 
 QUICK = PruneOptions(
     target=Target(remove=0.5), learn_steps=6, recover_steps=4, gates=GateOptions(seed_batches=2, spread=6.0)
@@ -112,6 +112,9 @@ def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
     for cut in (cuts := list(read_cuts(noise_corpus))):
         cut.supervisions = []
     write_cuts(cuts, silent)
+    alone = replace(QUICK, distill=DistillOptions(posterior_weight=0.0, layer_weight=0.0))
+    with pytest.raises(UserError, match="--posterior-weight or --layer-weight"):
+        pruned(teacher, silent, tmp_path / "half", alone)
     report = pruned(teacher, silent, tmp_path / "half")
     assert report["missed"] is None
     assert report["data"]["transcribed"] == 0

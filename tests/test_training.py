@@ -13,9 +13,10 @@ from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts
 from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
+from trimbre.loop import cosine
 from trimbre.models import load
 from trimbre.options import BatchOptions, TrainOptions
-from trimbre.training import Average, cosine
+from trimbre.training import Average
 
 QUICK = TrainOptions(
     steps=6,

@@ -143,6 +143,17 @@ def fit(
     return FitResult(steps, figures["audio_seconds"], minutes, tuple(figures["curve"]))
 
 
+def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:
+    """Factor on the learning rate: linear rise over `warmup` steps, then half a cosine down to `floor`."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
 def accelerator_for(precision: str) -> Accelerator:
     """An Accelerator for `auto`, `bf16` or `fp32`; `auto` is bf16 where the device multiplies it fast.
 

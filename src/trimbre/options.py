@@ -166,6 +166,10 @@ class DistillOptions:
     layer_weight: float = 1.0
     """Weight of the distance between their hidden states, layer by layer."""
 
+    def __post_init__(self) -> None:
+        at_least("posterior_weight", self.posterior_weight, 0)
+        at_least("layer_weight", self.layer_weight, 0)
+
 
 @Parameter(name="*", group=Group("Recovery", sort_key=14))
 @dataclass(frozen=True)

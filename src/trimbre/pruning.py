@@ -16,7 +16,7 @@ from trimbre.anatomy import anatomy_of
 from trimbre.data.batches import Batch
 from trimbre.decoding import blank_id, collapse, frame_labels
 from trimbre.distill import Distiller, Objective, without_layerdrop
-from trimbre.loop import FitResult, fit
+from trimbre.loop import FitResult, cosine, fit
 from trimbre.methods import l0
 from trimbre.options import PruneOptions, RecoverOptions
 from trimbre.plan import Plan
@@ -163,13 +163,6 @@ def train_on(
     skip: int = 0,
 ) -> FitResult:
     """Train a cut (or whole) model on, with its teacher; `skip` batches that were seen before are passed over."""
-    warmup = max(1, round(options.recover_warmup * steps))
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + torch.cos(torch.tensor((step - warmup) / max(1, steps - warmup) * torch.pi)).item())
-
     with without_layerdrop(model):
         return fit(
             stage=stage,
@@ -177,7 +170,7 @@ def train_on(
             batches=lambda start: training.batches(skip + start),
             objective=Objective(model.train(), distiller),
             optimizers=[torch.optim.AdamW(model.parameters(), lr=options.recover_rate, weight_decay=1e-3)],
-            schedule=rate,
+            schedule=cosine(steps, max(1, round(options.recover_warmup * steps)), floor=0.0),
             modules={"model": model},
             state_dir=None if training.run is None else training.run / stage,
             **training.stage(model),

@@ -18,6 +18,7 @@ from trimbre.data.audio import load_cut
 from trimbre.data.batches import training_batches
 from trimbre.data.check import check_training_data
 from trimbre.data.cuts import read_cuts
+from trimbre.errors import UserError
 from trimbre.evaluation import EvaluationReport, evaluate_sets, quick_wer
 from trimbre.loop import accelerator_for
 from trimbre.models import Recogniser, load
@@ -122,6 +123,13 @@ def prune(
     watched = {name: read_cuts(place) for name, place in (watch or {}).items()}
     checked = check_training_data(cuts, name=train, processor=processor, normalize=batches.normalize)
     foreseen = _foreseen(Recogniser(teacher, processor), options)  # refuses before a run is begun
+    if checked.transcribed < checked.utterances and not (
+        options.distill.posterior_weight or options.distill.layer_weight
+    ):
+        raise UserError(
+            f"--train {train} has audio without transcripts, from which only the teacher can teach: "
+            "give --posterior-weight or --layer-weight above 0"
+        )
     if dry_run:
         return {"model": model, "data": checked.to_json(), **foreseen}
     given = {"model": model, "train": train, "options": asdict(options), "batches": asdict(batches)}

@@ -49,7 +49,7 @@ def check_reachable(anatomy: Anatomy, budgets: Sequence[Budget], target: float, 
         most = 1 - float(budget.cost(sizes, protected.double())) / budget.dense
         if target > most - TOLERANCE:
             raise UserError(
-                f"cannot remove {target:.1%} of the {budget.title}: "
+                f"cannot remove {target:.1%} of {budget.title}: "
                 f"what may be cut is {most:.1%} of it; ask for less, protect less, or count --of blocks"
             )
 

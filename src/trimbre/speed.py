@@ -61,6 +61,7 @@ class RealTimeFactors:
     threads: int
     repeats: int
     clips: int
+    """How many were heard, one at a time."""
     audio_seconds: float
     """Length of all the clips."""
     factors: Mapping[str, Spread]

@@ -47,7 +47,9 @@ class Ledger:
 
 
 def shortfall(target: Target, budgets: list[Budget], plan: Plan) -> str | None:
-    """A sentence that says how far `plan` misses the target, or None within half a point."""
+    """A sentence that says how far `plan` misses the target, or None within half a point; pruning nothing is a miss."""
+    if not plan.changes:
+        return f"asked to remove {target.remove:.1%}, and nothing was pruned: ask for more"
     missed = [
         f"{budget.removed(plan):.1%} of {budget.title}"
         for budget in budgets

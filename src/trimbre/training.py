@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from trimbre.data.batches import Batch, training_batches, transcript_of
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
 from trimbre.evaluation import quick_wer
-from trimbre.loop import FitResult, accelerator_for, fit
+from trimbre.loop import FitResult, accelerator_for, cosine, fit
 from trimbre.models import Recogniser
 from trimbre.options import TrainOptions
 from trimbre.tokenizer import train_tokenizer
@@ -117,17 +116,6 @@ class Average:
         floating = [name for name, value in mine.items() if value.is_floating_point()]
         torch._foreach_lerp_([mine[name] for name in floating], [theirs[name] for name in floating], 1 - decay)
         return {}
-
-
-def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:
-    """Factor on the learning rate: linear rise over `warmup` steps, then half a cosine down to `floor`."""
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-    return factor
 
 
 def best_of(result: FitResult) -> Mapping[str, float] | None:
