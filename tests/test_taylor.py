@@ -8,9 +8,12 @@ import torch
 from trimbre.anatomy import anatomy_of
 from trimbre.budget.params import params_budget
 from trimbre.distill import valid_frames
-from trimbre.gates import UNHARMED, Gates, gated, keep_probability
-from trimbre.lagrangian import Multipliers
+from trimbre.gates import UNHARMED, Gates, gated, keep_probability, sample
+from trimbre.lagrangian import SETTLED, Multipliers
+from trimbre.methods.l0 import start_gates
 from trimbre.methods.taylor import importance, seed_from_ranks, unit_prices
+from trimbre.options import GateOptions
+from trimbre.search import Protection
 
 
 def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
@@ -80,3 +83,16 @@ def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
     scores = importance(small, again, [0], lambda _: small(**padded).logits.square().mean())
     assert len(scores.units) == sum(again.sizes.values())
     assert (scores.units > 0).any()
+
+
+def test_what_is_protected_is_open_for_good_while_gates_are_learned(model, anatomy):
+    budgets = [params_budget(model, anatomy)]
+    protected = Protection.parse(["attention", "1"], anatomy).mask(anatomy)
+    options = GateOptions(spread=0.0)  # 0: no scores, so neither batches nor a loss are asked for
+    gates = start_gates(model, anatomy, budgets, batches=[], loss=None, protected=protected, options=options)
+    held = protected[gates.owner]
+    assert (sample(gates.units.detach())[held] == 1).all()
+    assert (gates.units.detach()[~held] == UNHARMED).all()
+    Multipliers(gates, budgets).meet(0.3)
+    assert (gates.units.detach()[held] == SETTLED).all()
+    assert (gates.units.detach()[~held] < UNHARMED).all()
