@@ -108,6 +108,21 @@ def test_training_goes_on_from_a_checkpoint(config, noise_corpus, tmp_path):
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
 
 
+def test_a_vocabulary_can_be_learned_anew(config, noise_corpus, tmp_path):
+    trained(config, noise_corpus, tmp_path / "letters", replace(QUICK, vocab_size=2))
+    still = replace(QUICK, steps=1, rate=1e-12, average=0.0, vocab_size=40)
+    trained(str(tmp_path / "letters"), noise_corpus, tmp_path / "words", still)
+    (before, old), (after, new) = (load(tmp_path / name) for name in ("letters", "words"))
+    assert len(new.tokenizer) == after.config.vocab_size == after.ctc_head.out_channels > before.config.vocab_size
+    assert after.generation_config.pad_token_id == after.config.pad_token_id == new.tokenizer.pad_token_id
+    blanks = [m.ctc_head.weight[m.config.pad_token_id] for m in (before, after)]
+    assert torch.allclose(*blanks, atol=1e-6)
+    text = next(iter(read_cuts(noise_corpus))).supervisions[0].text
+    assert len(new.tokenizer(text).input_ids) < len(old.tokenizer(text).input_ids)
+    kept = {n: v for n, v in before.state_dict().items() if n.startswith("encoder.") and n.endswith("weight")}
+    assert all(torch.allclose(v, after.state_dict()[n], atol=1e-6) for n, v in kept.items())
+
+
 def test_a_first_stage_is_the_schedule_up_to_there(config, noise_corpus, tmp_path):
     every = replace(QUICK, average=0.0, validate_every=1)
     whole = trained(config, noise_corpus, tmp_path / "whole", every)

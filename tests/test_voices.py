@@ -25,14 +25,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 SENTENCES = [f"say {letter} {number}" for letter in "abcdef" for number in range(10)]
 
 
-def humming(name, text, draw):
+def humming(name, text, draw, slower):
     """A voice is its pitch: hum-300 hums at 300 Hz, as long as the text is, a little slower or faster."""
     if "unspeakable" in text:
         raise RuntimeError("cannot say that")
     silence = np.zeros(20_000, dtype=np.float32)
     if "mute" in text:
         return silence, 22_050
-    sound = tone(float(name.split("-")[1]), len(text) * draw.uniform(0.02, 0.03), 22_050)
+    sound = tone(float(name.split("-")[1]), len(text) * draw.uniform(0.02, 0.03) * slower, 22_050)
     return np.concatenate([silence, sound, silence]), 22_050
 
 
@@ -200,3 +200,25 @@ def test_engines_that_cannot_be_fetched_are_told_one_by_one(tmp_path, monkeypatc
         f"no apt-get on this machine, which would fetch {engine}: use a Debian or Ubuntu system"
         for engine in ("espeak-ng", "flite")
     ]
+
+
+def test_a_longer_or_shorter_vocal_tract_moves_pitch_but_not_tempo(sentences, tmp_path):
+    def heard(tract):
+        out = tmp_path / str(tract)
+        voices(sentences=sentences, out=out, patterns=["flite:hum-300"], whole=True, limit=12, tract=tract)
+        return [(pitch(clip), len(clip)) for clip in map(load_cut, read_cuts(out))]
+
+    plain, varied = heard(0.0), heard(0.3)
+    assert all(hertz == pytest.approx(300, rel=0.02) for hertz, _ in plain)
+    pitches = [hertz / 300 for hertz, _ in varied]
+    assert min(pitches) < 0.9
+    assert max(pitches) > 1.1
+    assert all(1 / 1.32 < one < 1.32 for one in pitches)
+    # Only the silence that is left around a sentence, up to 0.3 s on either side, is drawn anew.
+    speech = sum(length for _, length in plain) / sum(length for _, length in varied)
+    assert speech == pytest.approx(1, abs=0.1)
+
+
+def test_a_vocal_tract_that_cannot_be_is_refused(sentences, tmp_path):
+    with pytest.raises(UserError, match="--tract 1: give a share"):
+        voices(sentences=sentences, out=tmp_path / "out", tract=1.0)

@@ -91,6 +91,8 @@ class TrainOptions:
     """First steps, which see only short utterances: CTC learns to align on these."""
     short_seconds: float = 3.0
     """What counts as short."""
+    vocab_size: int | None = None
+    """Learn so many subwords from the transcripts and start the head that spells them anew; None keeps what's there."""
     average: float = 0.998
     """Decay of the running average of the weights, which is what's judged and saved; 0 keeps the last weights."""
     validate_every: int = 500
@@ -107,6 +109,8 @@ class TrainOptions:
         at_least("steps", self.steps, 1)
         if self.stop_at is not None:
             at_least("stop_at", self.stop_at, 1)
+        if self.vocab_size is not None:
+            at_least("vocab_size", self.vocab_size, 2)
         _above_zero("rate", self.rate)
         if not 0 <= self.average < 1:
             raise UserError(f"--average {self.average:g}: give a decay from 0 to below 1")

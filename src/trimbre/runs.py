@@ -29,7 +29,7 @@ from trimbre.search import Protection, check_reachable
 from trimbre.speed import RealTimeFactors, real_time_factor
 from trimbre.state import prepare_run
 from trimbre.target import Ledger, describe, shortfall
-from trimbre.training import best_of, build, train_model
+from trimbre.training import best_of, build, respell, train_model
 from trimbre.verification import verify_cutting
 
 
@@ -53,6 +53,8 @@ def train(
     cuts, dev_cuts = read_cuts(train), read_cuts(dev)
     given = {"model": model, "train": train, "dev": dev, "options": asdict(options)}
     start = build(Path(model), cuts, options) if model.endswith(".json") else load(model)
+    if options.vocab_size and not model.endswith(".json"):
+        start = respell(start, cuts, options)
     checked = check_training_data(cuts, name=train, processor=start.processor, normalize=options.batches.normalize)
     run = prepare_run(out, given, resume=resume)
     trained, result = train_model(start, cuts=cuts, dev=dev_cuts, options=options, run=run)

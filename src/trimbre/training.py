@@ -15,6 +15,7 @@ from transformers import (
     ParakeetFeatureExtractor,
     ParakeetForCTC,
     ParakeetProcessor,
+    ParakeetTokenizer,
     PreTrainedModel,
 )
 
@@ -79,8 +80,8 @@ def build(path: Path, cuts: CutSet, options: TrainOptions) -> Recogniser:
         raise UserError(f"cannot read the model config {path}: {error}") from error
     if not isinstance(fields, dict) or fields.pop("model_type", None) != "parakeet_ctc":
         raise UserError(f'{path} has no "model_type": "parakeet_ctc", the family that can be trained from nothing')
-    texts = (normalise(transcript_of(cut) or "", options.batches.normalize) for cut in cuts)
-    tokenizer = train_tokenizer(texts, vocab_size=fields.pop("vocab_size", 256))
+    stated = fields.pop("vocab_size", 256)
+    tokenizer = _tokenizer(cuts, options, options.vocab_size or stated)
     try:
         config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **fields)
         mels = fields["encoder_config"].get("num_mel_bins", 80)
@@ -91,6 +92,39 @@ def build(path: Path, cuts: CutSet, options: TrainOptions) -> Recogniser:
     initialise(model)
     processor = ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mels), tokenizer, decoder_type="ctc")
     return Recogniser(model, processor)
+
+
+def respell(start: Recogniser, cuts: CutSet, options: TrainOptions) -> Recogniser:
+    """The same encoder with a vocabulary of `options.vocab_size` subwords learned from the transcripts of `cuts`.
+
+    CTC learns to align letters within minutes and whole words hardly ever, but an encoder that hears letters learns
+    words at once, and words don't get misspelled. The new head knows the blank alone.
+
+    Raises:
+        UserError: the model has no CTC head of its own.
+    """
+    model, processor = start
+    old = getattr(model, "ctc_head", None)
+    if not isinstance(old, nn.Conv1d):
+        raise UserError("--vocab-size: the model is no ParakeetForCTC, whose head can be replaced")
+    tokenizer = _tokenizer(cuts, options, options.vocab_size or len(processor.tokenizer))
+    torch.manual_seed(options.seed)
+    head = type(old)(old.in_channels, len(tokenizer), kernel_size=1)
+    assert head.bias is not None
+    assert old.bias is not None
+    with torch.no_grad():
+        head.weight[tokenizer.pad_token_id] = old.weight[model.config.pad_token_id]
+        head.bias[tokenizer.pad_token_id] = old.bias[model.config.pad_token_id]
+    model.ctc_head = head
+    model.config.vocab_size, model.config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+    if model.generation_config is not None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return Recogniser(model, ParakeetProcessor(processor.feature_extractor, tokenizer, decoder_type="ctc"))
+
+
+def _tokenizer(cuts: CutSet, options: TrainOptions, size: int) -> ParakeetTokenizer:
+    texts = (normalise(transcript_of(cut) or "", options.batches.normalize) for cut in cuts)
+    return train_tokenizer(texts, vocab_size=size)
 
 
 def initialise(model: nn.Module) -> None:

@@ -48,12 +48,13 @@ def voices(
     splits: tuple[str, ...] = ("train", "dev", "test"),
     whole: bool = False,
     limit: int | None = None,
+    tract: float = 0.0,
     workers: int | None = None,
     fetch: bool = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
-    """Speech from the synthetic voices that are installed: espeak-ng, flite, festival, piper.
+    """Speech from the synthetic voices that are installed: espeak-ng, flite, festival, pico, piper.
 
     Parameters
     ----------
@@ -71,6 +72,8 @@ def voices(
         Write one set that isn't split, for texts that are never trained on.
     limit
         Speak only so many sentences.
+    tract
+        Lengthen or shorten each speaker's vocal tract by up to this share, so that few speakers become many.
     workers
         Processes that speak at once; as many as there are cores by default.
     fetch
@@ -90,6 +93,7 @@ def voices(
             splits=splits,
             whole=whole,
             limit=limit,
+            tract=tract,
             seed=seed,
             workers=workers,
         ),

