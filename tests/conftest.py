@@ -1,9 +1,11 @@
 """Tiny random models of every family, and what to feed them."""
 
+import json
 import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,11 @@ from transformers import (
     ParakeetTokenizer,
     PreTrainedModel,
     ProcessorMixin,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForCTC,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
 )
 
 from trimbre.anatomy import Anatomy, anatomy_of
@@ -64,7 +71,43 @@ def _tiny_parakeet_processor() -> ProcessorMixin:
     return ParakeetProcessor(ParakeetFeatureExtractor(), wrapped, decoder_type="ctc")
 
 
-FAMILIES = {"parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor)}
+def _tiny_wav2vec2(positions: str) -> PreTrainedModel:
+    config = Wav2Vec2ConformerConfig(
+        vocab_size=30,
+        pad_token_id=29,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=48,
+        conv_dim=(8, 8, 8),
+        conv_kernel=(10, 8, 4),
+        conv_stride=(10, 8, 4),
+        conv_bias=True,
+        feat_extract_norm="layer",
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        position_embeddings_type=positions,
+        mask_time_length=2,
+        layerdrop=0.0,
+    )
+    return Wav2Vec2ConformerForCTC(config)
+
+
+@cache
+def _tiny_wav2vec2_processor() -> ProcessorMixin:
+    letters = {letter: index for index, letter in enumerate("|abcdefghijklmnopqrstuvwxyz'")}
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = Path(folder) / "vocab.json"
+        vocabulary.write_text(json.dumps(letters | {"<unk>": 28, "<pad>": 29}))
+        tokenizer = Wav2Vec2CTCTokenizer(str(vocabulary), bos_token=None, eos_token=None)
+    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer)
+
+
+FAMILIES = {
+    "parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor),
+    "wav2vec2-conformer, relative": Family(partial(_tiny_wav2vec2, "relative"), _tiny_wav2vec2_processor),
+    "wav2vec2-conformer, rotary": Family(partial(_tiny_wav2vec2, "rotary"), _tiny_wav2vec2_processor),
+}
 
 
 @pytest.fixture(params=FAMILIES, scope="session")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trimbre.data.batches import Batch
-from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, valid_frames, without_layerdrop
+from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, undisturbed, valid_frames
 from trimbre.options import DistillOptions
 
 
@@ -63,11 +63,11 @@ def test_the_teacher_is_frozen_and_the_sum_is_what_trains(model, padded):
 
 
 def test_no_layer_is_dropped_while_layers_are_compared(model, padded):
-    for module in model.modules():
-        if hasattr(module, "layerdrop"):
-            module.layerdrop = 1.0
+    for holder in (model.config, *model.modules()):
+        if hasattr(holder, "layerdrop"):
+            holder.layerdrop = 1.0
     objective = Objective(model.train(), Distiller(copy.deepcopy(model), DistillOptions()))
-    with without_layerdrop(model):
+    with undisturbed(model):
         assert float(objective(Batch(padded, None, (), (), 1.0), 0)["layer"]) < 1
     with pytest.raises((ValueError, AttributeError, TypeError, IndexError)):  # as it was before: every layer drops
         objective(Batch(padded, None, (), (), 1.0), 0)

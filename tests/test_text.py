@@ -1,9 +1,12 @@
 """Transcripts in one form, on examples written by hand."""
 
+import json
+
 import pytest
 from mini_recogniser import mini_processor
+from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
-from trimbre.data.text import normalise, unspellable_characters
+from trimbre.data.text import labels_of, normalise, unspellable_characters
 from trimbre.errors import UserError
 
 
@@ -55,3 +58,14 @@ def test_characters_that_cannot_be_spelled_are_counted_over_all_texts():
     raw = {"B": 1, ",": 1, "é": 2, "z": 1, "3": 1, "s": 1}
     assert unspellable_characters(texts, processor=mini_processor(), normalize="none") == raw
     assert unspellable_characters([], processor=mini_processor(), normalize="basic") == {}
+
+
+def test_a_vocabulary_of_capitals_gets_capitals(tmp_path):
+    vocabulary = tmp_path / "vocab.json"
+    vocabulary.write_text(json.dumps({"<pad>": 0, "<unk>": 1, "|": 2} | {c: 3 + i for i, c in enumerate("ABCDE")}))
+    tokenizer = Wav2Vec2CTCTokenizer(str(vocabulary), bos_token=None, eos_token=None)
+    processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)
+    assert labels_of("A bed?", processor=processor, normalize="basic") == [3, 2, 4, 7, 6]
+    assert labels_of("a bed", processor=processor, normalize="none") == [1, 2, 1, 1, 1]  # as it was given
+    small = mini_processor()
+    assert labels_of("b cab", processor=small, normalize="basic") == small.tokenizer("b cab").input_ids

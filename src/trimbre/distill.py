@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from trimbre.data.batches import Batch
 from trimbre.decoding import output_lengths
@@ -82,17 +82,27 @@ class Objective:
         }
 
 
+DISTURBANCES = {"layerdrop": 0.0, "apply_spec_augment": False}
+"""Settings by which some families disturb a model in train mode, with the value that keeps them from it."""
+
+
 @contextmanager
-def without_layerdrop(model: nn.Module) -> Iterator[None]:
-    """Keep every layer in train mode, for layers are compared one by one; Parakeet's default drops a tenth of them."""
-    dropping = [(module, module.layerdrop) for module in model.modules() if getattr(module, "layerdrop", 0)]
-    for module, _ in dropping:
-        module.layerdrop = 0.0  # type: ignore[assignment]
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Keep every layer and every input in train mode, for these are compared one by one with the teacher's.
+
+    Parakeet drops a tenth of its layers by default, Wav2Vec2-Conformer also masks its input by itself.
+    """
+    configs = {id(config): config for config in (getattr(m, "config", None) for m in model.modules())}
+    holders = [*model.modules(), *(c for c in configs.values() if isinstance(c, PreTrainedConfig))]
+    found = [(holder, name, getattr(holder, name, None)) for holder in holders for name in DISTURBANCES]
+    settings = [(holder, name, value) for holder, name, value in found if value]
+    for holder, name, _ in settings:
+        setattr(holder, name, DISTURBANCES[name])
     try:
         yield
     finally:
-        for module, share in dropping:
-            module.layerdrop = share  # type: ignore[assignment]
+        for holder, name, value in settings:
+            setattr(holder, name, value)
 
 
 def valid_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor], logits: Tensor) -> Tensor:

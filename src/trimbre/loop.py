@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from trimbre.data.batches import Batch
@@ -108,7 +109,7 @@ def fit(
         try:
             judge()
             while done < steps:
-                torch.manual_seed(_number(seed, stage, done, accelerator.process_index))
+                set_seed(_number(seed, stage, done, accelerator.process_index) % 2**32)
                 batch = next(stream).to(accelerator.device)
                 for optimizer, given in zip(optimizers, rates, strict=True):
                     for group, rate in zip(optimizer.param_groups, given, strict=True):

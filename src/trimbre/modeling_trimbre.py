@@ -24,7 +24,9 @@ class Skipped(nn.Module):
         self.outputs = outputs
 
     def forward(self, *args, **kwargs):
-        return 0.0 if self.outputs == 1 else (0.0,) + (None,) * (self.outputs - 1)
+        hidden = args[0] if args else kwargs["hidden_states"]
+        nothing = hidden.new_zeros(())  # a tensor, because some families have dropout follow
+        return nothing if self.outputs == 1 else (nothing,) + (None,) * (self.outputs - 1)
 
 
 class BiasOnly(nn.Module):
@@ -86,10 +88,11 @@ def narrow(model: nn.Module, path: str, kind: Mapping[str, Any], units: Sequence
         model.set_submodule(path, gone)
 
 
-def skip(model: nn.Module, path: str, norm: str, outputs: int) -> None:
-    """Take the branch at `path` and its pre-norm away, in place."""
+def skip(model: nn.Module, path: str, norm: str | None, outputs: int) -> None:
+    """Take the branch at `path` and its pre-norm, if that is apart from it, away, in place."""
     model.set_submodule(path, Skipped(outputs))
-    model.set_submodule(norm, nn.Identity())
+    if norm is not None:
+        model.set_submodule(norm, nn.Identity())
 
 
 def shape_like(model: nn.Module, layout: Mapping[str, Any]) -> None:
@@ -135,4 +138,16 @@ class ParakeetForCTC(transformers.ParakeetForCTC):
             self.__class__ = transformers.ParakeetForCTC  # type: ignore[assignment]
 
 
-ParakeetForCTC.register_for_auto_class("AutoModelForCTC")
+class Wav2Vec2ConformerForCTC(transformers.Wav2Vec2ConformerForCTC):
+    """`transformers.Wav2Vec2ConformerForCTC` whose encoder modules may differ in width."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        if layout := getattr(config, "trimbre", None):
+            shape_like(self, layout)
+        else:
+            self.__class__ = transformers.Wav2Vec2ConformerForCTC  # type: ignore[assignment]
+
+
+for _family in (ParakeetForCTC, Wav2Vec2ConformerForCTC):
+    _family.register_for_auto_class("AutoModelForCTC")

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.anatomy import anatomy_of
 from trimbre.data.batches import Batch
 from trimbre.decoding import blank_id, collapse, frame_labels
-from trimbre.distill import Distiller, Objective, without_layerdrop
+from trimbre.distill import Distiller, Objective, undisturbed
 from trimbre.loop import FitResult, cosine, fit
 from trimbre.methods import l0
 from trimbre.options import PruneOptions, RecoverOptions
@@ -163,7 +163,7 @@ def train_on(
     skip: int = 0,
 ) -> FitResult:
     """Train a cut (or whole) model on, with its teacher; `skip` batches that were seen before are passed over."""
-    with without_layerdrop(model):
+    with undisturbed(model):
         return fit(
             stage=stage,
             steps=steps,

@@ -62,8 +62,8 @@ class Group:
     layer: int
     size: int
     """Units it has now."""
-    norm: str
-    """Path of the branch's pre-norm, which leaves with it."""
+    norm: str | None
+    """Path of the branch's pre-norm, which leaves with it; None where it's a part of the module."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,10 @@ class Anatomy:
 
 
 Describe = Callable[[Any], Anatomy]
-_families: dict[str, str] = {"ParakeetForCTC": "parakeet"}
+_families: dict[str, str] = {
+    "ParakeetForCTC": "parakeet",
+    "Wav2Vec2ConformerForCTC": "wav2vec2_conformer",
+}
 """Model class -> module of this package whose `describe(model)` knows it: to add a family, write one and name it."""
 
 

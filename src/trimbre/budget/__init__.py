@@ -85,7 +85,8 @@ def owners(anatomy: Anatomy) -> dict[str, tuple[str, float]]:
     """Name prefix of tensors -> (owning group, units that they are divided among or 0): what leaves with what."""
     found: dict[str, tuple[str, float]] = {}
     for group in anatomy.groups:
-        found[f"{group.path}."] = found[f"{group.norm}."] = (group.path, 0)
+        for prefix in filter(None, (group.path, group.norm)):
+            found[f"{prefix}."] = (group.path, 0)
         for row in group.kind.slices:
             found[f"{group.path}.{row.tensor}"] = (group.path, group.size)
     return found

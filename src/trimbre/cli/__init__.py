@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     try:
-        quiet_libraries()
+        prepare_libraries()
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
     except UserError as error:
@@ -38,8 +38,10 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def quiet_libraries() -> None:
-    """Keep the libraries' own remarks off the terminal; set before they are imported."""
+def prepare_libraries() -> None:
+    """Keep the libraries' own remarks off the terminal and their threads from spinning; set before the import."""
+    # Threads that spin while they wait take the cores from whatever else runs, such as workers that load audio.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

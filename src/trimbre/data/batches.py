@@ -18,11 +18,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from trimbre.data.audio import load_cut
 from trimbre.data.augment import augment_clips, mask_features
-from trimbre.data.text import normalise
+from trimbre.data.text import labels_of
+from trimbre.decoding import SAMPLE_RATE, features_of
 from trimbre.errors import UserError
 from trimbre.options import BatchOptions
-
-SAMPLE_RATE = 16_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class Batch:
     """Several utterances, padded, as a model's forward takes them."""
 
     inputs: Mapping[str, Tensor]
-    """What the forward takes besides labels: for Parakeet `input_features` (batch, frames, mels), `attention_mask`."""
+    """What the forward takes besides labels: `input_features` (batch, frames, mels) for Parakeet, `input_values`
+    (batch, samples) for wav2vec 2.0 and its kin, and where the family wants it `attention_mask`."""
     labels: Tensor | None
     """(batch, tokens), padded with -100; None where an utterance has no transcript."""
     texts: Sequence[str | None]
@@ -54,16 +54,14 @@ def collate(
     normalize: str,
 ) -> Batch:
     """Pad clips, (samples,) each at 16 kHz, and their transcripts into one batch."""
-    features = processor.feature_extractor(
-        list(clips), sampling_rate=SAMPLE_RATE, padding=True, return_attention_mask=True, return_tensors="pt"
-    )
+    features = features_of(clips, processor)
     labels = None
     if all(text is not None for text in texts):
-        spelled = [processor.tokenizer(normalise(text or "", normalize)).input_ids for text in texts]
+        spelled = [labels_of(text or "", processor=processor, normalize=normalize) for text in texts]
         labels = torch.full((len(spelled), max(map(len, spelled), default=0)), -100)
         for row, tokens in zip(labels, spelled, strict=True):
             row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-    return Batch(dict(features), labels, tuple(texts), tuple(ids), sum(map(len, clips)) / SAMPLE_RATE)
+    return Batch(features, labels, tuple(texts), tuple(ids), sum(map(len, clips)) / SAMPLE_RATE)
 
 
 def transcript_of(cut: Any) -> str | None:

@@ -36,6 +36,19 @@ def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
     return " ".join(text.split())
 
 
+def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
+    """The token ids of a transcript, in capitals where the vocabulary knows only these (as LibriSpeech writes)."""
+    tokenizer = processor.tokenizer
+    text = normalise(text, normalize)
+    ids = tokenizer(text).input_ids
+    unknown = ids.count(tokenizer.unk_token_id)
+    if unknown and normalize != "none":
+        capitals = tokenizer(text.upper()).input_ids
+        if capitals.count(tokenizer.unk_token_id) < unknown:
+            return capitals
+    return ids
+
+
 def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:
     """Count the characters that come back changed, or not at all, from the tokenizer.
 

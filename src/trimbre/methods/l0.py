@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
 from trimbre.data.batches import Batch
-from trimbre.distill import Objective, without_layerdrop
+from trimbre.distill import Objective, undisturbed
 from trimbre.gates import Gates, gated, keep_probability
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
 from trimbre.loop import FitResult, fit
@@ -121,7 +121,7 @@ def learn(
         return {"removed": min(reached), "target": wanted}
 
     modules: dict[str, nn.Module] = {"model": model, "gates": gates}
-    with gated(model, gates), without_layerdrop(model):
+    with gated(model, gates), undisturbed(model):
         model.train()
         return fit(
             stage="learn",
