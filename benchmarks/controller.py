@@ -37,7 +37,7 @@ def main() -> None:
     for heading in ("target", "expected at the end", "most above the ramp", "units moved by the search", "exact"):
         table.add_column(heading, justify="right")
     teacher, processor = load(asked.model)
-    cuts, options = read_cuts(asked.train), GateOptions()
+    cuts, options, accelerator = read_cuts(asked.train), GateOptions(), accelerator_for("auto")
 
     def batches(start: int) -> Any:
         return training_batches(cuts, processor=processor, options=BatchOptions(), seed=0, start=start)
@@ -57,6 +57,7 @@ def main() -> None:
             loss=lambda batch, student=student: transcript_loss(student, batch),
             protected=protected,
             options=options,
+            accelerator=accelerator,
         )
         multipliers, ramp, above = Multipliers(gates, budgets), Ramp(target, round(options.ramp * asked.steps)), [0.0]
 
@@ -75,7 +76,7 @@ def main() -> None:
             objective=Objective(student, Distiller(teacher, DistillOptions())),
             options=options,
             batches=batches,
-            accelerator=accelerator_for("auto"),
+            accelerator=accelerator,
             seed=0,
             validate=watch,
             validate_every=1,

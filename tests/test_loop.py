@@ -208,3 +208,42 @@ def test_one_process_may_train_in_several_precisions():
 def test_an_unknown_precision_is_refused_by_name():
     with pytest.raises(UserError, match=r"--precision fp16: choose one of auto, bf16, fp32"):
         accelerator_for("fp16")
+
+
+def test_batches_accumulate_into_one_step():
+    """Two batches a step give the gradient of their mean loss: that of one batch which holds both."""
+
+    def trained(batches, accumulate):
+        network = nn.Linear(3, 1)
+        with torch.no_grad():
+            network.weight.fill_(0.5)
+            network.bias.zero_()
+
+        def objective(batch: Batch, step: int):
+            return {"loss": (network(batch.inputs["x"]) - batch.labels).square().mean()}
+
+        result = fit(
+            stage="test",
+            steps=3,
+            batches=batches,
+            objective=objective,
+            optimizers=[torch.optim.SGD(network.parameters(), lr=0.1)],
+            modules={"network": network},
+            accelerator=accelerator_for("fp32"),
+            seed=0,
+            accumulate=accumulate,
+        )
+        return network.weight.detach(), result.audio_seconds
+
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(6, 4, 3, generator=draw), torch.randn(6, 4, 1, generator=draw)
+
+    def apart(start: int):
+        return (Batch({"x": x[i]}, y[i], (), (), 1.0) for i in range(start, 6))
+
+    def joined(start: int):
+        return (Batch({"x": x[i : i + 2].flatten(0, 1)}, y[i : i + 2].flatten(0, 1), (), (), 2.0) for i in (0, 2, 4))
+
+    (one, seconds), (other, as_many) = trained(apart, 2), trained(joined, 1)
+    assert torch.allclose(one, other, atol=1e-6)
+    assert seconds == as_many == 6.0

@@ -10,6 +10,7 @@ from trimbre.budget.params import params_budget
 from trimbre.distill import valid_frames
 from trimbre.gates import UNHARMED, Gates, gated, keep_probability, sample
 from trimbre.lagrangian import SETTLED, Multipliers
+from trimbre.loop import accelerator_for
 from trimbre.methods.l0 import start_gates
 from trimbre.methods.taylor import importance, seed_from_ranks, unit_prices
 from trimbre.options import GateOptions
@@ -89,7 +90,16 @@ def test_what_is_protected_is_open_for_good_while_gates_are_learned(model, anato
     budgets = [params_budget(model, anatomy)]
     protected = Protection.parse(["attention", "1"], anatomy).mask(anatomy)
     options = GateOptions(spread=0.0)  # 0: no scores, so neither batches nor a loss are asked for
-    gates = start_gates(model, anatomy, budgets, batches=[], loss=None, protected=protected, options=options)
+    gates = start_gates(
+        model,
+        anatomy,
+        budgets,
+        batches=[],
+        loss=None,
+        protected=protected,
+        options=options,
+        accelerator=accelerator_for("fp32"),
+    )
     held = protected[gates.owner]
     assert (sample(gates.units.detach())[held] == 1).all()
     assert (gates.units.detach()[~held] == UNHARMED).all()

@@ -52,20 +52,19 @@ sentence decides its split, so no sentence of a dev or test set is in the traini
 
 - {sentences:,} training utterances ({hours:.1f} h; the real prompts counted as often as they were listed), of sentences
   of the grammar in `recipes/teacher` and the prompts' training transcripts, spoken by synthetic voices: espeak-ng
-  (GPL-3.0-or-later), flite and festival with CMU's and CSTR's voices (BSD-like), Piper (GPL-3.0-or-later) with the
-  voice en_US-joe (MIT, CC0 upstream). The licences are those of the programs and voices, not of what they say.
+  (GPL-3.0-or-later), flite and festival with CMU's and CSTR's voices (BSD-like), SVOX Pico (Apache-2.0), Piper
+  (GPL-3.0-or-later) with the voice en_US-joe (MIT, CC0 upstream). The licences are those of the programs and voices, not of what they say.
 - Real recordings: the Asterisk core sounds in English, spoken by Allison Smith, CC BY-SA 3.0, from Debian's packages
   `asterisk-core-sounds-en` and `asterisk-core-sounds-en-g722`.
 
-Speed, rooms, noise, telephone bands and SpecAugment disturbed the audio.
-The last stage disturbed it less than the first.
+Every synthetic speaker's vocal tract was lengthened or shortened by up to 15 %, sentence by sentence, and speed, rooms,
+noise, telephone bands and SpecAugment disturbed the audio.
 
 ## How it was made
 
 `recipes/teacher/train.sh`: {stages} stages, {steps:,} steps and {minutes:.0f} minutes on 2 cores, {heard:.0f} hours of
-audio heard. `train.json` has every option and the curve on dev. The voices' sentences also held the transcripts of
-eight silent prompts, which the recipe leaves out by now; Piper's noise isn't seeded, so its clips differ from run to
-run.
+audio heard. `train.json` has every option and the curve on dev. Piper's noise isn't seeded, so its clips differ from
+run to run.
 
 ## Licence
 

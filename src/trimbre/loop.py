@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +51,7 @@ def fit(
     modules: Mapping[str, nn.Module],
     accelerator: Accelerator,
     seed: int,
+    accumulate: int = 1,
     schedule: Callable[[int], float] = lambda step: 1.0,
     clip_norm: float = 1.0,
     on_step: Callable[[int], Mapping[str, float]] | None = None,
@@ -62,10 +63,12 @@ def fit(
     """Train for `steps` steps, going on from the newest state in `state_dir` if there is one.
 
     Every step's random numbers follow from (seed, stage, step, rank), so that a resumed run repeats an uninterrupted
-    one bit for bit.
+    one bit for bit. Several processes hold the same weights: what they computed apart, gradients and the statistics
+    of norms, is averaged after every step. The first of them judges, saves and shows.
 
     Args:
-        batches: number of batches to pass over -> endless batches.
+        batches: number of batches to pass over -> endless batches, of this process's share of the data.
+        accumulate: batches in one step.
         objective: (batch, step) -> terms of the loss, their sum as `loss`; the others are only shown.
         modules: what is trained, by the name that its state is saved under.
         schedule: step, from 0 -> factor on every optimizer's learning rate.
@@ -83,14 +86,15 @@ def fit(
         figures = found
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     learned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-    stream = batches(done) if done < steps else iter(())
+    stream = batches(done * accumulate) if done < steps else iter(())
+    together = Together(accelerator, learned, modules.values())
     began = time.monotonic() - 60 * figures["minutes"]
 
     midway = False
     """Within a step weights, statistics and gates don't belong together: no state to save."""
 
     def keep() -> None:
-        if state_dir is not None:
+        if state_dir is not None and accelerator.is_main_process:
             figures["minutes"] = (time.monotonic() - began) / 60
             save_state(state_dir, done, modules=modules, optimizers=optimizers, numbers=figures)
 
@@ -99,37 +103,41 @@ def fit(
         due = done == steps or (validate_every and done and done % validate_every == 0)
         if validate is None or not due or any(point["step"] == done for point in figures["curve"]):
             return {}
-        judged = validate(done)
+        judged = validate(done) if accelerator.is_main_process else {}
         for module in modules.values():
             module.train()
         figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
         return judged
 
-    with progress(stage, steps) as show:
+    with progress(stage, steps, shown=accelerator.is_main_process) as show:
         try:
             judge()
             while done < steps:
                 set_seed(_number(seed, stage, done, accelerator.process_index) % 2**32)
-                batch = next(stream).to(accelerator.device)
                 for optimizer, given in zip(optimizers, rates, strict=True):
                     for group, rate in zip(optimizer.param_groups, given, strict=True):
                         group["lr"] = rate * schedule(done)
+                taken = [next(stream) for _ in range(accumulate)]
                 with _unbroken():
                     midway = True
-                    with accelerator.autocast():
-                        terms = objective(batch, done)
-                    if not math.isfinite(loss := terms["loss"].item()):
+                    shown: dict[str, float] = {}
+                    for batch in taken:
+                        with accelerator.autocast():
+                            terms = objective(batch.to(accelerator.device), done)
+                        accelerator.backward(terms["loss"] / accumulate)
+                        for name, term in terms.items():
+                            shown[name] = shown.get(name, 0.0) + float(term.detach()) / accumulate
+                    loss, seconds = together.settle(shown["loss"], sum(batch.seconds for batch in taken))
+                    if not math.isfinite(loss):
                         raise UserError(
                             f"the loss is {loss} at step {done + 1} of {stage}: start again with a lower learning rate"
                         )
-                    accelerator.backward(terms["loss"])
                     nn.utils.clip_grad_norm_(learned, clip_norm)
                     for optimizer in optimizers:
                         optimizer.step()
                         optimizer.zero_grad()
                     done += 1
-                    figures["audio_seconds"] += batch.seconds
-                    shown = {name: float(term.detach()) for name, term in terms.items()}
+                    figures["audio_seconds"] += seconds
                     if on_step is not None:
                         shown |= on_step(done)
                     midway = False
@@ -142,6 +150,36 @@ def fit(
             raise
     minutes = (time.monotonic() - began) / 60
     return FitResult(steps, figures["audio_seconds"], minutes, tuple(figures["curve"]))
+
+
+class Together:
+    """Keeps the processes of a run alike; with one process it does nothing.
+
+    Not DistributedDataParallel, which wraps one module's forward: here several modules are trained at once, behind
+    gates that hook into them.
+    """
+
+    def __init__(self, accelerator: Accelerator, learned: Sequence[Tensor], modules: Iterable[nn.Module]):
+        self.accelerator = accelerator
+        self.learned = learned
+        self.statistics = [b for module in modules for b in module.buffers() if b.is_floating_point()]
+
+    @torch.no_grad()
+    def settle(self, loss: float, seconds: float) -> tuple[float, float]:
+        """Average gradients, statistics and `loss` over the processes; return this and the sum of `seconds`."""
+        if self.accelerator.num_processes == 1:
+            return loss, seconds
+        shared = [*self.statistics, torch.tensor([loss, seconds], device=self.accelerator.device)]
+        for parameter in self.learned:
+            if parameter.grad is None:  # as on a process whose batches did not come by it
+                parameter.grad = torch.zeros_like(parameter)
+            shared.append(parameter.grad)
+        flat = torch.cat([one.reshape(-1).float() for one in shared])
+        flat = self.accelerator.reduce(flat, reduction="mean")
+        for one, mean in zip(shared, flat.split([one.numel() for one in shared]), strict=True):
+            one.copy_(mean.reshape(one.shape))
+        loss, seconds = shared[len(self.statistics)].tolist()
+        return loss, seconds * self.accelerator.num_processes
 
 
 def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:
@@ -168,7 +206,8 @@ def accelerator_for(precision: str) -> Accelerator:
     # Accelerate holds a process to the precision it began with, but one that calls Python may do several runs.
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=wanted)
+    # Without an accelerator, torchrun's processes are only found if the CPU is asked for.
+    return Accelerator(mixed_precision=wanted, cpu=not torch.accelerator.is_available())
 
 
 @contextmanager

@@ -57,7 +57,9 @@ class BatchOptions:
     """How utterances are gathered into batches."""
 
     max_duration: float = 64.0
-    """Seconds of audio in one batch, at most."""
+    """Seconds of audio in one batch, at most; a step takes so much on every process, times --accumulate."""
+    accumulate: int = 1
+    """Batches whose gradients make one step."""
     buckets: int = 8
     """Groups of similar length that a batch is drawn from."""
     workers: int = 0
@@ -69,6 +71,7 @@ class BatchOptions:
     def __post_init__(self) -> None:
         if self.max_duration <= 0:
             raise UserError(f"--max-duration {self.max_duration:g}: give seconds of audio above 0")
+        at_least("accumulate", self.accumulate, 1)
         at_least("buckets", self.buckets, 1)
         at_least("workers", self.workers, 0)
         one_of("normalize", self.normalize, NORMALISERS)

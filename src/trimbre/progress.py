@@ -21,9 +21,12 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress(stage: str, total: int) -> Iterator[Bar]:
-    """Show the progress of `stage`, on stderr; figures that were given once stay until given anew."""
-    shown: dict[str, float] = {}
+def progress(stage: str, total: int, *, shown: bool = True) -> Iterator[Bar]:
+    """Show the progress of `stage`, on stderr, unless it's not to be `shown`; figures stay until given anew."""
+    if not shown:
+        yield lambda step, **figures: None
+        return
+    latest: dict[str, float] = {}
     if sys.stderr.isatty():
         # On a narrow terminal the figures take several lines, and nothing else is squeezed.
         columns = (
@@ -37,8 +40,8 @@ def progress(stage: str, total: int) -> Iterator[Bar]:
             task = display.add_task(stage, total=total, figures="")
 
             def update(step: int, **figures: float) -> None:
-                shown.update(figures)
-                display.update(task, completed=step, figures=_words(shown))
+                latest.update(figures)
+                display.update(task, completed=step, figures=_words(latest))
 
             yield update
         return
@@ -49,13 +52,13 @@ def progress(stage: str, total: int) -> Iterator[Bar]:
     def line(step: int, **figures: float) -> None:
         nonlocal last, first
         first = step - 1 if first is None else first
-        shown.update(figures)
+        latest.update(figures)
         now = time.monotonic()
         if now - last >= LINE_EVERY or step == total:
             last = now
             left = (now - began) / max(step - first, 1) * (total - step)
             when = f"{left / 60:.1f} min left" if step < total else f"took {(now - began) / 60:.1f} min"
-            print(f"{stage} {step}/{total}  {_words(shown)}  {when}", file=sys.stderr, flush=True)
+            print(f"{stage} {step}/{total}  {_words(latest)}  {when}", file=sys.stderr, flush=True)
 
     yield line
 

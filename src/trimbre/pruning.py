@@ -34,8 +34,10 @@ class Training:
     """First batch to give -> endless training batches."""
     accelerator: Accelerator
     seed: int
+    accumulate: int = 1
+    """Batches in one step."""
     run: Path | None = None
-    """Folder for the state to resume from and for the log."""
+    """Folder for the state to resume from."""
     save_every: int = 100
     validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None
     validate_every: int = 50
@@ -44,6 +46,7 @@ class Training:
         """Arguments of `loop.fit` for training `model`."""
         return {
             "accelerator": self.accelerator,
+            "accumulate": self.accumulate,
             "seed": self.seed,
             "save_every": self.save_every,
             "validate": None if (judge := self.validate) is None else lambda step: judge(model.eval()),
@@ -103,6 +106,7 @@ def prune_model(
             loss=lambda batch: transcript_loss(student, batch),
             protected=protected,
             options=options.gates,
+            accelerator=training.accelerator,
         )
     learned = l0.learn(
         student,
@@ -139,7 +143,7 @@ def prune_model(
             steps=options.recover_steps,
             options=options.recover,
             training=training,
-            skip=options.learn_steps,
+            skip=options.learn_steps * training.accumulate,
         )
     control = None
     if options.control:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from trimbre import transcription
@@ -27,7 +28,7 @@ from trimbre.pruning import Pruned, Training, prune_model
 from trimbre.report import model_card
 from trimbre.search import Protection, check_reachable
 from trimbre.speed import RealTimeFactors, real_time_factor
-from trimbre.state import prepare_run
+from trimbre.state import prepare_run, run_folder
 from trimbre.target import Ledger, describe, shortfall
 from trimbre.training import best_of, build, respell, train_model
 from trimbre.verification import verify_cutting
@@ -56,8 +57,9 @@ def train(
     if options.vocab_size and not model.endswith(".json"):
         start = respell(start, cuts, options)
     checked = check_training_data(cuts, name=train, processor=start.processor, normalize=options.batches.normalize)
-    run = prepare_run(out, given, resume=resume)
-    trained, result = train_model(start, cuts=cuts, dev=dev_cuts, options=options, run=run)
+    accelerator = accelerator_for(options.precision)
+    run = _begin(out, given, resume=resume, accelerator=accelerator)
+    trained, result = train_model(start, cuts=cuts, dev=dev_cuts, options=options, accelerator=accelerator, run=run)
     report = {
         "model": model,
         "train": train,
@@ -65,13 +67,30 @@ def train(
         "options": asdict(options),
         "data": checked.to_json(),
         "best": best_of(result),
+        **_together(accelerator, options.batches),
         **result.to_json(),
         "command": _command("train"),
         "earlier": _trained_before(model),
     }
-    save(trained, start.processor, out, half=half, extra={"train.json": json.dumps(report, indent=2) + "\n"})
-    shutil.rmtree(run)
+    if accelerator.is_main_process:
+        save(trained, start.processor, out, half=half, extra={"train.json": json.dumps(report, indent=2) + "\n"})
+        shutil.rmtree(run)
+    accelerator.wait_for_everyone()
     return report
+
+
+def _begin(out: Path, settings: Mapping[str, Any], *, resume: bool, accelerator: Accelerator) -> Path:
+    """The folder of a run's state, which the first process prepares while the others wait."""
+    if accelerator.is_main_process:
+        prepare_run(out, settings, resume=resume)
+    accelerator.wait_for_everyone()
+    return run_folder(out)
+
+
+def _together(accelerator: Accelerator, batches: BatchOptions) -> dict[str, Any]:
+    """How many processes share a run, and the seconds of audio in one of its steps, at most."""
+    processes = accelerator.num_processes
+    return {"processes": processes, "step_seconds": batches.max_duration * batches.accumulate * processes}
 
 
 def _trained_before(model: str) -> list[dict[str, Any]]:
@@ -135,7 +154,7 @@ def prune(
     if dry_run:
         return {"model": model, "data": checked.to_json(), **foreseen}
     given = {"model": model, "train": train, "options": asdict(options), "batches": asdict(batches)}
-    run = prepare_run(out, given, resume=resume)
+    run = _begin(out, given, resume=resume, accelerator=accelerator)
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert judged_on is not None
@@ -153,6 +172,7 @@ def prune(
         ),
         accelerator=accelerator,
         seed=options.seed,
+        accumulate=batches.accumulate,
         run=run,
         save_every=save_every,
         validate=None if judged_on is None else judge,
@@ -160,7 +180,7 @@ def prune(
     )
     pruned = prune_model(teacher, processor, options=options, training=training)
     evaluation = None
-    if judged_on is not None:
+    if judged_on is not None and accelerator.is_main_process:
         evaluation = evaluate_sets(
             recogniser=Recogniser(pruned.model, processor),
             against=Recogniser(pruned.control or teacher, processor),
@@ -169,17 +189,23 @@ def prune(
             normalize=batches.normalize,
             margin_percent=margin_percent,
         )
-    report = report_of(model, options, pruned, evaluation) | {"data": checked.to_json(), "command": _command("prune")}
+    report = report_of(model, options, pruned, evaluation) | {
+        "data": checked.to_json(),
+        **_together(accelerator, batches),
+        "command": _command("prune"),
+    }
     earlier = load_plan(model)
-    save(
-        pruned.model,
-        processor,
-        out,
-        plan=earlier.then(pruned.plan) if earlier else pruned.plan,
-        card=model_card(report),
-        extra={"prune.json": json.dumps(report, indent=2) + "\n"},
-    )
-    shutil.rmtree(run)
+    if accelerator.is_main_process:
+        save(
+            pruned.model,
+            processor,
+            out,
+            plan=earlier.then(pruned.plan) if earlier else pruned.plan,
+            card=model_card(report),
+            extra={"prune.json": json.dumps(report, indent=2) + "\n"},
+        )
+        shutil.rmtree(run)
+    accelerator.wait_for_everyone()
     return report
 
 

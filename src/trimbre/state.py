@@ -55,15 +55,20 @@ def load_state(
     return json.loads((place / "numbers.json").read_text())
 
 
+def run_folder(out: Path) -> Path:
+    """The folder beside `out` where its run keeps its state."""
+    return out.with_name(f"{out.name}.run")
+
+
 def prepare_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Path:
-    """The folder beside `out` where a run keeps its state; what it was asked is noted there.
+    """The folder of a run's state; what it was asked is noted there.
 
     Raises:
         UserError: `out` exists, another run is under way there, or there is none to resume.
     """
     if out.exists():
         raise UserError(f"--out {out} already exists: name another folder or remove it")
-    run = out.with_name(f"{out.name}.run")
+    run = run_folder(out)
     note = run / "settings.json"
     asked = json.loads(json.dumps(settings))
     if note.is_file():

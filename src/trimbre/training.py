@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from lhotse import CutSet
 from torch import Tensor, nn
 from transformers import (
@@ -23,14 +24,20 @@ from trimbre.data.batches import Batch, training_batches, transcript_of
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
 from trimbre.evaluation import quick_wer
-from trimbre.loop import FitResult, accelerator_for, cosine, fit
+from trimbre.loop import FitResult, cosine, fit
 from trimbre.models import Recogniser
 from trimbre.options import TrainOptions
 from trimbre.tokenizer import train_tokenizer
 
 
 def train_model(
-    start: Recogniser, *, cuts: CutSet, dev: CutSet, options: TrainOptions, run: Path | None = None
+    start: Recogniser,
+    *,
+    cuts: CutSet,
+    dev: CutSet,
+    options: TrainOptions,
+    accelerator: Accelerator,
+    run: Path | None = None,
 ) -> tuple[PreTrainedModel, FitResult]:
     """Train a recogniser on `cuts`, judged on `dev`; return the running average of its weights.
 
@@ -38,7 +45,6 @@ def train_model(
         run: folder for the state to resume from.
     """
     network, processor = start
-    accelerator = accelerator_for(options.precision)
     network.to(accelerator.device).train()
     average = Average(network, options.average)
     weights = torch.optim.AdamW(_decayed(network), lr=options.rate, betas=(0.9, 0.98))
@@ -52,7 +58,8 @@ def train_model(
     result = fit(
         stage="train",
         steps=min(options.steps, options.stop_at or options.steps),
-        batches=_short_first(cuts, processor, options),
+        batches=_short_first(cuts, processor, options, accelerator),
+        accumulate=options.batches.accumulate,
         objective=objective,
         optimizers=[weights],
         modules={"model": network, "average": average.model},
@@ -157,15 +164,24 @@ def best_of(result: FitResult) -> Mapping[str, float] | None:
     return min(result.curve, key=lambda point: point["wer"]) if result.curve else None
 
 
-def _short_first(cuts: CutSet, processor: Any, options: TrainOptions) -> Callable[[int], Iterator[Batch]]:
+def _short_first(
+    cuts: CutSet, processor: Any, options: TrainOptions, accelerator: Accelerator
+) -> Callable[[int], Iterator[Batch]]:
     def batches(start: int) -> Iterator[Batch]:
-        given = {"processor": processor, "options": options.batches, "seed": options.seed}
-        if start < options.short_steps:
+        given = {
+            "processor": processor,
+            "options": options.batches,
+            "seed": options.seed,
+            "rank": accelerator.process_index,
+            "world": accelerator.num_processes,
+        }
+        first = options.short_steps * options.batches.accumulate
+        if start < first:
             short = cuts.filter(partial(_is_short, longest=options.short_seconds))
             stream = training_batches(short, start=start, **given)
-            for _ in range(options.short_steps - start):
+            for _ in range(first - start):
                 yield next(stream)
-        yield from training_batches(cuts, start=max(0, start - options.short_steps), **given)
+        yield from training_batches(cuts, start=max(0, start - first), **given)
 
     return batches
 

@@ -1,6 +1,7 @@
 """What the commands have in common: their shared options, and what they say to people and to machines."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -32,13 +33,21 @@ Json = Annotated[bool, Parameter(name="--json", group=COMMON, help="Print one JS
 Seed = Annotated[int, Parameter(name="--seed", group=COMMON, help="Every random draw follows from it.")]
 
 
+def speaks() -> bool:
+    """Whether this process talks to people: of several that run together, the first alone does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def tell(sentence: str) -> None:
     """Say a sentence on stderr."""
-    print(f"trimbre: {sentence}", file=sys.stderr, flush=True)
+    if speaks():
+        print(f"trimbre: {sentence}", file=sys.stderr, flush=True)
 
 
 def show(found: Mapping[str, Any], as_json: bool, *shown: Any) -> int:
     """Print one JSON object, or what rich can render for people; return the exit code of success."""
+    if not speaks():
+        return DONE
     if as_json:
         print(json.dumps(found, ensure_ascii=False, default=str), flush=True)
         return DONE

@@ -1,7 +1,7 @@
 """Learned L0 gates (Louizos et al. 2018; Jiang et al. 2023): train masks and weights together toward a target size."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,23 +16,10 @@ from trimbre.distill import Objective, undisturbed
 from trimbre.gates import Gates, gated, keep_probability
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
 from trimbre.loop import FitResult, fit
-from trimbre.methods.taylor import importance, seed_from_ranks
+from trimbre.methods.taylor import Importance, importance, seed_from_ranks
 from trimbre.options import GateOptions
 from trimbre.plan import Plan
 from trimbre.search import plan_for_target
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What learning gates leaves: the plan, and how it was reached."""
-
-    plan: Plan
-    gates: Gates
-    expected: list[float]
-    """Expected share removed when learning ended, per budget."""
-    moved: float
-    """Share of the units that the search for the exact cost decided otherwise than the gates."""
-    fit: FitResult
 
 
 def start_gates(
@@ -44,11 +31,18 @@ def start_gates(
     loss: Callable[[Batch], Tensor],
     protected: Tensor,
     options: GateOptions,
+    accelerator: Accelerator,
 ) -> Gates:
-    """Gates that harm nothing yet, in the order of their Taylor ranks; protected ones open for good."""
+    """Gates that harm nothing yet, in the order of their Taylor ranks; protected ones open for good.
+
+    Several processes bring `batches` of their own and get the same gates.
+    """
     gates = Gates(anatomy).to(model.device)
     if options.spread > 0:
-        seed_from_ranks(gates, importance(model, anatomy, batches, loss), budgets, spread=options.spread)
+        scores = importance(model, anatomy, batches, loss)
+        mean = partial(accelerator.reduce, reduction="mean")
+        scores = Importance(mean(scores.units), mean(scores.branches))
+        seed_from_ranks(gates, scores, budgets, spread=options.spread)
     with torch.no_grad():
         gates.units[protected[gates.owner.cpu()].to(gates.units.device)] = SETTLED
         gates.branches[protected.to(gates.branches.device)] = SETTLED
