@@ -13,6 +13,7 @@ from tones import corpus_of, tone
 
 from trimbre.data.audio import load_cut
 from trimbre.data.batches import Batch, collate, evaluation_batches, training_batches
+from trimbre.data.check import Tolerance
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.options import AugmentOptions, BatchOptions
@@ -214,6 +215,29 @@ def test_audio_that_cannot_be_read_is_named(tmp_path, workers):
     soundfile.write(spoiled, silence, 16_000, format="WAV", subtype="FLOAT")
     with pytest.raises(UserError, match=f"^{spoiled} holds samples that are not finite"):
         next(stream(folder, options))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_few_bad_clips_in_a_large_corpus_are_left_out_and_listed(tmp_path, workers):
+    folder = corpus_of(tmp_path, clips(0.3, 0.3, 0.3), ["a", "b", "a"])
+    bad = folder / "audio/1.flac"
+    bad.write_bytes(b"this is no sound")
+    options = BatchOptions(max_duration=60, buckets=1, workers=workers, augment=AugmentOptions.none())
+    tolerance = Tolerance(100, "mine")  # of so many utterances one is a hundredth
+    batch = next(stream(folder, options, tolerance=tolerance))
+    assert sorted(batch.ids) == ["0", "2"]
+    assert batch.inputs["input_features"].shape[0] == len(batch.labels) == len(batch.texts) == 2
+    assert list(tolerance.unreadable) == ["1"]
+    with pytest.raises(UserError, match=f"^cannot read the audio of 1 .*{bad}"):
+        next(stream(folder, options, tolerance=Tolerance(99, "mine")))
+
+
+def test_many_bad_clips_are_an_error_that_counts_them():
+    tolerance = Tolerance(250, "mine")
+    tolerance.note({"a": "no sound in a.wav"})
+    tolerance.note({"b": "no sound in b.wav", "a": "no sound in a.wav"})  # heard again in a later epoch
+    with pytest.raises(UserError, match=r"^no sound in a.wav \(3 of 250 utterances of mine so far\)$"):
+        tolerance.note({"c": "no sound in c.wav"})
 
 
 def test_nothing_to_train_on_is_refused(tmp_path):

@@ -51,7 +51,49 @@ def test_absolute_paths_into_the_folder_are_written_as_relative_ones(folder, tmp
     cuts[3].recording.sources[0].source = str(elsewhere)
     write_cuts(cuts, folder)
     folder.rename(tmp_path / "moved")
-    assert heard(read_cuts(tmp_path / "moved")) == [300, 500, 700, 900]
+    assert heard(read_cuts(tmp_path / "moved", allow_outside=True)) == [300, 500, 700, 900]
+
+
+@pytest.mark.parametrize("way", ["absolute", "upward", "a link", "a linked folder", "..", "metadata"])
+def test_audio_outside_the_folder_must_be_allowed(folder, tmp_path, way):
+    secret = tmp_path / "secret/own.flac"
+    secret.parent.mkdir()
+    secret.write_bytes((folder / "audio/0.flac").read_bytes())
+    (folder / "link.flac").symlink_to(secret)
+    (folder / "linked").symlink_to(secret.parent)
+    names = {
+        "absolute": str(secret),
+        "upward": "audio/../../secret/own.flac",
+        "a link": "link.flac",
+        "a linked folder": "linked/own.flac",
+        "..": "..",
+        "metadata": "../secret/own.flac",
+    }
+    if way == "metadata":
+        place = tmp_path / "mine"
+        place.mkdir()
+        (place / "metadata.csv").write_text(f"file_name,text\n{names[way]},hello\n")
+        culprit = place / "metadata.csv"
+    else:
+        (first, *_) = read_cuts(folder)
+        data = first.to_dict()
+        data["recording"]["sources"][0]["source"] = names[way]
+        place = culprit = folder / "mine.jsonl"
+        culprit.write_text(json.dumps(data) + "\n")
+    with pytest.raises(UserError, match=rf"{culprit}, (line|row) 1: the audio .* lies outside .*--allow-outside"):
+        list(read_cuts(place))
+    if way != "..":
+        assert heard(read_cuts(place, allow_outside=True)) == [300]
+
+
+def test_a_link_within_the_folder_is_no_way_out(folder, tmp_path):
+    (folder / "again.flac").symlink_to("audio/1.flac")
+    (first, *_) = read_cuts(folder)
+    data = first.to_dict()
+    data["recording"]["sources"][0]["source"] = "again.flac"
+    (folder / "mine.jsonl").write_text(json.dumps(data) + "\n")
+    (tmp_path / "seen").symlink_to(folder)  # the folder itself may be reached by a link
+    assert heard(read_cuts(tmp_path / "seen/mine.jsonl")) == [500]
 
 
 def test_tracks_of_a_mixed_cut_are_found_beside_the_manifest_too(folder, tmp_path):

@@ -53,7 +53,8 @@ sentence decides its split, so no sentence of a dev or test set is in the traini
 - {sentences:,} training utterances ({hours:.1f} h; the real prompts counted as often as they were listed), of sentences
   of the grammar in `recipes/teacher` and the prompts' training transcripts, spoken by synthetic voices: espeak-ng
   (GPL-3.0-or-later), flite and festival with CMU's and CSTR's voices (BSD-like), SVOX Pico (Apache-2.0), Piper
-  (GPL-3.0-or-later) with the voice en_US-joe (MIT, CC0 upstream). The licences are those of the programs and voices, not of what they say.
+  (GPL-3.0-or-later) with the voice en_US-joe (MIT, CC0 upstream). The licences are those of the programs and voices,
+  not of what they say.
 - Real recordings: the Asterisk core sounds in English, spoken by Allison Smith, CC BY-SA 3.0, from Debian's packages
   `asterisk-core-sounds-en` and `asterisk-core-sounds-en-g722`.
 

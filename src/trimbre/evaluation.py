@@ -83,6 +83,7 @@ def evaluate(
     model: nn.Module,
     processor: Any,
     data: Data,
+    allow_outside: bool = False,
     normalize: str = "basic",
     max_seconds: float = 120.0,
     bfloat16: bool = False,
@@ -93,6 +94,7 @@ def evaluate(
     Args:
         model: a CTC model of transformers; evaluated in eval mode, then put back into the mode it was in.
         data: a corpus folder or manifest, or its cuts.
+        allow_outside: as in `read_cuts`.
         normalize: `none`, `basic` or `whisper-en` (`trimbre.data.text.normalise`), applied to both sides.
         max_seconds: padded audio in a batch, in seconds.
         bfloat16: run under autocast: quicker on some hardware, not for final figures.
@@ -102,7 +104,7 @@ def evaluate(
         UserError: there is no transcribed utterance, or the tokenizer can't spell more than 1 % of the
             characters of the transcripts.
     """
-    cuts = data if isinstance(data, CutSet) else read_cuts(data)
+    cuts = data if isinstance(data, CutSet) else read_cuts(data, allow_outside=allow_outside)
     name = "the data" if isinstance(data, CutSet) else str(data)
     found: list[tuple[str, str, str]] = []  # id, transcript, what was recognised
     seconds = 0.0
@@ -253,6 +255,7 @@ def evaluate_sets(
     name: str = "dev",
     watch: Mapping[str, Data] | None = None,
     against: Recogniser | None = None,
+    allow_outside: bool = False,
     normalize: str = "basic",
     margin_percent: float = 10.0,
     max_seconds: float = 120.0,
@@ -280,6 +283,7 @@ def evaluate_sets(
                 model=one.model,
                 processor=one.processor,
                 data=data,
+                allow_outside=allow_outside,
                 normalize=normalize,
                 max_seconds=max_seconds,
                 bfloat16=bfloat16,

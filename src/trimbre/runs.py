@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import load_plan, save
 from trimbre.data.audio import load_cut
 from trimbre.data.batches import training_batches
-from trimbre.data.check import check_training_data
+from trimbre.data.check import Tolerance, check_training_data
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.evaluation import EvaluationReport, evaluate_sets, quick_wer
@@ -35,13 +36,22 @@ from trimbre.verification import verify_cutting
 
 
 def train(
-    *, model: str, train: str, dev: str, out: Path, options: TrainOptions, half: bool = False, resume: bool = False
+    *,
+    model: str,
+    train: str,
+    dev: str,
+    out: Path,
+    options: TrainOptions,
+    allow_outside: bool = False,
+    half: bool = False,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Train a recogniser and write it to `out`.
 
     Args:
         model: a config file (JSON) to start from nothing, or a checkpoint to train on.
         train: cuts with transcripts; so is `dev`.
+        allow_outside: let manifests name audio outside their own folder.
         half: store the weights as float16.
         resume: go on with the run that was stopped.
 
@@ -51,7 +61,7 @@ def train(
     Raises:
         UserError: bad input.
     """
-    cuts, dev_cuts = read_cuts(train), read_cuts(dev)
+    cuts, dev_cuts = (read_cuts(place, allow_outside=allow_outside) for place in (train, dev))
     given = {"model": model, "train": train, "dev": dev, "options": asdict(options)}
     start = build(Path(model), cuts, options) if model.endswith(".json") else load(model)
     if options.vocab_size and not model.endswith(".json"):
@@ -59,13 +69,16 @@ def train(
     checked = check_training_data(cuts, name=train, processor=start.processor, normalize=options.batches.normalize)
     accelerator = accelerator_for(options.precision)
     run = _begin(out, given, resume=resume, accelerator=accelerator)
-    trained, result = train_model(start, cuts=cuts, dev=dev_cuts, options=options, accelerator=accelerator, run=run)
+    tolerance = Tolerance(checked.utterances, train)
+    trained, result = train_model(
+        start, cuts=cuts, dev=dev_cuts, options=options, accelerator=accelerator, tolerance=tolerance, run=run
+    )
     report = {
         "model": model,
         "train": train,
         "dev": dev,
         "options": asdict(options),
-        "data": checked.to_json(),
+        "data": checked.to_json() | {"unreadable": tolerance.unreadable},
         "best": best_of(result),
         **_together(accelerator, options.batches),
         **result.to_json(),
@@ -116,6 +129,7 @@ def prune(
     validate_every: int = 100,
     save_every: int = 100,
     margin_percent: float = 10.0,
+    allow_outside: bool = False,
     dry_run: bool = False,
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -127,6 +141,7 @@ def prune(
         dev: cuts with transcripts to judge by; None judges nothing.
         watch: speech unlike the training audio, by name, to judge by as well.
         margin_percent: how much worse, relative to the other's error rate, may still be called "not worse".
+        allow_outside: let manifests name audio outside their own folder.
         dry_run: check all that was given and say what would be removed; nothing is written.
         resume: go on with the run that was stopped.
 
@@ -139,9 +154,10 @@ def prune(
     batches = batches or BatchOptions()
     accelerator = accelerator_for(precision)
     teacher, processor = load(model)
-    cuts = read_cuts(train)
-    judged_on = None if dev is None else read_cuts(dev)
-    watched = {name: read_cuts(place) for name, place in (watch or {}).items()}
+    read = partial(read_cuts, allow_outside=allow_outside)
+    cuts = read(train)
+    judged_on = None if dev is None else read(dev)
+    watched = {name: read(place) for name, place in (watch or {}).items()}
     checked = check_training_data(cuts, name=train, processor=processor, normalize=batches.normalize)
     foreseen = _foreseen(Recogniser(teacher, processor), options)  # refuses before a run is begun
     if checked.transcribed < checked.utterances and not (
@@ -155,6 +171,7 @@ def prune(
         return {"model": model, "data": checked.to_json(), **foreseen}
     given = {"model": model, "train": train, "options": asdict(options), "batches": asdict(batches)}
     run = _begin(out, given, resume=resume, accelerator=accelerator)
+    tolerance = Tolerance(checked.utterances, train)
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert judged_on is not None
@@ -169,6 +186,7 @@ def prune(
             start=start,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
+            tolerance=tolerance,
         ),
         accelerator=accelerator,
         seed=options.seed,
@@ -190,7 +208,7 @@ def prune(
             margin_percent=margin_percent,
         )
     report = report_of(model, options, pruned, evaluation) | {
-        "data": checked.to_json(),
+        "data": checked.to_json() | {"unreadable": tolerance.unreadable},
         **_together(accelerator, batches),
         "command": _command("prune"),
     }
@@ -271,6 +289,7 @@ def evaluate(
     watch: Mapping[str, str] | None = None,
     normalize: str = "basic",
     margin_percent: float = 10.0,
+    allow_outside: bool = False,
 ) -> EvaluationReport:
     """Error rates of a recogniser on `data` and on watched sets, beside another's where one is named.
 
@@ -283,13 +302,14 @@ def evaluate(
         dev=data,
         name="data",
         watch=watch,
+        allow_outside=allow_outside,
         normalize=normalize,
         margin_percent=margin_percent,
     )
 
 
 def time_models(
-    *, models: Mapping[str, str], data: str, clips: int = 20, threads: int = 1
+    *, models: Mapping[str, str], data: str, clips: int = 20, threads: int = 1, allow_outside: bool = False
 ) -> dict[str, RealTimeFactors]:
     """Time recognisers side by side, features and decoding included: on utterances, and on a recording made of them.
 
@@ -300,7 +320,7 @@ def time_models(
     Returns:
         `utterances`: heard one by one; `recording`: joined, and heard in the chunks that `transcribe` would hear.
     """
-    heard = [load_cut(cut) for cut in read_cuts(data).subset(first=clips)]
+    heard = [load_cut(cut) for cut in read_cuts(data, allow_outside=allow_outside).subset(first=clips)]
     loaded = {name: load(place) for name, place in models.items()}
     ways = {"utterances": heard, "recording": [np.concatenate(heard)]}
     return {way: real_time_factor(loaded, clips=clips, threads=threads) for way, clips in ways.items()}

@@ -20,7 +20,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from trimbre.data.batches import Batch, training_batches, transcript_of
+from trimbre.data.batches import Batch, training_batches
+from trimbre.data.check import Tolerance
+from trimbre.data.cuts import transcript_of
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
 from trimbre.evaluation import quick_wer
@@ -37,11 +39,13 @@ def train_model(
     dev: CutSet,
     options: TrainOptions,
     accelerator: Accelerator,
+    tolerance: Tolerance | None = None,
     run: Path | None = None,
 ) -> tuple[PreTrainedModel, FitResult]:
     """Train a recogniser on `cuts`, judged on `dev`; return the running average of its weights.
 
     Args:
+        tolerance: takes note of audio that cannot be read.
         run: folder for the state to resume from.
     """
     network, processor = start
@@ -58,7 +62,7 @@ def train_model(
     result = fit(
         stage="train",
         steps=min(options.steps, options.stop_at or options.steps),
-        batches=_short_first(cuts, processor, options, accelerator),
+        batches=_short_first(cuts, processor, options, accelerator, tolerance),
         accumulate=options.batches.accumulate,
         objective=objective,
         optimizers=[weights],
@@ -165,7 +169,7 @@ def best_of(result: FitResult) -> Mapping[str, float] | None:
 
 
 def _short_first(
-    cuts: CutSet, processor: Any, options: TrainOptions, accelerator: Accelerator
+    cuts: CutSet, processor: Any, options: TrainOptions, accelerator: Accelerator, tolerance: Tolerance | None
 ) -> Callable[[int], Iterator[Batch]]:
     def batches(start: int) -> Iterator[Batch]:
         given = {
@@ -174,6 +178,7 @@ def _short_first(
             "seed": options.seed,
             "rank": accelerator.process_index,
             "world": accelerator.num_processes,
+            "tolerance": tolerance,
         }
         first = options.short_steps * options.batches.accumulate
         if start < first:

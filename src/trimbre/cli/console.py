@@ -30,6 +30,9 @@ DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 COMMON = Group("Every command", sort_key=100)
 Json = Annotated[bool, Parameter(name="--json", group=COMMON, help="Print one JSON object, the last line of stdout.")]
+AllowOutside = Annotated[
+    bool, Parameter(name="--allow-outside", help="Let manifests name audio outside their own folder: trust them.")
+]
 Seed = Annotated[int, Parameter(name="--seed", group=COMMON, help="Every random draw follows from it.")]
 
 

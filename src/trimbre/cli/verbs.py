@@ -1,11 +1,11 @@
 """The verbs that work on models: inspect, train, prune, eval, transcribe."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trimbre.cli.console import DONE, MISSED, Json, Seed, app, show, tell
+from trimbre.cli.console import DONE, MISSED, AllowOutside, Json, Seed, app, show, tell
 from trimbre.errors import UserError
 from trimbre.options import PRECISIONS, BatchOptions, PruneOptions, TrainOptions, at_least, one_of
 
@@ -50,6 +50,7 @@ def train(
     out: Path,
     options: TrainOptions = TrainOptions(),  # noqa: B008  frozen
     half: bool = False,
+    allow_outside: AllowOutside = False,
     resume: bool = False,
     seed: Seed = 0,
     json: Json = False,
@@ -74,7 +75,17 @@ def train(
     from trimbre import runs
 
     options = replace(options, seed=seed)
-    found = runs.train(model=model, train=train, dev=dev, out=out, options=options, half=half, resume=resume)
+    found = runs.train(
+        model=model,
+        train=train,
+        dev=dev,
+        out=out,
+        options=options,
+        allow_outside=allow_outside,
+        half=half,
+        resume=resume,
+    )
+    _tell_unreadable(found)
     best = found["best"]
     judged = f", best WER on dev {best['wer']:.2%} at step {best['step']}" if best else ""
     return show(found, json, f"{out}: {found['steps']} steps in {found['minutes']:.1f} min{judged}")
@@ -106,6 +117,7 @@ def prune(
     precision: str = "auto",
     validate_every: int = 100,
     save_every: int = 100,
+    allow_outside: AllowOutside = False,
     dry_run: bool = False,
     resume: bool = False,
     seed: Seed = 0,
@@ -160,11 +172,13 @@ def prune(
         validate_every=validate_every,
         save_every=save_every,
         margin_percent=margin,
+        allow_outside=allow_outside,
         dry_run=dry_run,
         resume=resume,
     )
     if dry_run:
         return show(found, json, *report.foresight(found))
+    _tell_unreadable(found)
     show(found, json, *report.pruning(found, out))
     if found["missed"]:
         tell(found["missed"])
@@ -192,6 +206,7 @@ def evaluate(
     margin: float = 10.0,
     threads: int = 1,
     clips: int = 20,
+    allow_outside: AllowOutside = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
@@ -228,12 +243,13 @@ def evaluate(
         watch=watched(watch),
         normalize=normalize,
         margin_percent=margin,
+        allow_outside=allow_outside,
     )
     found: dict[str, Any] = {"model": model, "data": data, "against": against, **judged.to_json()}
     shown: list[Any] = [judged.table()]
     if clips > 0:
         named = {model: model} if against is None else {against: against, model: model}
-        timed = runs.time_models(models=named, data=data, clips=clips, threads=threads)
+        timed = runs.time_models(models=named, data=data, clips=clips, threads=threads, allow_outside=allow_outside)
         found["real_time"] = {way: one.to_json() for way, one in timed.items()}
         shown.append(report.times_table(timed))
     return show(found, json, *shown)
@@ -275,3 +291,10 @@ def watched(words: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--watch {word}: give NAME=CUTS, such as read=data/readings")
         watched[name] = place
     return watched
+
+
+def _tell_unreadable(found: Mapping[str, Any]) -> None:
+    """Say which utterances were left out, the first of them by name."""
+    if unreadable := list(found["data"]["unreadable"]):
+        named = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")
+        tell(f"note: {len(unreadable)} utterances were left out because their audio cannot be read: {named}")

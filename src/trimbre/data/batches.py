@@ -4,7 +4,8 @@ import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count, islice
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from trimbre.data.audio import load_cut
 from trimbre.data.augment import augment_clips, mask_features
+from trimbre.data.check import Tolerance
+from trimbre.data.cuts import transcript_of
 from trimbre.data.text import labels_of
 from trimbre.decoding import SAMPLE_RATE, features_of
 from trimbre.errors import UserError
@@ -37,12 +40,14 @@ class Batch:
     ids: Sequence[str]
     seconds: float
     """Audio in it, in seconds."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Utterances that were left out because of their audio: id to what is wrong with it."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
         labels = None if self.labels is None else self.labels.to(device)
-        return Batch(inputs, labels, self.texts, self.ids, self.seconds)
+        return replace(self, inputs=inputs, labels=labels)
 
 
 def collate(
@@ -62,11 +67,6 @@ def collate(
         for row, tokens in zip(labels, spelled, strict=True):
             row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
     return Batch(features, labels, tuple(texts), tuple(ids), sum(map(len, clips)) / SAMPLE_RATE)
-
-
-def transcript_of(cut: Any) -> str | None:
-    """The text of a cut, or None."""
-    return cut.supervisions[0].text if cut.supervisions else None
 
 
 class _Order(IterableDataset):
@@ -122,21 +122,23 @@ class _Loader(Dataset):
 
     def _batch(self, index: int, cuts: CutSet) -> Batch:
         draw = np.random.default_rng(_number(self.seed, self.rank, index))
-        clips = augment_clips([load_cut(cut) for cut in cuts], self.options.augment, draw)
+        heard, clips, unreadable = [], [], {}
+        for cut in cuts:
+            try:
+                clips.append(load_cut(cut))
+                heard.append(cut)
+            except UserError as error:
+                unreadable[cut.id] = str(error)
+        if not heard:
+            raise UserError(next(iter(unreadable.values())))
         batch = collate(
-            clips,
-            [transcript_of(cut) for cut in cuts],
-            [cut.id for cut in cuts],
+            augment_clips(clips, self.options.augment, draw),
+            [transcript_of(cut) for cut in heard],
+            [cut.id for cut in heard],
             processor=self.processor,
             normalize=self.options.normalize,
         )
-        return Batch(
-            mask_features(batch.inputs, self.options.augment, draw),
-            batch.labels,
-            batch.texts,
-            batch.ids,
-            batch.seconds,
-        )
+        return replace(batch, inputs=mask_features(batch.inputs, self.options.augment, draw), unreadable=unreadable)
 
 
 def training_batches(
@@ -148,6 +150,7 @@ def training_batches(
     start: int = 0,
     rank: int = 0,
     world: int = 1,
+    tolerance: Tolerance | None = None,
 ) -> Iterator[Batch]:
     """Endless augmented batches, shuffled anew every epoch; `start` of them are passed over.
 
@@ -155,20 +158,25 @@ def training_batches(
     that proves longer than those before it makes it longer, by less than itself. Ranks share an epoch's utterances
     out; where fewer than there are ranks remain, some are repeated, so that no rank waits for ever.
 
+    Args:
+        tolerance: takes note of audio that cannot be read; without one, the first such clip is an error.
+
     Raises:
         UserError: there is no utterance, or audio that cannot be read; when the batch is asked for.
     """
     order = _Order(cuts, options=options, seed=seed, start=start, rank=rank, world=world)
     loader = _Loader(processor=processor, options=options, seed=seed, rank=rank)
+    check = partial(_checked, tolerance=tolerance or Tolerance(0, "the data"))
     if options.workers == 0:
-        return map(_checked, map(loader.__getitem__, order))
+        return map(check, map(loader.__getitem__, order))
     batches = DataLoader(loader, sampler=order, batch_size=None, num_workers=options.workers, prefetch_factor=4)  # type: ignore[arg-type]
-    return map(_checked, batches)
+    return map(check, batches)
 
 
-def _checked(made: Batch | UserError) -> Batch:
+def _checked(made: Batch | UserError, *, tolerance: Tolerance) -> Batch:
     if isinstance(made, UserError):
         raise made
+    tolerance.note(made.unreadable)
     return made
 
 

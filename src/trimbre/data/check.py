@@ -1,17 +1,42 @@
 """Looking through training data before hours are spent on it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lhotse import CutSet
 
-from trimbre.data.batches import transcript_of
+from trimbre.data.cuts import transcript_of
 from trimbre.data.text import unspellable_characters
 from trimbre.errors import UserError
 
 UNSPELLABLE = 0.01
 """Share of the characters above which a vocabulary is not the transcripts' own."""
+UNREADABLE = 0.01
+"""Share of the utterances that may lack readable audio."""
+
+
+class Tolerance:
+    """Takes note of clips that cannot be read: a few in a large corpus are left out, many are an error."""
+
+    def __init__(self, utterances: int, name: str):
+        self.utterances, self.name = utterances, name
+        self.unreadable: dict[str, str] = {}
+        """What is wrong with each, by the cut's id."""
+
+    def note(self, unreadable: Mapping[str, str]) -> None:
+        """Add what a batch had to leave out.
+
+        Raises:
+            UserError: these are more than 1 % of the corpus by now.
+        """
+        self.unreadable |= unreadable
+        count = len(self.unreadable)
+        if count > UNREADABLE * self.utterances:
+            first = next(iter(self.unreadable.values()))
+            others = f" ({count} of {self.utterances} utterances of {self.name} so far)" if count > 1 else ""
+            raise UserError(f"{first}{others}")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 import csv
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,22 @@ SUFFIXES = (".jsonl", ".jsonl.gz")
 AUDIO_FOLDER = ("metadata.csv", "metadata.jsonl")
 
 
-def read_cuts(path: str | Path) -> CutSet:
+def read_cuts(path: str | Path, *, allow_outside: bool = False) -> CutSet:
     """Read cuts from a manifest, a folder that holds one, or an AudioFolder; several may be joined by commas.
 
     Manifests are read lazily, again at every pass. Audio paths in them count from the manifest's folder.
 
+    Args:
+        allow_outside: let a manifest name audio outside its own folder, which one from a stranger could use to have
+            any file of this machine read.
+
     Raises:
-        UserError: nothing readable is there.
+        UserError: nothing readable is there, or a path leads outside.
     """
     parts = [Path(part.strip()) for part in str(path).split(",") if part.strip()]
     if not parts:
         raise UserError("no data given: name a manifest or a folder")
-    sets = [_read(part) for part in parts]
+    sets = [_read(part, allow_outside) for part in parts]
     joined = sets[0]
     for other in sets[1:]:
         joined = joined + other
@@ -50,6 +56,11 @@ def write_cuts(cuts: Iterable[MonoCut], folder: Path) -> Path:
                     source["source"] = str(audio.relative_to(folder.absolute()))
             file.write(json.dumps(data, ensure_ascii=False) + "\n")
     return path
+
+
+def transcript_of(cut: Any) -> str | None:
+    """The text of a cut, or None."""
+    return cut.supervisions[0].text if cut.supervisions else None
 
 
 def cut_of(
@@ -84,9 +95,10 @@ def cut_of(
 class _Manifest:
     """A manifest that is read line by line at every pass, audio paths resolved against its folder."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, allow_outside: bool):
         self.path = path
         self.folder = path.parent.absolute()
+        self.allow_outside = allow_outside
 
     def __iter__(self) -> Iterator[Any]:
         opener = gzip.open if self.path.suffix == ".gz" else open
@@ -103,13 +115,31 @@ class _Manifest:
             data = json.loads(line)
             for source in _sources(data):
                 if source["type"] == "file":
-                    source["source"] = str(self.folder / source["source"])
+                    audio = self.folder / source["source"]
+                    if not self.allow_outside:
+                        _refuse_outside(audio, self.folder, f"{self.path}, line {number}")
+                    source["source"] = str(audio)
             cut = deserialize_item(data)
             if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
                 raise ValueError("it has no recording or no length")
             return cut
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             raise UserError(f"{self.path}, line {number}: not a cut that lhotse reads ({error})") from error
+
+
+def _refuse_outside(audio: Path, folder: Path, place: str) -> None:
+    """Raise UserError, naming the `place`, for audio that isn't in `folder`, links followed."""
+    real = Path(os.path.realpath(audio)) if audio.is_symlink() else _real_folder(audio.parent) / audio.name
+    if audio.name in ("", "..") or not real.is_relative_to(_real_folder(folder)):
+        raise UserError(
+            f"{place}: the audio {audio} lies outside {folder}: give --allow-outside if you trust this file"
+        )
+
+
+@lru_cache(maxsize=1024)
+def _real_folder(folder: Path) -> Path:
+    """A folder with links followed; kept, for a manifest has many files in few folders."""
+    return Path(os.path.realpath(folder))
 
 
 def _sources(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -119,13 +149,13 @@ def _sources(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _sources(track["cut"])
 
 
-def _read(path: Path) -> CutSet:
+def _read(path: Path, allow_outside: bool) -> CutSet:
     if path.is_dir():
         if (path / MANIFEST).is_file():
-            return CutSet(_Manifest(path / MANIFEST))
+            return CutSet(_Manifest(path / MANIFEST, allow_outside))
         for name in AUDIO_FOLDER:
             if (path / name).is_file():
-                return CutSet.from_cuts(audio_folder(path / name))
+                return CutSet.from_cuts(audio_folder(path / name, allow_outside=allow_outside))
         raise UserError(
             f"the folder {path} holds neither {MANIFEST} nor {' nor '.join(AUDIO_FOLDER)}: see trimbre corpus folder"
         )
@@ -133,20 +163,22 @@ def _read(path: Path) -> CutSet:
         raise UserError(f"no data at {path}: name a manifest or a folder")
     if not path.name.endswith(SUFFIXES):
         raise UserError(f"{path} is not a manifest: its name should end in {' or '.join(SUFFIXES)}")
-    return CutSet(_Manifest(path))
+    return CutSet(_Manifest(path, allow_outside))
 
 
-def audio_folder(metadata: Path) -> Iterator[MonoCut]:
+def audio_folder(metadata: Path, *, allow_outside: bool = False) -> Iterator[MonoCut]:
     """Cuts of a Hugging Face AudioFolder: rows of `file_name` and `text` or `transcription`.
 
     Raises:
-        UserError: a row names no file, or one that cannot be read.
+        UserError: a row names no file, one that cannot be read, or one outside the folder.
     """
     for number, row in enumerate(metadata_rows(metadata), start=1):
         name = row.get("file_name")
         if not name:
             raise UserError(f"{metadata}, row {number}: no file_name (columns: {', '.join(map(str, row))})")
         audio = metadata.parent / name
+        if not allow_outside:
+            _refuse_outside(audio.absolute(), metadata.parent.absolute(), f"{metadata}, row {number}")
         if not audio.is_file():
             raise UserError(f"{metadata}, row {number}: no audio file {audio}")
         try:
