@@ -1,0 +1,58 @@
+"""A pruning run in a process of its own that may kill itself: `teacher corpus out kill [resume]`.
+
+`kill` is `never`, `step:N` (before the N-th batch of this process is learned from) or `write:N` (in the middle of its
+N-th write of tensors).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from test_pruning import QUICK
+
+from trimbre import distill, runs, state
+from trimbre.options import BatchOptions
+
+torch.set_num_threads(1)
+_counts = {"step": 0, "write": 0}
+
+
+def maybe_die(where: str, kill: str) -> None:
+    _counts[where] += 1
+    if kill == f"{where}:{_counts[where]}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(teacher: str, corpus: str, out: str, kill: str, *resume: str) -> None:
+    learn, write = distill.Objective.__call__, safetensors.torch.save_file
+
+    def learning(self, batch, step):
+        maybe_die("step", kill)
+        return learn(self, batch, step)
+
+    def writing(tensors, path, *more, **options):
+        Path(path).write_bytes(b"half a file")
+        maybe_die("write", kill)
+        write(tensors, path, *more, **options)
+
+    distill.Objective.__call__ = learning
+    state.save_file = writing
+    runs.prune(
+        model=teacher,
+        train=corpus,
+        dev=corpus,
+        out=Path(out),
+        options=QUICK,
+        batches=BatchOptions(max_duration=6.0, buckets=2, workers=2),
+        precision="bf16",
+        save_every=2,
+        validate_every=3,
+        resume=bool(resume),
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
