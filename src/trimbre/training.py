@@ -92,16 +92,19 @@ def build(path: Path, cuts: CutSet, options: TrainOptions) -> Recogniser:
     if not isinstance(fields, dict) or fields.pop("model_type", None) != "parakeet_ctc":
         raise UserError(f'{path} has no "model_type": "parakeet_ctc", the family that can be trained from nothing')
     stated = fields.pop("vocab_size", 256)
+    if not isinstance(stated, int) or stated < 2:
+        raise UserError(f"{path} asks for a vocab_size of {stated!r}: give the number of subwords, 2 or more")
     tokenizer = _tokenizer(cuts, options, options.vocab_size or stated)
+    torch.manual_seed(options.seed)
     try:
         config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **fields)
+        model = ParakeetForCTC(config)
         mels = fields["encoder_config"].get("num_mel_bins", 80)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is no config of a ParakeetForCTC with an encoder_config: {error}") from error
-    torch.manual_seed(options.seed)
-    model = ParakeetForCTC(config)
+        processor = ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mels), tokenizer, decoder_type="ctc")
+    except Exception as error:  # transformers checks some fields, and fails on the others in as many ways as there are
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} is no config of a ParakeetForCTC with an encoder_config: {reason}") from error
     initialise(model)
-    processor = ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mels), tokenizer, decoder_type="ctc")
     return Recogniser(model, processor)
 
 

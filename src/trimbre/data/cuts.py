@@ -174,7 +174,7 @@ def audio_folder(metadata: Path, *, allow_outside: bool = False) -> Iterator[Mon
     """
     for number, row in enumerate(metadata_rows(metadata), start=1):
         name = row.get("file_name")
-        if not name:
+        if not name or not isinstance(name, str):
             raise UserError(f"{metadata}, row {number}: no file_name (columns: {', '.join(map(str, row))})")
         audio = metadata.parent / name
         if not allow_outside:

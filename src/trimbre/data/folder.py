@@ -39,7 +39,7 @@ def _listed(source: Path) -> Iterator[tuple[str, str | None]]:
     metadata = next(source / name for name in AUDIO_FOLDER if (source / name).is_file())
     for number, row in enumerate(metadata_rows(metadata), start=1):
         name = row.get("file_name")
-        if not name:
+        if not name or not isinstance(name, str):
             raise UserError(f"{metadata}, row {number}: no file_name (columns: {', '.join(map(str, row))})")
         yield str(name), text_of_row(row)
 
