@@ -149,6 +149,38 @@ def readings(*, out: Path, seed: Seed = 0, json: Json = False) -> int:
     return written(bring(out=out), json)
 
 
+@corpus.command(
+    help_epilogue="""Examples:
+
+    trimbre corpus librispeech ~/corpora/LibriSpeech
+
+    trimbre corpus librispeech data --download --parts train-clean-5 dev-clean-2"""
+)
+def librispeech(
+    source: Path,
+    /,
+    *,
+    parts: tuple[str, ...] = (),
+    download: bool = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> int:
+    """A LibriSpeech tree: a manifest is written into each of its parts, which can then be given as data.
+
+    Parameters
+    ----------
+    source
+        The tree, or the folder that holds it (or is to hold it) as LibriSpeech.
+    parts
+        Which parts, such as dev-clean or train-clean-5; all that are there by default.
+    download
+        Bring the parts from openslr.org first; those of mini LibriSpeech by default.
+    """
+    from trimbre.data.librispeech import librispeech as bring
+
+    return written(bring(source=source, parts=parts, download=download), json)
+
+
 def written(made: Any, as_json: bool) -> int:
     """Say what a corpus holds."""
     from trimbre import report
