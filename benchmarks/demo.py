@@ -6,6 +6,7 @@ can be typed; a step that was done before is passed over, so an interrupted demo
 """
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ HELD_OUT = (
     "espeak-ng:*+klatt3 espeak-ng:*+Annie espeak-ng:*+Pedro"
 ).split()
 """Speakers that the shipped recogniser was not trained on either (recipes/teacher/train.sh)."""
+PROCESSES = 2 if (os.cpu_count() or 1) > 1 else 1
+"""A model this small keeps two processes of one thread busier than one of two."""
+STEP_SECONDS = 64.0
 SLOW = ["festival:*", "piper:*"]
 """Voices that take ten times as long to speak: more sentences teach more than these do."""
 
@@ -61,8 +65,9 @@ def main() -> int:
         _run(
             ["trimbre", "prune", TEACHER, "--train", ",".join(train), "--dev", str(DEMO / "dev/dev"), "--watch"]
             + [f"{name}={DEMO / place}" for name, place in watch.items()]
-            + ["--remove", "0.5", "--control", "--out", str(small)]
-            + (["--resume"] if (ROOT / DEMO / "half.run").exists() else [])
+            + ["--remove", "0.5", "--control", "--out", str(small), "--max-duration", str(STEP_SECONDS / PROCESSES)]
+            + (["--resume"] if (ROOT / DEMO / "half.run").exists() else []),
+            processes=PROCESSES,
         )
     timed_on = DEMO / (watch["prompts"] if real else watch["heldout"])
     _run(["trimbre", "eval", str(small), "--against", TEACHER, "--data", str(timed_on), "--clips", "40"])
@@ -86,11 +91,16 @@ def _corpus(verb: str, name: str, *options: str) -> None:
         _run(["trimbre", "corpus", verb, *options, "--out", str(DEMO / name)])
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], processes: int = 1) -> None:
     """Show a command, run it from the root of the repository, and leave with its exit code if it fails."""
+    environment = dict(os.environ)
+    if processes > 1:
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+        command = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", *command]
     print(f"\n$ {shlex.join(command)}".replace(sys.executable, "python"), flush=True)
-    program = [sys.executable, "-m", "trimbre"] if command[0] == "trimbre" else [command[0]]
-    done = subprocess.run([*program, *command[1:]], cwd=ROOT, check=False)
+    modules = {"trimbre": "trimbre", "torchrun": "torch.distributed.run"}
+    program = [sys.executable, "-m", modules[command[0]]] if command[0] in modules else [command[0]]
+    done = subprocess.run([*program, *command[1:]], cwd=ROOT, env=environment, check=False)
     if done.returncode:
         sys.exit(done.returncode)
 
