@@ -30,6 +30,7 @@ VERBS = [
     ["eval"],
     ["transcribe"],
     ["corpus", "folder"],
+    ["corpus", "librispeech"],
     ["corpus", "prompts"],
     ["corpus", "readings"],
     ["corpus", "voices"],

@@ -56,7 +56,7 @@ def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
     labelled = f"{data['transcribed']} of them with transcripts"
     yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}"
     steps = f"{options['learn_steps']} to learn what to cut, {options['recover_steps']} to recover"
-    yield f"steps: {steps}; nothing is written"
+    yield f"steps: {steps}, {_steps_of(found)}; nothing is written"
 
 
 def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
@@ -69,7 +69,7 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
     yield (
         f"cut equals gated within {found['cut_equals_gated_within']:.1e}; the search for the exact cost moved "
         f"{found['units_moved_by_search']:.1%} of the units; trained for {minutes:.1f} min on "
-        f"{found['audio_seconds'] / 3600:.1f} h of audio"
+        f"{found['audio_seconds'] / 3600:.1f} h of audio, {_steps_of(found)}"
     )
     yield f"{out}: load it with trimbre.load({str(out)!r})"
 
@@ -202,10 +202,17 @@ def model_card(report: Mapping[str, Any]) -> str:
         "```",
         "",
         f"Gates were learned for {report['options']['learn_steps']} steps and the cut model trained on for "
-        f"{report['options']['recover_steps']}, on {report['audio_seconds'] / 3600:.1f} hours of audio seen in all.",
+        f"{report['options']['recover_steps']}, on {report['audio_seconds'] / 3600:.1f} hours of audio seen in all, "
+        f"{_steps_of(report)}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _steps_of(found: Mapping[str, Any]) -> str:
+    """The effective batch."""
+    processes = found["processes"]
+    return f"up to {found['step_seconds']:g} s in a step" + (f" of {processes} processes" if processes > 1 else "")
 
 
 def _row(name: str, one: Mapping[str, Any]) -> str:

@@ -168,7 +168,7 @@ def prune(
             "give --posterior-weight or --layer-weight above 0"
         )
     if dry_run:
-        return {"model": model, "data": checked.to_json(), **foreseen}
+        return {"model": model, "data": checked.to_json(), **_together(accelerator, batches), **foreseen}
     given = {"model": model, "train": train, "options": asdict(options), "batches": asdict(batches)}
     run = _begin(out, given, resume=resume, accelerator=accelerator)
     tolerance = Tolerance(checked.utterances, train)
