@@ -66,6 +66,7 @@ def main() -> int:
             ["trimbre", "prune", TEACHER, "--train", ",".join(train), "--dev", str(DEMO / "dev/dev"), "--watch"]
             + [f"{name}={DEMO / place}" for name, place in watch.items()]
             + ["--remove", "0.5", "--control", "--out", str(small), "--max-duration", str(STEP_SECONDS / PROCESSES)]
+            + ["--validate-every", "200"]
             + (["--resume"] if (ROOT / DEMO / "half.run").exists() else []),
             processes=PROCESSES,
         )

@@ -39,9 +39,7 @@ def test_a_part_becomes_data_beside_its_audio(tree, tmp_path, place):
 def test_what_is_missing_is_named(tree, tmp_path):
     with pytest.raises(UserError, match="--parts dev-dirty: LibriSpeech has dev-clean"):
         librispeech(source=tree, parts=["dev-dirty"])
-    with pytest.raises(
-        UserError, match=r"--parts test-clean: there is no such folder in .*LibriSpeech"
-    ):
+    with pytest.raises(UserError, match=r"--parts test-clean: there is no such folder in .*LibriSpeech"):
         librispeech(source=tree, parts=["test-clean"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no part of LibriSpeech"):

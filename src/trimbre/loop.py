@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -103,7 +104,8 @@ def fit(
         due = done == steps or (validate_every and done and done % validate_every == 0)
         if validate is None or not due or any(point["step"] == done for point in figures["curve"]):
             return {}
-        judged = validate(done) if accelerator.is_main_process else {}
+        with threads_of_all(accelerator):
+            judged = validate(done) if accelerator.is_main_process else {}
         for module in modules.values():
             module.train()
         figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
@@ -180,6 +182,18 @@ class Together:
             one.copy_(mean.reshape(one.shape))
         loss, seconds = shared[len(self.statistics)].tolist()
         return loss, seconds * self.accelerator.num_processes
+
+
+@contextmanager
+def threads_of_all(accelerator: Accelerator) -> Iterator[None]:
+    """While the other processes of this machine wait for the first, it works with their threads too."""
+    own = torch.get_num_threads()
+    if accelerator.is_main_process:
+        torch.set_num_threads(own * int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
 
 
 def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:

@@ -22,7 +22,7 @@ from trimbre.data.check import Tolerance, check_training_data
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.evaluation import EvaluationReport, evaluate_sets, quick_wer
-from trimbre.loop import accelerator_for
+from trimbre.loop import accelerator_for, threads_of_all
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, PruneOptions, TrainOptions
 from trimbre.pruning import Pruned, Training, prune_model
@@ -199,14 +199,15 @@ def prune(
     pruned = prune_model(teacher, processor, options=options, training=training)
     evaluation = None
     if judged_on is not None and accelerator.is_main_process:
-        evaluation = evaluate_sets(
-            recogniser=Recogniser(pruned.model, processor),
-            against=Recogniser(pruned.control or teacher, processor),
-            dev=judged_on,
-            watch=watched,
-            normalize=batches.normalize,
-            margin_percent=margin_percent,
-        )
+        with threads_of_all(accelerator):
+            evaluation = evaluate_sets(
+                recogniser=Recogniser(pruned.model, processor),
+                against=Recogniser(pruned.control or teacher, processor),
+                dev=judged_on,
+                watch=watched,
+                normalize=batches.normalize,
+                margin_percent=margin_percent,
+            )
     report = report_of(model, options, pruned, evaluation) | {
         "data": checked.to_json() | {"unreadable": tolerance.unreadable},
         **_together(accelerator, batches),
