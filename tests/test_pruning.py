@@ -13,10 +13,14 @@ from trimbre.checkpoint import load_plan, save
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.errors import UserError
 from trimbre.models import load
-from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, Target
+from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
 
 QUICK = PruneOptions(
-    target=Target(remove=0.5), learn_steps=6, recover_steps=4, gates=GateOptions(seed_batches=2, spread=6.0)
+    target=Target(remove=0.5),
+    learn_steps=6,
+    recover_steps=4,
+    gates=GateOptions(seed_batches=2, spread=6.0),
+    recover=RecoverOptions(refit_batches=1),
 )
 SMALL = BatchOptions(max_duration=6.0, buckets=2)
 

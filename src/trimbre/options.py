@@ -183,12 +183,15 @@ class DistillOptions:
 class RecoverOptions:
     """How a cut model is trained on."""
 
+    refit_batches: int = 8
+    """Batches that every branch's last projection is refitted on after the cut, by least squares; 0 leaves it."""
     recover_rate: float = 1e-3
     """Peak learning rate (AdamW), falling to zero along a cosine."""
     recover_warmup: float = 0.05
     """Share of the steps over which the rate rises."""
 
     def __post_init__(self) -> None:
+        at_least("refit_batches", self.refit_batches, 0)
         _above_zero("recover_rate", self.recover_rate)
         if not 0 <= self.recover_warmup <= 1:
             raise UserError(f"--recover-warmup {self.recover_warmup:g}: give a share of the steps, 0 to 1")

@@ -1,8 +1,9 @@
-"""The whole path from a trained recogniser to a smaller one: learn, cut, verify, recover."""
+"""The whole path from a trained recogniser to a smaller one: learn, cut, verify, refit, recover."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from trimbre.loop import FitResult, cosine, fit
 from trimbre.methods import l0
 from trimbre.options import PruneOptions, RecoverOptions
 from trimbre.plan import Plan
+from trimbre.refit import refit
 from trimbre.search import Protection, check_reachable
 from trimbre.surgery import Scales, cut
 from trimbre.target import Ledger
@@ -79,7 +81,7 @@ def prune_model(
     options: PruneOptions,
     training: Training,
 ) -> Pruned:
-    """Learn gates on a copy of `model`, cut it, check that the cut changed nothing, and train the rest on.
+    """Learn gates on a copy of `model`, cut it, check that the cut changed nothing, refit and train the rest.
 
     `model` is the teacher throughout and stays as it is.
 
@@ -134,6 +136,11 @@ def prune_model(
     small = cut(student, plan, scales=scales)
     equality = check_equality(student, small, scales, next(training.batches(0)).to(device).inputs)
 
+    seen = options.learn_steps * training.accumulate
+    if options.recover.refit_batches:
+        heard = (batch.to(device) for batch in islice(training.batches(seen), options.recover.refit_batches))
+        refit(small, teacher, heard, together=partial(training.accelerator.reduce, reduction="sum"))
+
     fits = {"learn": learned}
     if options.recover_steps:
         fits["recover"] = train_on(
@@ -143,7 +150,7 @@ def prune_model(
             steps=options.recover_steps,
             options=options.recover,
             training=training,
-            skip=options.learn_steps * training.accumulate,
+            skip=seen,
         )
     control = None
     if options.control:

@@ -64,6 +64,8 @@ class Group:
     """Units it has now."""
     norm: str | None
     """Path of the branch's pre-norm, which leaves with it; None where it's a part of the module."""
+    after: str
+    """Path of the module whose input is the residual stream after the branch."""
 
 
 @dataclass(frozen=True)

@@ -59,12 +59,12 @@ def describe(model: ParakeetForCTC) -> Anatomy:
     groups = []
     for layer, block in enumerate(model.encoder.layers):
         branches = (
-            ("feed_forward1", "norm_feed_forward1", FEED_FORWARD),
-            ("self_attn", "norm_self_att", None),
-            ("conv", "norm_conv", CONVOLUTION),
-            ("feed_forward2", "norm_feed_forward2", FEED_FORWARD),
+            ("feed_forward1", "norm_feed_forward1", "norm_self_att", FEED_FORWARD),
+            ("self_attn", "norm_self_att", "norm_conv", None),
+            ("conv", "norm_conv", "norm_feed_forward2", CONVOLUTION),
+            ("feed_forward2", "norm_feed_forward2", "norm_out", FEED_FORWARD),
         )
-        for name, norm, kind in branches:
+        for name, norm, after, kind in branches:
             module = getattr(block, name)
             if isinstance(module, Skipped | BiasOnly):
                 continue
@@ -73,5 +73,5 @@ def describe(model: ParakeetForCTC) -> Anatomy:
             else:
                 size = module.get_submodule(kind.consumer).weight.shape[1]
             path = f"encoder.layers.{layer}"
-            groups.append(Group(f"{path}.{name}", kind, layer, size, f"{path}.{norm}"))
+            groups.append(Group(f"{path}.{name}", kind, layer, size, f"{path}.{norm}", f"{path}.{after}"))
     return Anatomy(tuple(groups), {"blocks": "encoder.layers.", "encoder": "encoder.", "model": ""})

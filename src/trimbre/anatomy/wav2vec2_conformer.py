@@ -65,12 +65,12 @@ def describe(model: Wav2Vec2ConformerForCTC) -> Anatomy:
     groups = []
     for layer, block in enumerate(model.wav2vec2_conformer.encoder.layers):
         branches = (
-            ("ffn1", "ffn1_layer_norm", FEED_FORWARD),
-            ("self_attn", "self_attn_layer_norm", None),
-            ("conv_module", None, CONVOLUTION),
-            ("ffn2", "ffn2_layer_norm", FEED_FORWARD),
+            ("ffn1", "ffn1_layer_norm", "self_attn_layer_norm", FEED_FORWARD),
+            ("self_attn", "self_attn_layer_norm", "conv_module", None),
+            ("conv_module", None, "ffn2_layer_norm", CONVOLUTION),
+            ("ffn2", "ffn2_layer_norm", "final_layer_norm", FEED_FORWARD),
         )
-        for name, norm, kind in branches:
+        for name, norm, after, kind in branches:
             module = getattr(block, name)
             if isinstance(module, Skipped | BiasOnly):
                 continue
@@ -78,6 +78,6 @@ def describe(model: Wav2Vec2ConformerForCTC) -> Anatomy:
                 kind = attention(module.head_size, module.position_embeddings_type == "relative")
             size = module.get_submodule(kind.consumer).weight.shape[1] // kind.rows
             path = f"{encoder}.layers.{layer}"
-            groups.append(Group(f"{path}.{name}", kind, layer, size, norm and f"{path}.{norm}"))
+            groups.append(Group(f"{path}.{name}", kind, layer, size, norm and f"{path}.{norm}", f"{path}.{after}"))
     scopes = {"blocks": f"{encoder}.layers.", "encoder": "wav2vec2_conformer.", "model": ""}
     return Anatomy(tuple(groups), scopes)

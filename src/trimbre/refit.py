@@ -1,0 +1,148 @@
+"""A corrective refit after the cut: each branch's last projection is solved anew so that its stream is the teacher's.
+
+What a branch lost when units left, the units that stay can make up for in part, and the best linear way to do so is a
+least-squares problem: no gradient, a few batches of audio, seconds. It's done in the order of the forward pass, so that
+each projection also corrects what the branches before it could not.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trimbre.anatomy import Group, anatomy_of
+from trimbre.data.batches import Batch
+from trimbre.decoding import output_lengths
+
+RIDGE = 1e-2
+"""Pull toward the weights that are there, relative to the mean energy of the projection's inputs."""
+
+
+@torch.no_grad()
+def refit(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    batches: Iterable[Batch],
+    *,
+    ridge: float = RIDGE,
+    together: Callable[[Tensor], Tensor] = lambda sums: sums,
+) -> None:
+    """Solve the consuming projection of every branch of `student` anew, in place, weight and bias.
+
+    With x the units' outputs (frames, units), s the residual stream before the branch, t the teacher's stream after it
+    and f the factor on the branch (a half for Conformer's feed-forwards), the new weights minimise
+    |s + f (x W + b) - t|^2 over the valid frames of `batches`, plus the ridge on how far they move.
+
+    Args:
+        student: a cut model of the same family as `teacher`; both are run in eval mode.
+        together: adds a tensor up over the processes that bring batches of their own.
+    """
+    heard = list(batches)
+    dense = {group.path: group for group in anatomy_of(teacher).groups}
+    training = student.training
+    student.eval()
+    for group in anatomy_of(student).groups:
+        factor, streams = _teacher_streams(teacher, dense[group.path], heard, together)
+        problem = _Problem(ridge, together)
+        for batch, after in zip(heard, streams, strict=True):
+            before, units = _captured(student, batch, [_stream(group), f"{group.path}.{group.kind.consumer}"])
+            if group.kind.channel_axis == 1:
+                units = units.transpose(1, 2)
+            valid = _valid(student, batch, units)
+            problem.add(units[valid], (after - before)[valid] / factor)
+        problem.solve(student.get_submodule(group.path).get_submodule(group.kind.consumer))
+    student.train(training)
+
+
+class _Problem:
+    """Normal equations of one projection, gathered batch by batch in float64."""
+
+    def __init__(self, ridge: float, together: Callable[[Tensor], Tensor]):
+        self.ridge, self.together = ridge, together
+        self.inner: Tensor | float = 0.0
+        self.outer: Tensor | float = 0.0
+
+    def add(self, inputs: Tensor, wanted: Tensor) -> None:
+        """(frames, inputs) and (frames, outputs)."""
+        x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1).double()
+        self.inner = self.inner + x.T @ x
+        self.outer = self.outer + x.T @ wanted.double()
+
+    def solve(self, projection: Any) -> None:
+        """Give the projection the weights that solve it."""
+        assert isinstance(self.inner, Tensor)
+        assert isinstance(self.outer, Tensor)
+        weight = projection.weight.flatten(1).T.double()
+        bias = weight.new_zeros(weight.shape[1]) if projection.bias is None else projection.bias.double()
+        here = torch.cat([weight, bias.unsqueeze(0)])
+        inner, outer = self.together(self.inner), self.together(self.outer)
+        if projection.bias is None:
+            inner, outer, here = inner[:-1, :-1], outer[:-1], here[:-1]
+        pull = self.ridge * inner.diagonal().mean() * torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
+        solved = here + torch.linalg.solve(inner + pull, outer - inner @ here)
+        projection.weight.copy_(solved[: len(weight)].T.reshape(projection.weight.shape))
+        if projection.bias is not None:
+            projection.bias.copy_(solved[-1])
+
+
+def _teacher_streams(
+    teacher: PreTrainedModel, group: Group, heard: Sequence[Batch], together: Callable[[Tensor], Tensor]
+) -> tuple[float, list[Tensor]]:
+    """The factor on the branch, and the stream after it, (batch, time, dim) for every batch."""
+    streams, products, energy = [], 0.0, 0.0
+    for batch in heard:
+        before, after, branch = _captured(teacher, batch, [_stream(group), group.after], group.path)
+        valid = _valid(teacher, batch, after)
+        products += float(((after - before)[valid] * branch[valid]).sum(dtype=torch.float64))
+        energy += float(branch[valid].square().sum(dtype=torch.float64))
+        streams.append(after)
+    products, energy = together(torch.tensor([products, energy], dtype=torch.float64)).tolist()
+    return products / energy, streams
+
+
+def _stream(group: Group) -> str:
+    """The module whose input is the residual stream before the branch."""
+    return group.norm or group.path
+
+
+def _captured(model: nn.Module, batch: Batch, inputs_of: Sequence[str], output_of: str | None = None) -> list[Tensor]:
+    """Run the model; return the inputs of some modules and, last, the output of another."""
+    found: dict[str, Tensor] = {}
+
+    def keep_input(path: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
+            found[path] = args[0] if args else kwargs["hidden_states"]
+
+        return hook
+
+    def keep_output(module: nn.Module, args: Any, output: Any) -> None:
+        found["output"] = output[0] if isinstance(output, tuple) else output
+
+    with _hooks() as handles:
+        for path in inputs_of:
+            handles.append(model.get_submodule(path).register_forward_pre_hook(keep_input(path), with_kwargs=True))
+        if output_of is not None:
+            handles.append(model.get_submodule(output_of).register_forward_hook(keep_output))
+        model(**batch.inputs)
+    return [found[path].float() for path in inputs_of] + ([found["output"].float()] if output_of else [])
+
+
+@contextmanager
+def _hooks() -> Any:
+    handles: list[Any] = []
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _valid(model: PreTrainedModel, batch: Batch, like: Tensor) -> Tensor:
+    """(batch, time) bool: frames that stand for audio."""
+    lengths = output_lengths(model, batch.inputs)
+    if lengths is None:
+        return torch.ones(like.shape[:2], dtype=torch.bool, device=like.device)
+    return torch.arange(like.shape[1], device=like.device) < lengths.to(like.device).unsqueeze(1)

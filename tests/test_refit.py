@@ -1,0 +1,68 @@
+"""The corrective refit: exact where what left can be made up for, and never worse than nothing on what it saw."""
+
+import copy
+
+import pytest
+import torch
+from conftest import random_plan
+
+from trimbre.data.batches import Batch
+from trimbre.plan import Plan
+from trimbre.refit import refit
+from trimbre.surgery import cut
+
+
+@pytest.fixture
+def batch(padded):
+    return Batch(padded, None, (), (), 3.0)
+
+
+def distance(one, other, batch) -> float:
+    """Of the last hidden states, relative to the other's norm, where there is audio."""
+    with torch.no_grad():
+        mine, theirs = (m(**batch.inputs, output_hidden_states=True).hidden_states[-1] for m in (one, other))
+    row = mine[2] - theirs[2]  # the longest clip has no padding
+    return float(row.norm() / theirs[2].norm())
+
+
+def twin(model, group) -> None:
+    """Make the second unit of a module do what the first does, but for the weights that read it."""
+    module = model.get_submodule(group.path)
+    with torch.no_grad():
+        for tensor, axis, rows, repeats in group.kind.slices:
+            if tensor.startswith(f"{group.kind.consumer}."):
+                continue
+            owner, _, name = tensor.rpartition(".")
+            value = getattr(module.get_submodule(owner), name)
+            for run in range(repeats):
+                first = run * group.size * rows
+                value.narrow(axis, first + rows, rows).copy_(value.narrow(axis, first, rows))
+
+
+def test_a_unit_that_another_can_stand_in_for_leaves_no_trace(model, anatomy, batch):
+    for group in anatomy.groups:
+        twin(model, group)
+    kept = {group.path: tuple(unit for unit in range(group.size) if unit != 1) for group in anatomy.groups}
+    small = cut(model, Plan(anatomy.sizes, kept))
+    assert distance(small, model, batch) > 1e-2
+    refit(small, model, [batch], ridge=1e-8)
+    assert distance(small, model, batch) < 1e-3
+
+
+def test_a_model_that_lost_nothing_stays_as_it_is(model, batch):
+    whole = copy.deepcopy(model)
+    refit(whole, model, [batch])
+    assert all(torch.allclose(value, model.state_dict()[name], atol=1e-5) for name, value in whole.state_dict().items())
+    assert not whole.training
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_stream_comes_nearer_to_the_teacher_s(model, anatomy, batch, seed):
+    small = cut(model, random_plan(anatomy, seed, skip=0.1)).train()
+    before = copy.deepcopy(small)
+    refit(small, model, [batch])
+    assert small.training
+    assert distance(small.eval(), model, batch) < 0.8 * distance(before.eval(), model, batch)
+    moved = {name for name, value in small.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    consumers = tuple({f"{group.kind.consumer}." for group in anatomy.groups})
+    assert all(any(f".{consumer}" in name for consumer in consumers) for name in moved)
