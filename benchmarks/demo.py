@@ -51,7 +51,20 @@ def main() -> int:
         )
         apart, rest = [], []
     fetch = ["--fetch"] if real else []
-    _corpus("voices", "train", "--sentences", spoken, "--splits", "train", "--limit", "8000", *rest, *fetch)
+    _corpus(
+        "voices",
+        "train",
+        "--sentences",
+        spoken,
+        "--splits",
+        "train",
+        "--limit",
+        "8000",
+        "--tract",
+        "0.15",
+        *rest,
+        *fetch,
+    )
     _corpus("voices", "dev", "--sentences", spoken, "--splits", "dev", "--limit", "200", *rest)
     _corpus("voices", "heldout", "--sentences", spoken, "--splits", "test", *apart)
     _corpus("voices", "unseen", "--sentences", str(DEMO / "unseen.txt"), "--whole", *apart)

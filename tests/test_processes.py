@@ -60,3 +60,16 @@ def test_the_command_prunes_on_two_processes_and_speaks_once(teacher, noise_corp
     assert report["evaluation"]["sets"]["dev"]["utterances"] == 24
     assert load(out).model.num_parameters() < load(teacher).model.num_parameters()
     assert not out.with_name("half.run").exists()
+
+
+def test_the_command_trains_on_two_processes(teacher, noise_corpus, tmp_path):
+    out = tmp_path / "on"
+    asked = ["--train", str(noise_corpus), "--dev", str(noise_corpus), "--out", str(out), "--json"]
+    steps = ["--steps", "4", "--short-steps", "0", "--max-duration", "6", "--buckets", "2", "--validate-every", "2"]
+    done = torchrun("-m", "trimbre", "train", "--model", teacher, *asked, *steps)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = done.stdout.splitlines()
+    report = json.loads(line)
+    assert [point["step"] for point in report["curve"]] == [2, 4]
+    assert report["best"]["wer"] == min(point["wer"] for point in report["curve"])
+    assert load(out).model.num_parameters() == load(teacher).model.num_parameters()

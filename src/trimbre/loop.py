@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
 
 from trimbre.data.batches import Batch
@@ -105,7 +105,8 @@ def fit(
         if validate is None or not due or any(point["step"] == done for point in figures["curve"]):
             return {}
         with threads_of_all(accelerator):
-            judged = validate(done) if accelerator.is_main_process else {}
+            told = [validate(done) if accelerator.is_main_process else {}]
+        (judged,) = broadcast_object_list(told)
         for module in modules.values():
             module.train()
         figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
