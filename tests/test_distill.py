@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, undisturbed, valid_frames
@@ -71,6 +72,20 @@ def test_no_layer_is_dropped_while_layers_are_compared(model, padded):
         assert float(objective(Batch(padded, None, (), (), 1.0), 0)["layer"]) < 1
     with pytest.raises((ValueError, AttributeError, TypeError, IndexError)):  # as it was before: every layer drops
         objective(Batch(padded, None, (), (), 1.0), 0)
+
+
+def test_a_student_that_is_its_teacher_is_no_distance_from_it(model, padded):
+    """In train mode too: no dropout, no masks, no dropped layer stand between them. BatchNorm's statistics may."""
+    teacher = copy.deepcopy(model)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.eval()
+    objective = Objective(model, Distiller(teacher, DistillOptions()))
+    batch = Batch(padded, None, (), (), 1.0)
+    with undisturbed(model):
+        assert float(objective(batch, 0)["loss"].detach()) == pytest.approx(0, abs=1e-5)
+    assert float(objective(batch, 0)["loss"].detach()) > 1e-3  # as it was before
 
 
 def test_terms_can_be_left_out(model, padded):

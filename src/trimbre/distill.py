@@ -88,21 +88,30 @@ DISTURBANCES = {"layerdrop": 0.0, "apply_spec_augment": False}
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Keep every layer and every input in train mode, for these are compared one by one with the teacher's.
+    """Keep every layer, every input and every unit in train mode: all are compared one by one with the teacher's.
 
-    Parakeet drops a tenth of its layers by default, Wav2Vec2-Conformer also masks its input by itself.
+    Parakeet drops a tenth of its layers by default, Wav2Vec2-Conformer also masks its input by itself, and both have
+    dropout, noise that the teacher doesn't have and that a short recovery has no time to average out.
     """
-    configs = {id(config): config for config in (getattr(m, "config", None) for m in model.modules())}
-    holders = [*model.modules(), *(c for c in configs.values() if isinstance(c, PreTrainedConfig))]
-    found = [(holder, name, getattr(holder, name, None)) for holder in holders for name in DISTURBANCES]
-    settings = [(holder, name, value) for holder, name, value in found if value]
-    for holder, name, _ in settings:
-        setattr(holder, name, DISTURBANCES[name])
+    settings = []
+    for holder in _holders(model):
+        names = DISTURBANCES | dict.fromkeys((n for n in vars(holder) if n.endswith("dropout")), 0.0)
+        names |= {"p": 0.0} if isinstance(holder, nn.Dropout) else {}
+        for name, calm in names.items():
+            if isinstance(value := getattr(holder, name, None), bool | float) and value:
+                settings.append((holder, name, value))
+                setattr(holder, name, calm)
     try:
         yield
     finally:
         for holder, name, value in settings:
             setattr(holder, name, value)
+
+
+def _holders(model: nn.Module) -> list[Any]:
+    """Modules, and the configs that they read."""
+    configs = {id(config): config for config in (getattr(m, "config", None) for m in model.modules())}
+    return [*model.modules(), *(c for c in configs.values() if isinstance(c, PreTrainedConfig))]
 
 
 def valid_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor], logits: Tensor) -> Tensor:

@@ -139,7 +139,8 @@ def prune_model(
     seen = options.learn_steps * training.accumulate
     if options.recover.refit_batches:
         heard = (batch.to(device) for batch in islice(training.batches(seen), options.recover.refit_batches))
-        refit(small, teacher, heard, together=partial(training.accelerator.reduce, reduction="sum"))
+        with training.accelerator.autocast():
+            refit(small, teacher, heard, together=partial(training.accelerator.reduce, reduction="sum"))
 
     fits = {"learn": learned}
     if options.recover_steps:

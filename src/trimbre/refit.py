@@ -41,18 +41,17 @@ def refit(
         together: adds a tensor up over the processes that bring batches of their own.
     """
     heard = list(batches)
-    dense = {group.path: group for group in anatomy_of(teacher).groups}
     training = student.training
     student.eval()
+    factors, streams = _teacher_streams(teacher, heard, together)
     for group in anatomy_of(student).groups:
-        factor, streams = _teacher_streams(teacher, dense[group.path], heard, together)
         problem = _Problem(ridge, together)
         for batch, after in zip(heard, streams, strict=True):
             before, units = _captured(student, batch, [_stream(group), f"{group.path}.{group.kind.consumer}"])
             if group.kind.channel_axis == 1:
                 units = units.transpose(1, 2)
             valid = _valid(student, batch, units)
-            problem.add(units[valid], (after - before)[valid] / factor)
+            problem.add(units[valid], (after[group.path] - before)[valid] / factors[group.path])
         problem.solve(student.get_submodule(group.path).get_submodule(group.kind.consumer))
     student.train(training)
 
@@ -89,18 +88,24 @@ class _Problem:
 
 
 def _teacher_streams(
-    teacher: PreTrainedModel, group: Group, heard: Sequence[Batch], together: Callable[[Tensor], Tensor]
-) -> tuple[float, list[Tensor]]:
-    """The factor on the branch, and the stream after it, (batch, time, dim) for every batch."""
-    streams, products, energy = [], 0.0, 0.0
+    teacher: PreTrainedModel, heard: Sequence[Batch], together: Callable[[Tensor], Tensor]
+) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
+    """The factor on every branch, and for every batch the streams after them, (batch, time, dim), by the branch."""
+    groups = anatomy_of(teacher).groups
+    sums = torch.zeros(2, len(groups), dtype=torch.float64, device=teacher.device)
+    streams = []
     for batch in heard:
-        before, after, branch = _captured(teacher, batch, [_stream(group), group.after], group.path)
-        valid = _valid(teacher, batch, after)
-        products += float(((after - before)[valid] * branch[valid]).sum(dtype=torch.float64))
-        energy += float(branch[valid].square().sum(dtype=torch.float64))
-        streams.append(after)
-    products, energy = together(torch.tensor([products, energy], dtype=torch.float64)).tolist()
-    return products / energy, streams
+        befores, afters, branches = [_stream(g) for g in groups], [g.after for g in groups], [g.path for g in groups]
+        found = _captured(teacher, batch, [*befores, *afters], branches)
+        rows = zip(found[: len(groups)], found[len(groups) :], found[2 * len(groups) :], strict=False)
+        streams.append({})
+        for position, (before, after, branch) in enumerate(rows):
+            valid = _valid(teacher, batch, after)
+            sums[0, position] += ((after - before)[valid] * branch[valid]).sum(dtype=torch.float64)
+            sums[1, position] += branch[valid].square().sum(dtype=torch.float64)
+            streams[-1][groups[position].path] = after
+    products, energies = together(sums)
+    return dict(zip((g.path for g in groups), (products / energies).tolist(), strict=True)), streams
 
 
 def _stream(group: Group) -> str:
@@ -108,26 +113,30 @@ def _stream(group: Group) -> str:
     return group.norm or group.path
 
 
-def _captured(model: nn.Module, batch: Batch, inputs_of: Sequence[str], output_of: str | None = None) -> list[Tensor]:
-    """Run the model; return the inputs of some modules and, last, the output of another."""
-    found: dict[str, Tensor] = {}
+def _captured(model: nn.Module, batch: Batch, inputs_of: Sequence[str], outputs_of: Sequence[str] = ()) -> list[Tensor]:
+    """Run the model; return the inputs of some modules, then the outputs of others, (batch, time, dim) each."""
+    entered: dict[str, Tensor] = {}
+    left: dict[str, Tensor] = {}
 
     def keep_input(path: str) -> Any:
         def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
-            found[path] = args[0] if args else kwargs["hidden_states"]
+            entered[path] = args[0] if args else kwargs["hidden_states"]
 
         return hook
 
-    def keep_output(module: nn.Module, args: Any, output: Any) -> None:
-        found["output"] = output[0] if isinstance(output, tuple) else output
+    def keep_output(path: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            left[path] = output[0] if isinstance(output, tuple) else output
+
+        return hook
 
     with _hooks() as handles:
-        for path in inputs_of:
+        for path in set(inputs_of):
             handles.append(model.get_submodule(path).register_forward_pre_hook(keep_input(path), with_kwargs=True))
-        if output_of is not None:
-            handles.append(model.get_submodule(output_of).register_forward_hook(keep_output))
+        for path in outputs_of:
+            handles.append(model.get_submodule(path).register_forward_hook(keep_output(path)))
         model(**batch.inputs)
-    return [found[path].float() for path in inputs_of] + ([found["output"].float()] if output_of else [])
+    return [entered[path].float() for path in inputs_of] + [left[path].float() for path in outputs_of]
 
 
 @contextmanager
