@@ -1,5 +1,6 @@
 """A pruned checkpoint is an ordinary model: what people do with transformers' own they do with it."""
 
+import copy
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,11 +36,12 @@ def logits(model, inputs):
 
 @pytest.mark.parametrize(("kind", "within"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)])
 def test_it_runs_in_half_precision(pruned, padded, kind, within):
+    half = logits(copy.deepcopy(pruned).to(kind), padded)  # transformers caches rotary positions in the first dtype
     whole = logits(pruned, padded)
-    half = logits(pruned.to(kind), padded)
     assert (half - whole).norm() < within * whole.norm()
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")  # in transformers' own forward
 def test_it_compiles(pruned, padded):
     compiled = torch.compile(pruned, backend="aot_eager")
     assert torch.allclose(logits(compiled, padded), logits(pruned, padded), atol=1e-4)

@@ -93,7 +93,7 @@ def _teacher_streams(
     """The factor on every branch, and for every batch the streams after them, (batch, time, dim), by the branch."""
     groups = anatomy_of(teacher).groups
     sums = torch.zeros(2, len(groups), dtype=torch.float64, device=teacher.device)
-    streams = []
+    streams: list[dict[str, Tensor]] = []
     for batch in heard:
         befores, afters, branches = [_stream(g) for g in groups], [g.after for g in groups], [g.path for g in groups]
         found = _captured(teacher, batch, [*befores, *afters], branches)
