@@ -1,8 +1,16 @@
 """A tree in LibriSpeech's layout: its parts become data that can be given by their folders."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import torch
+from conftest import FAMILIES, shaken
 from tones import pitch, tone
 
+from trimbre.checkpoint import save
 from trimbre.cli import run
 from trimbre.data import librispeech as recipe
 from trimbre.data.audio import load_cut, write_audio
@@ -65,3 +73,21 @@ def test_it_can_be_downloaded_first(tree, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipe, "download_librispeech", offline)
     with pytest.raises(UserError, match="cannot download LibriSpeech: no network"):
         librispeech(source=tmp_path / "new", download=True)
+
+
+def test_the_recipe_goes_from_a_tree_to_a_judged_model(tree, tmp_path):
+    whole = tree / "LibriSpeech/dev-clean"
+    for part in ("dev-other", "test-clean", "test-other", "train-clean-100", "train-other-500"):
+        (whole.parent / part).symlink_to(whole)
+    family = FAMILIES["parakeet"]
+    torch.manual_seed(0)
+    model = save(shaken(family.build()), family.processor(), tmp_path / "model")
+    steps = ["--learn-steps", "2", "--recover-steps", "1", "--max-duration", "2", "--buckets", "1", "--workers", "0"]
+    recipe = Path(__file__).parent.parent / "recipes/librispeech/prune.sh"
+    command = [str(recipe), str(tree), str(model), str(tmp_path / "half"), "--budget", "params", *steps]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "half/plan.json").is_file()
+    for name in ("train-other-500", "other", "times faster"):
+        assert name in done.stdout
