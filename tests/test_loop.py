@@ -88,6 +88,14 @@ def assert_alike(one, other) -> None:
         assert torch.equal(value, other[0][name]), name
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A process that was started in the background ignores Ctrl-C."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted():
     trained = Regression()
