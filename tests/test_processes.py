@@ -43,6 +43,7 @@ def test_two_processes_hear_different_audio_and_end_with_the_same_model(teacher,
     heard = [set((place / "heard.txt").read_text().split()) for place in (one, other)]
     assert all(heard)
     assert not heard[0] & heard[1]
+    assert [(place / "unreadable.txt").read_text() for place in (one, other)] == ["clip-0 clip-1"] * 2
     seconds = [float((place / "seconds.txt").read_text()) for place in (one, other)]
     assert seconds[0] == seconds[1] > 4 * 6.0  # of both together: a step of one process has no more than 6 s
 

@@ -9,10 +9,12 @@ from safetensors.torch import save_file
 from test_pruning import QUICK
 
 from trimbre.data.batches import training_batches
+from trimbre.data.check import Tolerance
 from trimbre.data.cuts import read_cuts
 from trimbre.loop import accelerator_for
 from trimbre.models import load
 from trimbre.options import BatchOptions
+from trimbre.processes import unreadable_of_all
 from trimbre.pruning import Training, prune_model
 
 torch.set_num_threads(1)
@@ -38,6 +40,9 @@ def main(teacher: str, corpus: str, out: str) -> None:
     save_file({name: value.clone() for name, value in found.model.state_dict().items()}, place / "model.safetensors")
     found.plan.save(place / "plan.json")
     (place / "heard.txt").write_text("\n".join(sorted(heard)))
+    tolerance = Tolerance(1000, corpus)
+    tolerance.note({f"clip-{rank}": "no sound"})
+    (place / "unreadable.txt").write_text(" ".join(sorted(unreadable_of_all(tolerance))))
     (place / "seconds.txt").write_text(str(found.fits["recover"].audio_seconds))
 
 

@@ -114,10 +114,10 @@ def _holders(model: nn.Module) -> list[Any]:
     return [*model.modules(), *(c for c in configs.values() if isinstance(c, PreTrainedConfig))]
 
 
-def valid_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor], logits: Tensor) -> Tensor:
-    """(batch, time) bool: which output frames stand for audio and not for padding."""
+def valid_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor], output: Tensor) -> Tensor:
+    """(batch, time) bool: which frames of an `output` (batch, time, ...) stand for audio and not for padding."""
     lengths = output_lengths(model, inputs)
-    frames = torch.arange(logits.shape[1], device=logits.device)
+    frames = torch.arange(output.shape[1], device=output.device)
     if lengths is None:
-        return torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
-    return frames < lengths.to(logits.device).unsqueeze(1)
+        return torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)
+    return frames < lengths.to(output.device).unsqueeze(1)

@@ -3,11 +3,10 @@
 import hashlib
 import json
 import math
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from trimbre.data.batches import Batch
 from trimbre.errors import UserError
 from trimbre.options import PRECISIONS, one_of
+from trimbre.processes import Together, threads_of_all
 from trimbre.progress import progress
 from trimbre.state import load_state, save_state
 
@@ -153,48 +153,6 @@ def fit(
             raise
     minutes = (time.monotonic() - began) / 60
     return FitResult(steps, figures["audio_seconds"], minutes, tuple(figures["curve"]))
-
-
-class Together:
-    """Keeps the processes of a run alike; with one process it does nothing.
-
-    Not DistributedDataParallel, which wraps one module's forward: here several modules are trained at once, behind
-    gates that hook into them.
-    """
-
-    def __init__(self, accelerator: Accelerator, learned: Sequence[Tensor], modules: Iterable[nn.Module]):
-        self.accelerator = accelerator
-        self.learned = learned
-        self.statistics = [b for module in modules for b in module.buffers() if b.is_floating_point()]
-
-    @torch.no_grad()
-    def settle(self, loss: float, seconds: float) -> tuple[float, float]:
-        """Average gradients, statistics and `loss` over the processes; return this and the sum of `seconds`."""
-        if self.accelerator.num_processes == 1:
-            return loss, seconds
-        shared = [*self.statistics, torch.tensor([loss, seconds], device=self.accelerator.device)]
-        for parameter in self.learned:
-            if parameter.grad is None:  # as on a process whose batches did not come by it
-                parameter.grad = torch.zeros_like(parameter)
-            shared.append(parameter.grad)
-        flat = torch.cat([one.reshape(-1).float() for one in shared])
-        flat = self.accelerator.reduce(flat, reduction="mean")
-        for one, mean in zip(shared, flat.split([one.numel() for one in shared]), strict=True):
-            one.copy_(mean.reshape(one.shape))
-        loss, seconds = shared[len(self.statistics)].tolist()
-        return loss, seconds * self.accelerator.num_processes
-
-
-@contextmanager
-def threads_of_all(accelerator: Accelerator) -> Iterator[None]:
-    """While the other processes of this machine wait for the first, it works with their threads too."""
-    own = torch.get_num_threads()
-    if accelerator.is_main_process:
-        torch.set_num_threads(own * int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(own)
 
 
 def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:

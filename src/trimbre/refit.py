@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from trimbre.anatomy import Group, anatomy_of
 from trimbre.data.batches import Batch
-from trimbre.decoding import output_lengths
+from trimbre.distill import valid_frames
 
 RIDGE = 1e-2
 """Pull toward the weights that are there, relative to the mean energy of the projection's inputs."""
@@ -50,7 +50,7 @@ def refit(
             before, units = _captured(student, batch, [_stream(group), f"{group.path}.{group.kind.consumer}"])
             if group.kind.channel_axis == 1:
                 units = units.transpose(1, 2)
-            valid = _valid(student, batch, units)
+            valid = valid_frames(student, batch.inputs, units)
             problem.add(units[valid], (after[group.path] - before)[valid] / factors[group.path])
         problem.solve(student.get_submodule(group.path).get_submodule(group.kind.consumer))
     student.train(training)
@@ -97,10 +97,10 @@ def _teacher_streams(
     for batch in heard:
         befores, afters, branches = [_stream(g) for g in groups], [g.after for g in groups], [g.path for g in groups]
         found = _captured(teacher, batch, [*befores, *afters], branches)
-        rows = zip(found[: len(groups)], found[len(groups) :], found[2 * len(groups) :], strict=False)
+        thirds = (found[start : start + len(groups)] for start in range(0, 3 * len(groups), len(groups)))
         streams.append({})
-        for position, (before, after, branch) in enumerate(rows):
-            valid = _valid(teacher, batch, after)
+        for position, (before, after, branch) in enumerate(zip(*thirds, strict=True)):
+            valid = valid_frames(teacher, batch.inputs, after)
             sums[0, position] += ((after - before)[valid] * branch[valid]).sum(dtype=torch.float64)
             sums[1, position] += branch[valid].square().sum(dtype=torch.float64)
             streams[-1][groups[position].path] = after
@@ -147,11 +147,3 @@ def _hooks() -> Any:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _valid(model: PreTrainedModel, batch: Batch, like: Tensor) -> Tensor:
-    """(batch, time) bool: frames that stand for audio."""
-    lengths = output_lengths(model, batch.inputs)
-    if lengths is None:
-        return torch.ones(like.shape[:2], dtype=torch.bool, device=like.device)
-    return torch.arange(like.shape[1], device=like.device) < lengths.to(like.device).unsqueeze(1)

@@ -22,9 +22,10 @@ from trimbre.data.check import Tolerance, check_training_data
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.evaluation import EvaluationReport, evaluate_sets, quick_wer
-from trimbre.loop import accelerator_for, threads_of_all
+from trimbre.loop import accelerator_for
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, PruneOptions, TrainOptions
+from trimbre.processes import threads_of_all, unreadable_of_all
 from trimbre.pruning import Pruned, Training, prune_model
 from trimbre.report import model_card
 from trimbre.search import Protection, check_reachable
@@ -78,7 +79,7 @@ def train(
         "train": train,
         "dev": dev,
         "options": asdict(options),
-        "data": checked.to_json() | {"unreadable": tolerance.unreadable},
+        "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
         "best": best_of(result),
         **_together(accelerator, options.batches),
         **result.to_json(),
@@ -209,7 +210,7 @@ def prune(
                 margin_percent=margin_percent,
             )
     report = report_of(model, options, pruned, evaluation) | {
-        "data": checked.to_json() | {"unreadable": tolerance.unreadable},
+        "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
         **_together(accelerator, batches),
         "command": _command("prune"),
     }

@@ -2,8 +2,8 @@
 
 from transformers import ParakeetForCTC
 
-from trimbre.anatomy import Anatomy, Group, Kind, Slice
-from trimbre.modeling_trimbre import BiasOnly, Skipped
+from trimbre.anatomy import Anatomy, Kind, Slice
+from trimbre.anatomy.conformer import Branch, groups_of
 
 FEED_FORWARD = Kind(
     name="ffn",
@@ -56,22 +56,11 @@ def attention(head_dim: int) -> Kind:
 
 def describe(model: ParakeetForCTC) -> Anatomy:
     """What can be cut from a `ParakeetForCTC`, dense or pruned before."""
-    groups = []
-    for layer, block in enumerate(model.encoder.layers):
-        branches = (
-            ("feed_forward1", "norm_feed_forward1", "norm_self_att", FEED_FORWARD),
-            ("self_attn", "norm_self_att", "norm_conv", None),
-            ("conv", "norm_conv", "norm_feed_forward2", CONVOLUTION),
-            ("feed_forward2", "norm_feed_forward2", "norm_out", FEED_FORWARD),
-        )
-        for name, norm, after, kind in branches:
-            module = getattr(block, name)
-            if isinstance(module, Skipped | BiasOnly):
-                continue
-            if kind is None:
-                kind, size = attention(module.head_dim), module.bias_u.shape[0]
-            else:
-                size = module.get_submodule(kind.consumer).weight.shape[1]
-            path = f"encoder.layers.{layer}"
-            groups.append(Group(f"{path}.{name}", kind, layer, size, f"{path}.{norm}", f"{path}.{after}"))
+    branches = (
+        Branch("feed_forward1", "norm_feed_forward1", "norm_self_att", lambda module: FEED_FORWARD),
+        Branch("self_attn", "norm_self_att", "norm_conv", lambda module: attention(module.head_dim)),
+        Branch("conv", "norm_conv", "norm_feed_forward2", lambda module: CONVOLUTION),
+        Branch("feed_forward2", "norm_feed_forward2", "norm_out", lambda module: FEED_FORWARD),
+    )
+    groups = groups_of(model.encoder.layers, "encoder.layers", branches)
     return Anatomy(tuple(groups), {"blocks": "encoder.layers.", "encoder": "encoder.", "model": ""})

@@ -2,8 +2,8 @@
 
 from transformers import Wav2Vec2ConformerForCTC
 
-from trimbre.anatomy import Anatomy, Group, Kind, Slice
-from trimbre.modeling_trimbre import BiasOnly, Skipped
+from trimbre.anatomy import Anatomy, Kind, Slice
+from trimbre.anatomy.conformer import Branch, groups_of
 
 FEED_FORWARD = Kind(
     name="ffn",
@@ -61,23 +61,13 @@ def attention(head_dim: int, relative: bool) -> Kind:
 
 def describe(model: Wav2Vec2ConformerForCTC) -> Anatomy:
     """What can be cut from a `Wav2Vec2ConformerForCTC`, dense or pruned before."""
-    encoder = "wav2vec2_conformer.encoder"
-    groups = []
-    for layer, block in enumerate(model.wav2vec2_conformer.encoder.layers):
-        branches = (
-            ("ffn1", "ffn1_layer_norm", "self_attn_layer_norm", FEED_FORWARD),
-            ("self_attn", "self_attn_layer_norm", "conv_module", None),
-            ("conv_module", None, "ffn2_layer_norm", CONVOLUTION),
-            ("ffn2", "ffn2_layer_norm", "final_layer_norm", FEED_FORWARD),
-        )
-        for name, norm, after, kind in branches:
-            module = getattr(block, name)
-            if isinstance(module, Skipped | BiasOnly):
-                continue
-            if kind is None:
-                kind = attention(module.head_size, module.position_embeddings_type == "relative")
-            size = module.get_submodule(kind.consumer).weight.shape[1] // kind.rows
-            path = f"{encoder}.layers.{layer}"
-            groups.append(Group(f"{path}.{name}", kind, layer, size, norm and f"{path}.{norm}", f"{path}.{after}"))
-    scopes = {"blocks": f"{encoder}.layers.", "encoder": "wav2vec2_conformer.", "model": ""}
-    return Anatomy(tuple(groups), scopes)
+    relative = model.config.position_embeddings_type == "relative"
+    branches = (
+        Branch("ffn1", "ffn1_layer_norm", "self_attn_layer_norm", lambda module: FEED_FORWARD),
+        Branch("self_attn", "self_attn_layer_norm", "conv_module", lambda m: attention(m.head_size, relative)),
+        Branch("conv_module", None, "ffn2_layer_norm", lambda module: CONVOLUTION),
+        Branch("ffn2", "ffn2_layer_norm", "final_layer_norm", lambda module: FEED_FORWARD),
+    )
+    path = "wav2vec2_conformer.encoder.layers"
+    groups = groups_of(model.wav2vec2_conformer.encoder.layers, path, branches)
+    return Anatomy(tuple(groups), {"blocks": f"{path}.", "encoder": "wav2vec2_conformer.", "model": ""})

@@ -1,4 +1,4 @@
-"""Looking through training data before hours are spent on it."""
+"""Looking through training data before hours are spent on it, and keeping count of what is bad in it meanwhile."""
 
 from collections import Counter
 from collections.abc import Mapping
