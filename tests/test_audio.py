@@ -96,11 +96,12 @@ def test_a_write_that_fails_leaves_what_stood_there(tmp_path, monkeypatch):
     write_audio(tmp_path / "old.flac", tone(440, 0.1))
     before = (tmp_path / "old.flac").read_bytes()
 
-    def fail(file, *rest, **options):
-        file.write_bytes(b"half a fi")
+    def fail(path, content):
+        with path.open("wb") as file:
+            file.write(content[:9])
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(soundfile, "write", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     for name in ["old.flac", "new.flac"]:
         with pytest.raises(OSError, match="disk is full"):
             write_audio(tmp_path / name, tone(880, 0.1))

@@ -1,5 +1,6 @@
 """Writing that never leaves half a file: everything is written beside its place and renamed into it."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,14 +10,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from trimbre.errors import UserError
+
+NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "it grows too large"}
+
+
+class NoRoom(UserError):
+    """A file or directory that could not be written."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"cannot write {path}: {reason}; make room and give the same command")
+        self.reason = reason
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write a file to; it takes the place of `path` only if the block succeeds."""
+    """Yield a path beside `path` to write a file to; it takes the place of `path` only if the block succeeds.
+
+    Raises:
+        NoRoom: the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield beside
+        with _room_for(path):
+            yield beside
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -24,11 +44,16 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def directory_written_whole(path: Path) -> Iterator[Path]:
-    """Yield a new directory beside `path`; it takes the place of `path` (and of what stood there) on success."""
+    """Yield a new directory beside `path`; it takes the place of `path` (and of what stood there) on success.
+
+    Raises:
+        NoRoom: the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
-        yield beside
+        with _room_for(path):
+            yield beside
         beside.chmod(0o755)
         if path.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
@@ -50,3 +75,18 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with written_whole(path) as beside:
         beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    """Say in a sentence that `path`, or what was to become a part of it, could not be written for lack of room."""
+    try:
+        yield
+    except NoRoom as error:
+        raise NoRoom(path, error.reason) from error
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise NoRoom(path, NO_ROOM[error.errno]) from error
+    except SafetensorError as error:  # which has its own words for what the system said
+        raise NoRoom(path, str(error)) from error

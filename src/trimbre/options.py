@@ -211,6 +211,8 @@ class PruneOptions:
     """Kinds (attention, conv, ffn) and layers (0, 1, ...) to leave whole."""
     control: bool = False
     """Train the unpruned model on for as many steps too, and compare with that."""
+    low_memory: bool = False
+    """Hold the teacher in bfloat16 and compute activations twice: for large models, at the price of slower steps."""
     multiple_of: int = 1
     """Round the widths of feed-forwards and convolutions to multiples of this."""
     seed: Annotated[int, Parameter(show=False, parse=False)] = 0
@@ -223,6 +225,8 @@ class PruneOptions:
         at_least("learn_steps", self.learn_steps, 1)
         at_least("recover_steps", self.recover_steps, 0)
         at_least("multiple_of", self.multiple_of, 1)
+        if self.control and self.low_memory:
+            raise UserError("--control trains on what --low-memory holds in bfloat16: leave one of them out")
 
 
 def typed(name: str) -> str:

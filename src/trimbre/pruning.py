@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,6 +19,7 @@ from trimbre.data.batches import Batch
 from trimbre.decoding import blank_id, collapse, frame_labels
 from trimbre.distill import Distiller, Objective, undisturbed
 from trimbre.loop import FitResult, cosine, fit
+from trimbre.memory import halve, recomputed
 from trimbre.methods import l0
 from trimbre.options import PruneOptions, RecoverOptions
 from trimbre.plan import Plan
@@ -83,7 +85,7 @@ def prune_model(
 ) -> Pruned:
     """Learn gates on a copy of `model`, cut it, check that the cut changed nothing, refit and train the rest.
 
-    `model` is the teacher throughout and stays as it is.
+    `model` is the teacher throughout and stays as it is, save for its precision with `options.low_memory`.
 
     Raises:
         UserError: the target cannot be reached.
@@ -97,6 +99,8 @@ def prune_model(
     device = training.accelerator.device
     teacher = model.to(device).eval()
     student = copy.deepcopy(teacher)
+    if options.low_memory:
+        halve(teacher)
     distiller = Distiller(teacher, options.distill)
 
     with training.accelerator.autocast():
@@ -110,18 +114,19 @@ def prune_model(
             options=options.gates,
             accelerator=training.accelerator,
         )
-    learned = l0.learn(
-        student,
-        gates,
-        budgets,
-        target=options.target.remove,
-        steps=options.learn_steps,
-        objective=Objective(student, distiller),
-        options=options.gates,
-        batches=training.batches,
-        state_dir=None if training.run is None else training.run / "learn",
-        **training.stage(student),
-    )
+    with recomputed(student) if options.low_memory else nullcontext():
+        learned = l0.learn(
+            student,
+            gates,
+            budgets,
+            target=options.target.remove,
+            steps=options.learn_steps,
+            objective=Objective(student, distiller),
+            options=options.gates,
+            batches=training.batches,
+            state_dir=None if training.run is None else training.run / "learn",
+            **training.stage(student),
+        )
     expected = l0.Multipliers(gates, budgets).removed()
     plan, moved = l0.plan_from_gates(
         anatomy,
@@ -144,15 +149,16 @@ def prune_model(
 
     fits = {"learn": learned}
     if options.recover_steps:
-        fits["recover"] = train_on(
-            small,
-            distiller,
-            stage="recover",
-            steps=options.recover_steps,
-            options=options.recover,
-            training=training,
-            skip=seen,
-        )
+        with recomputed(small) if options.low_memory else nullcontext():
+            fits["recover"] = train_on(
+                small,
+                distiller,
+                stage="recover",
+                steps=options.recover_steps,
+                options=options.recover,
+                training=training,
+                skip=seen,
+            )
     control = None
     if options.control:
         control = copy.deepcopy(teacher).requires_grad_(True)

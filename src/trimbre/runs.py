@@ -154,6 +154,10 @@ def prune(
     """
     batches = batches or BatchOptions()
     accelerator = accelerator_for(precision)
+    if options.low_memory and accelerator.mixed_precision != "bf16":
+        raise UserError(
+            "--low-memory holds the teacher in bfloat16, which --precision fp32 cannot multiply: give --precision bf16"
+        )
     teacher, processor = load(model)
     read = partial(read_cuts, allow_outside=allow_outside)
     cuts = read(train)
@@ -203,7 +207,7 @@ def prune(
         with threads_of_all(accelerator):
             evaluation = evaluate_sets(
                 recogniser=Recogniser(pruned.model, processor),
-                against=Recogniser(pruned.control or teacher, processor),
+                against=Recogniser(pruned.control, processor) if pruned.control else load(model),
                 dev=judged_on,
                 watch=watched,
                 normalize=batches.normalize,

@@ -1,5 +1,6 @@
 """Sound in and out: any rate, any number of channels and any format in, 16 kHz mono inside."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ def resample(clip: np.ndarray, rate: float) -> np.ndarray:
 
 def write_audio(path: Path, clip: np.ndarray) -> None:
     """Write (samples,) at 16 kHz as 16-bit FLAC, whole or not at all."""
+    sound = io.BytesIO()  # libsndfile itself would call a full disk a "system error"
+    soundfile.write(sound, np.clip(clip, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     with written_whole(path) as beside:
-        soundfile.write(beside, np.clip(clip, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        beside.write_bytes(sound.getvalue())
 
 
 def load_cut(cut: Any) -> np.ndarray:

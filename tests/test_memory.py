@@ -1,0 +1,90 @@
+"""Memory is saved without a change of the result: the same gradients and statistics, a teacher that says the same."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from test_pruning import QUICK, pruned
+from torch import nn
+
+from trimbre.anatomy import anatomy_of
+from trimbre.checkpoint import save
+from trimbre.distill import undisturbed
+from trimbre.errors import UserError
+from trimbre.gates import Gates, gated
+from trimbre.memory import halve, recomputed
+from trimbre.options import PruneOptions
+
+
+def after_a_step(model, inputs, *, recompute):
+    """Gradients and statistics of a gated student after one forward and backward, and what its layers kept for it."""
+    student = copy.deepcopy(model).train()
+    gates = Gates(anatomy_of(student))
+    kept = 0
+
+    def count(tensor):
+        nonlocal kept
+        kept += tensor.numel()
+        return tensor
+
+    torch.manual_seed(1)
+    with gated(student, gates), undisturbed(student), torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+        if recompute:
+            with recomputed(student):
+                output = student(**inputs, output_hidden_states=True)
+                held = kept
+                sum(hidden.square().mean() for hidden in output.hidden_states).backward()
+        else:
+            output = student(**inputs, output_hidden_states=True)
+            held = kept
+            sum(hidden.square().mean() for hidden in output.hidden_states).backward()
+    learned = [*student.named_parameters(), *gates.named_parameters()]
+    gradients = {name: p.grad for name, p in learned if p.grad is not None}
+    return gradients, {name: b for name, b in student.named_buffers() if b.is_floating_point()}, held
+
+
+def test_recomputing_changes_neither_gradients_nor_statistics_and_keeps_less(model, padded):
+    gradients, statistics, kept = after_a_step(model, padded, recompute=False)
+    again, same, less = after_a_step(model, padded, recompute=True)
+    assert gradients.keys() == again.keys()
+    assert all(torch.equal(value, again[name]) for name, value in gradients.items())
+    assert all(torch.equal(value, same[name]) for name, value in statistics.items())
+    assert less < 0.5 * kept
+    moved = [name for name, value in statistics.items() if not torch.equal(value, dict(model.named_buffers())[name])]
+    assert moved  # or there would be nothing to keep still
+
+
+def test_a_model_is_as_before_when_recomputing_ends(model):
+    with pytest.raises(KeyError), recomputed(model):
+        raise KeyError
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def test_a_halved_teacher_says_what_autocast_makes_the_whole_one_say(model, padded):
+    halved = copy.deepcopy(model)
+    halve(halved)
+    held = sum(p.numel() * p.element_size() for p in halved.parameters())
+    assert held < 0.6 * sum(p.numel() * p.element_size() for p in model.parameters())
+    norms = [m for m in halved.modules() if isinstance(m, nn.LayerNorm | nn.BatchNorm1d)]
+    assert all(norm.weight.dtype == torch.float32 for norm in norms)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        whole, half = model(**padded).logits.float(), halved(**padded).logits.float()
+    assert (half - whole).norm() < 0.02 * whole.norm()
+
+
+def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, tmp_path):
+    teacher = str(save(model, processor, tmp_path / "teacher"))
+    lean = replace(QUICK, low_memory=True)
+    report = pruned(teacher, noise_corpus, tmp_path / "half", lean, precision="bf16", dev=str(noise_corpus))
+    assert report["removed"]["params"]["blocks"] == pytest.approx(0.5, abs=0.01)
+    assert report["evaluation"]["sets"]["dev"]["teacher"]["utterances"] == 24
+
+
+def test_what_does_not_go_with_little_memory_is_named(model, processor, noise_corpus, tmp_path):
+    with pytest.raises(UserError, match=r"--control.*--low-memory"):
+        PruneOptions(control=True, low_memory=True)
+    teacher = str(save(model, processor, tmp_path / "teacher"))
+    with pytest.raises(UserError, match=r"--low-memory.*--precision fp32"):
+        pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, low_memory=True), precision="fp32")
+    assert not (tmp_path / "half.run").exists()
