@@ -1,6 +1,7 @@
 """Sound in any rate, channel count and format, judged by the sine that was put in."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
