@@ -11,7 +11,7 @@ from lhotse.cut import MixedCut
 from tones import corpus_of, level, pitch, tone
 
 from trimbre.data.audio import load_cut
-from trimbre.data.cuts import MANIFEST, read_cuts, write_cuts
+from trimbre.data.cuts import MANIFEST, read_cuts, transcript_of, write_cuts
 from trimbre.errors import UserError
 
 CUT = {"type": "MonoCut", "id": "a", "start": 0, "duration": 1.0, "channel": 0}
@@ -223,7 +223,7 @@ def test_what_is_no_data_is_refused_by_name(tmp_path):
     complaints = {
         "missing.jsonl": "no data at",
         "a.txt": "should end in .jsonl or .jsonl.gz",
-        "empty": "holds neither cuts.jsonl.gz nor metadata.csv nor metadata.jsonl",
+        "empty": "holds neither cuts.jsonl.gz nor shards nor metadata.csv nor metadata.jsonl",
     }
     for name, complaint in complaints.items():
         with pytest.raises(UserError, match=re.escape(complaint)) as refused:
@@ -241,3 +241,57 @@ def test_a_manifest_that_could_not_be_finished_is_not_there(folder):
     with pytest.raises(RuntimeError, match="stopped"):
         write_cuts(broken(), folder / "new")
     assert list((folder / "new").iterdir()) == []
+
+
+leaves_open = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""lhotse closes its archives when they are collected."""
+
+
+@pytest.fixture
+def shards(folder, tmp_path):
+    """The same corpus in lhotse's Shar form, two utterances a shard."""
+    out = tmp_path / "shards"
+    out.mkdir()
+    read_cuts(folder).to_shar(out, fields={"recording": "flac"}, shard_size=2)
+    return out
+
+
+@leaves_open
+def test_shards_are_read_again_at_every_pass(folder, shards):
+    plain = {cut.id: (transcript_of(cut), load_cut(cut)) for cut in read_cuts(folder)}
+    assert len(list(shards.glob("*.tar"))) > 1
+    cuts = read_cuts(shards)
+    for _ in range(2):
+        found = {cut.id: (transcript_of(cut), load_cut(cut)) for cut in cuts}
+        assert found.keys() == plain.keys()
+        for name, (text, clip) in found.items():
+            assert text == plain[name][0]
+            np.testing.assert_allclose(clip, plain[name][1], atol=1e-4)
+
+
+@leaves_open
+def test_damaged_shards_are_named(shards):
+    tar = sorted(shards.glob("*.tar"))[0]
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[:700])
+    with pytest.raises(UserError, match=f"cannot read the shards of {shards}"):
+        list(read_cuts(shards))
+    tar.unlink()
+    with pytest.raises(UserError, match=f"{shards} lacks {tar.name}"):
+        list(read_cuts(shards))
+
+
+def test_a_manifest_runs_no_command_unless_it_is_trusted(folder, tmp_path):
+    """lhotse reads audio from the output of a shell command if the manifest says so."""
+    made = tmp_path / "touched"
+    cut = json.loads(gzip.decompress((folder / MANIFEST).read_bytes()).splitlines()[0])
+    audio = folder / cut["recording"]["sources"][0]["source"]
+    cut["recording"]["sources"][0] |= {"type": "command", "source": f"touch {made}; cat {audio}"}
+    manifest = folder / "strange.jsonl"
+    manifest.write_text(json.dumps(cut) + "\n")
+    with pytest.raises(UserError, match=r"strange.jsonl, line 1: .* command: give --allow-outside"):
+        [load_cut(one) for one in read_cuts(manifest)]
+    assert not made.exists()
+    (one,) = read_cuts(manifest, allow_outside=True)
+    assert len(load_cut(one))
+    assert made.exists()

@@ -112,6 +112,8 @@ class TrainOptions:
         at_least("steps", self.steps, 1)
         if self.stop_at is not None:
             at_least("stop_at", self.stop_at, 1)
+            if self.stop_at > self.steps:
+                raise UserError(f"--stop-at {self.stop_at} comes after the last of --steps {self.steps}: lower it")
         if self.vocab_size is not None:
             at_least("vocab_size", self.vocab_size, 2)
         _above_zero("rate", self.rate)

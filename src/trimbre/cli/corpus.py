@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from trimbre.cli.console import Json, Seed, app, show, tell
+from trimbre.errors import UserError
 
 corpus = App(name="corpus", help="Bring speech into the form that training and evaluation read.")
 app.command(corpus)
@@ -45,7 +46,7 @@ def voices(
     out: Path,
     voices: tuple[str, ...] = ("*",),
     except_: Annotated[tuple[str, ...], Parameter(name="--except")] = (),
-    splits: tuple[str, ...] = ("train", "dev", "test"),
+    splits: tuple[str, ...] = (),
     whole: bool = False,
     limit: int | None = None,
     tract: float = 0.0,
@@ -67,7 +68,7 @@ def voices(
     except_
         Patterns of voices that may not.
     splits
-        Speak only the sentences of these splits, which a hash of each sentence decides.
+        Speak only the sentences of these splits (train, dev, test), which a hash of each decides; of all by default.
     whole
         Write one set that isn't split, for texts that are never trained on.
     limit
@@ -79,9 +80,12 @@ def voices(
     fetch
         Bring espeak-ng and flite into the user's cache first, where they are not installed (needs apt, but no root).
     """
+    from trimbre.data.splits import SPLITS
     from trimbre.data.voices import fetch_engines
     from trimbre.data.voices import voices as speak
 
+    if whole and splits:
+        raise UserError("--whole divides nothing, so --splits has nothing to choose from: give one of them")
     for lacking in fetch_engines() if fetch else ():
         tell(f"note: {lacking}")
     return written(
@@ -90,7 +94,7 @@ def voices(
             out=out,
             patterns=voices,
             excluded=except_,
-            splits=splits,
+            splits=splits or SPLITS,
             whole=whole,
             limit=limit,
             tract=tract,

@@ -158,6 +158,8 @@ def prune(
     at_least("margin", margin, 0)
     at_least("validate_every", validate_every, 0)
     at_least("save_every", save_every, 0)
+    if dry_run and resume:
+        raise UserError("--dry-run writes nothing and --resume goes on writing: give one of them")
     if watch and dev is None:
         raise UserError("--watch needs --dev beside it: give --dev CUTS")
     found = runs.prune(

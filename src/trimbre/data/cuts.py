@@ -19,11 +19,12 @@ from trimbre.files import written_whole
 
 MANIFEST = "cuts.jsonl.gz"
 SUFFIXES = (".jsonl", ".jsonl.gz")
+SHARDS = "cuts.[0-9]*.jsonl*"
 AUDIO_FOLDER = ("metadata.csv", "metadata.jsonl")
 
 
 def read_cuts(path: str | Path, *, allow_outside: bool = False) -> CutSet:
-    """Read cuts from a manifest, a folder that holds one, or an AudioFolder; several may be joined by commas.
+    """Read cuts from a manifest, a folder that holds one, an AudioFolder or lhotse's Shar; commas join several.
 
     Manifests are read lazily, again at every pass. Audio paths in them count from the manifest's folder.
 
@@ -119,12 +120,44 @@ class _Manifest:
                     if not self.allow_outside:
                         _refuse_outside(audio, self.folder, f"{self.path}, line {number}")
                     source["source"] = str(audio)
+                elif source["type"] != "memory" and not self.allow_outside:  # lhotse would run a command as it stands
+                    raise UserError(
+                        f"{self.path}, line {number}: its audio comes from a {source['type']}: give --allow-outside if "
+                        "you trust this file"
+                    )
             cut = deserialize_item(data)
             if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
                 raise ValueError("it has no recording or no length")
             return cut
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             raise UserError(f"{self.path}, line {number}: not a cut that lhotse reads ({error})") from error
+
+
+class _Shards:
+    """A folder in lhotse's Shar form, read shard by shard at every pass: manifests, and the audio in tar files."""
+
+    def __init__(self, folder: Path, allow_outside: bool):
+        self.folder = folder
+        self.allow_outside = allow_outside
+
+    def __iter__(self) -> Iterator[Any]:
+        manifests = sorted(self.folder.glob(SHARDS))
+        tars = [self.folder / f"recording.{path.name.split('.')[1]}.tar" for path in manifests]
+        for tar in tars:
+            if not tar.is_file():
+                raise UserError(f"the folder {self.folder} lacks {tar.name}: a shard needs its audio beside its cuts")
+        try:
+            for cut in CutSet.from_shar(fields={"cuts": manifests, "recording": tars}):
+                if not self.allow_outside and any(source.type != "memory" for source in cut.recording.sources):
+                    raise UserError(
+                        f"{self.folder}: the audio of {cut.id} lies outside its shard: give --allow-outside if you "
+                        "trust it"
+                    )
+                yield cut
+        except UserError:
+            raise
+        except Exception as error:  # lhotse's reader raises whatever its archive and its lines do
+            raise UserError(f"cannot read the shards of {self.folder}: {error}") from error
 
 
 def _refuse_outside(audio: Path, folder: Path, place: str) -> None:
@@ -156,8 +189,11 @@ def _read(path: Path, allow_outside: bool) -> CutSet:
         for name in AUDIO_FOLDER:
             if (path / name).is_file():
                 return CutSet.from_cuts(audio_folder(path / name, allow_outside=allow_outside))
+        if any(path.glob(SHARDS)):
+            return CutSet(_Shards(path, allow_outside))
         raise UserError(
-            f"the folder {path} holds neither {MANIFEST} nor {' nor '.join(AUDIO_FOLDER)}: see trimbre corpus folder"
+            f"the folder {path} holds neither {MANIFEST} nor shards nor {' nor '.join(AUDIO_FOLDER)}: see trimbre "
+            "corpus folder"
         )
     if not path.is_file():
         raise UserError(f"no data at {path}: name a manifest or a folder")
