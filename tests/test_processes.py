@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, shaken
 from safetensors.torch import load_file
 
 from trimbre.checkpoint import save
+from trimbre.data.audio import read_audio, resample
+from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.models import load
 
 TESTS = Path(__file__).parent
@@ -24,8 +27,8 @@ def teacher(tmp_path):
     return str(save(shaken(family.build()), family.processor(), tmp_path / "teacher"))
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
     return subprocess.run(
         [*launch, *arguments], env=environment, cwd=TESTS.parent, capture_output=True, text=True, timeout=300
@@ -74,3 +77,33 @@ def test_the_command_trains_on_two_processes(teacher, noise_corpus, tmp_path):
     assert [point["step"] for point in report["curve"]] == [2, 4]
     assert report["best"]["wer"] == min(point["wer"] for point in report["curve"])
     assert load(out).model.num_parameters() == load(teacher).model.num_parameters()
+
+
+def test_two_processes_prune_as_well_as_one(tmp_path):
+    """The shipped recogniser on a real prompt at several tempos."""
+    clip = read_audio(TESTS / "data/please-hold.flac")
+    said = "please hold while I try that extension"
+    utterances = [
+        Utterance(
+            f"prompt-{number:02d}",
+            resample(clip, 16_000 * (0.9 + 0.015 * number)),
+            said,
+            None,
+        )
+        for number in range(12)
+    ]
+    corpus = tmp_path / "prompts"
+    write_corpus(utterances, corpus, source="a prompt", licence="CC BY-SA 3.0")
+    found = {}
+    for processes in (1, 2):
+        out = tmp_path / f"of-{processes}"
+        asked = ["prune", "models/telephone-en", "--train", str(corpus), "--dev", str(corpus), "--out", str(out)]
+        steps = ["--remove", "0.3", "--learn-steps", "8", "--recover-steps", "8", "--seed-batches", "2", "--json"]
+        batches = ["--max-duration", str(32 // processes), "--buckets", "1", "--noise", "0", "--room", "0"]
+        done = torchrun("-m", "trimbre", *asked, *steps, *batches, processes=processes)
+        assert done.returncode == 0, done.stderr[-3000:]
+        report = json.loads(done.stdout)
+        assert report["step_seconds"] == 32
+        found[processes] = report["evaluation"]["sets"]["dev"]["wer"]
+    low, high = found[1]["interval"]
+    assert low <= found[2]["percent"] <= high, found
