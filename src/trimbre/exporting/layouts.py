@@ -1,0 +1,160 @@
+"""What each runtime expects: the names and shapes of a graph's inputs and outputs, and the files beside it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, ProcessorMixin
+
+from trimbre.decoding import blank_id, features_of
+from trimbre.errors import UserError
+
+RUNTIMES = ("onnx", "sherpa-onnx", "onnx-asr")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one runtime feeds a graph and what it reads from it."""
+
+    name: str
+    """One of `RUNTIMES`."""
+    sizes: Mapping[str, Mapping[int, str]]
+    """Inputs in order, and the axes of each that have any size, by name."""
+    outputs: tuple[str, ...]
+    """Outputs in order; the first holds a score per label, (batch, frames, labels)."""
+    wrap: Callable[[PreTrainedModel], nn.Module]
+    """The model as a module with these inputs and outputs."""
+    feed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """What the model's own forward takes -> what the graph takes."""
+    expected: Callable[[Tensor], Tensor]
+    """The model's logits -> what the first output should be."""
+    columns: tuple[int, ...]
+    """The model's label that each column of the first output stands for."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What is written into the ONNX file itself."""
+
+
+def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
+    """How the runtime `to` wants this model.
+
+    Raises:
+        UserError: that runtime cannot run it.
+    """
+    return plain(model, processor) if to == "onnx" else nemo(to, model, processor)
+
+
+class Plain(nn.Module):
+    """A model as transformers feeds it, except that the mask is of integers, as all runtimes have them."""
+
+    def __init__(self, model: PreTrainedModel, main: str):
+        super().__init__()
+        self.model = model
+        self.main = main
+
+    def forward(self, heard: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        mask = attention_mask if attention_mask is None or self.main == "input_values" else attention_mask.bool()
+        return self.model(**{self.main: heard}, attention_mask=mask).logits
+
+
+def plain(model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
+    """ONNX Runtime on its own: what the processor gives, and logits."""
+    main = model.main_input_name
+    names = _input_names(processor)
+    inner = {"input_features": "mel_frames", "input_values": "samples"}[main]
+    return Layout(
+        name="onnx",
+        sizes={name: {0: "batch", 1: inner} for name in names},
+        outputs=("logits",),
+        wrap=lambda copied: Plain(copied, main),
+        feed=lambda inputs: {
+            name: inputs[name].long() if name == "attention_mask" else inputs[name].float() for name in names
+        },
+        expected=lambda logits: logits,
+        columns=tuple(range(model.config.vocab_size)),
+    )
+
+
+def _input_names(processor: ProcessorMixin) -> list[str]:
+    """What the feature extractor gives, the main input first; some give no mask."""
+    given = features_of([torch.zeros(16_000).numpy()], processor)
+    extractor = processor.feature_extractor  # type: ignore[attr-defined]
+    return [name for name in extractor.model_input_names if name in given]
+
+
+class Nemo(nn.Module):
+    """A Parakeet with the inputs, outputs and label order of NeMo's CTC models, whose blank is the last label."""
+
+    columns: Tensor
+
+    def __init__(self, model: PreTrainedModel, columns: tuple[int, ...]):
+        super().__init__()
+        self.model = model
+        in_order = columns == tuple(range(len(columns)))
+        self.register_buffer("columns", None if in_order else torch.tensor(columns))
+
+    def forward(self, audio_signal: Tensor, length: Tensor) -> Tensor:
+        mask = torch.arange(audio_signal.shape[2]) < length[:, None]
+        # Runtimes pad batches with what they like, and the first convolution would see it.
+        features = audio_signal.transpose(1, 2) * mask[:, :, None]
+        logits = self.model(input_features=features, attention_mask=mask).logits
+        if self.columns is not None:
+            logits = logits.index_select(2, self.columns)
+        return logits.log_softmax(-1)
+
+
+def nemo(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
+    """What sherpa-onnx and onnx-asr call a NeMo CTC model."""
+    if model.config.model_type != "parakeet_ctc":
+        raise UserError(f"--to {to} takes Parakeet models and this is a {type(model).__name__}: give --to onnx")
+    check_features(to, processor)
+    blank, labels = blank_id(model), model.config.vocab_size
+    columns = (*(label for label in range(labels) if label != blank), blank)
+    return Layout(
+        name=to,
+        sizes={"audio_signal": {0: "batch", 2: "mel_frames"}, "length": {0: "batch"}},
+        outputs=("logprobs",),
+        wrap=lambda copied: Nemo(copied, columns),
+        feed=lambda inputs: {
+            "audio_signal": inputs["input_features"].float().transpose(1, 2).contiguous(),
+            "length": inputs["attention_mask"].long().sum(-1),
+        },
+        expected=lambda logits: logits[..., list(columns)].log_softmax(-1),
+        columns=columns,
+        metadata={
+            "vocab_size": str(labels - 1),
+            "normalize_type": "per_feature",
+            "subsampling_factor": str(model.config.encoder_config.subsampling_factor),
+            "model_type": "EncDecCTCModelBPE",
+            "version": "1",
+            "comment": "exported by Trimbre",
+        },
+    )
+
+
+def check_features(to: str, processor: ProcessorMixin) -> None:
+    """Raise UserError where the runtime's own features, which it computes as NeMo does, are not the model's."""
+    extractor = processor.feature_extractor  # type: ignore[attr-defined]
+    theirs = {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 512, "win_length": 400, "preemphasis": 0.97}
+    for name, value in theirs.items():
+        if (own := getattr(extractor, name)) != value:
+            raise UserError(f"--to {to}: it hears with {name} {value} and the model with {own}: give --to onnx")
+    if to == "onnx-asr" and extractor.feature_size not in (80, 128):
+        raise UserError(
+            f"--to onnx-asr: it computes 80 or 128 mel bands and the model hears {extractor.feature_size}: "
+            "give --to onnx or --to sherpa-onnx"
+        )
+
+
+def tokens(processor: ProcessorMixin, columns: tuple[int, ...], blank: int) -> list[str]:
+    """The token of every column, with the name that both runtimes know the blank by.
+
+    Raises:
+        UserError: one holds a space or the end of a line, which their files of tokens cannot.
+    """
+    known = processor.tokenizer.convert_ids_to_tokens(list(columns))  # type: ignore[attr-defined]
+    named = [token if token is not None else f"<unused{label}>" for label, token in zip(columns, known, strict=True)]
+    for token in named:
+        if not token or token.split() != [token]:
+            raise UserError(f"the token {token!r} cannot be written to a file of tokens: give --to onnx")
+    return ["<blk>" if label == blank else token for label, token in zip(columns, named, strict=True)]
