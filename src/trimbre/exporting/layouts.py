@@ -1,7 +1,10 @@
 """What each runtime expects: the names and shapes of a graph's inputs and outputs, and the files beside it."""
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +13,13 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.decoding import blank_id, features_of
 from trimbre.errors import UserError
 
-RUNTIMES = ("onnx", "sherpa-onnx", "onnx-asr")
-
 
 @dataclass(frozen=True)
 class Layout:
     """How one runtime feeds a graph and what it reads from it."""
 
     name: str
-    """One of `RUNTIMES`."""
+    """One of `options.RUNTIMES`."""
     sizes: Mapping[str, Mapping[int, str]]
     """Inputs in order, and the axes of each that have any size, by name."""
     outputs: tuple[str, ...]
@@ -158,3 +159,43 @@ def tokens(processor: ProcessorMixin, columns: tuple[int, ...], blank: int) -> l
         if not token or token.split() != [token]:
             raise UserError(f"the token {token!r} cannot be written to a file of tokens: give --to onnx")
     return ["<blk>" if label == blank else token for label, token in zip(columns, named, strict=True)]
+
+
+def files_beside(layout: Layout, processor: ProcessorMixin, blank: int) -> dict[str, str]:
+    """The files, name to text, that a runtime wants beside the graph."""
+    if layout.name == "onnx":
+        return {}
+    lines = "".join(f"{token} {column}\n" for column, token in enumerate(tokens(processor, layout.columns, blank)))
+    if layout.name == "sherpa-onnx":
+        return {"tokens.txt": lines}
+    config = {
+        "model_type": "nemo-conformer-ctc",
+        "features_size": processor.feature_extractor.feature_size,  # type: ignore[attr-defined]
+        "subsampling_factor": int(layout.metadata["subsampling_factor"]),
+    }
+    return {"vocab.txt": lines, "config.json": json.dumps(config, indent=2) + "\n"}
+
+
+def describe(layout: Layout, model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, Any]:
+    """What one must know to run the graph, as plain data; `exporting.runtime` runs it by this."""
+    extractor = processor.feature_extractor  # type: ignore[attr-defined]
+    return {
+        "inputs": list(layout.sizes),
+        "outputs": list(layout.outputs),
+        "blank": blank_id(model),
+        "columns": list(layout.columns),
+        "lengths": length_layers(model),
+        "sampling_rate": extractor.sampling_rate,
+        "mel_bands": extractor.feature_size if model.main_input_name == "input_features" else None,
+    }
+
+
+def length_layers(model: PreTrainedModel) -> list[tuple[int, int, int]]:
+    """Kernel, stride and padding of every layer that shortens its input, in order."""
+    config = model.config
+    if model.main_input_name == "input_features":
+        encoder = config.encoder_config
+        kernel, stride = encoder.subsampling_conv_kernel_size, encoder.subsampling_conv_stride
+        return [(kernel, stride, (kernel - 1) // 2)] * round(math.log(encoder.subsampling_factor, 2))
+    layers = [(kernel, stride, 0) for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True)]
+    return layers + [(1, config.adapter_stride, 0)] * (config.num_adapter_layers if config.add_adapter else 0)
