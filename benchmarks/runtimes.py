@@ -75,7 +75,10 @@ def ways(model: str, calibrate: str, folder: Path, threads: int) -> Iterator[tup
             elif to == "sherpa-onnx":
                 hear = in_sherpa(out, file, bands, threads)
                 yield f"sherpa-onnx, {label}", hear
-                yield f"sherpa-onnx, 5 ms later, {label}", lambda audio, hear=hear: hear(np.append(HALF_HOP, audio))
+                yield (
+                    f"sherpa-onnx after 5 ms of silence, {label}",
+                    lambda audio, hear=hear: hear(np.append(HALF_HOP, audio)),
+                )
             else:
                 yield f"onnx-asr, {label}", in_onnx_asr(out, precision, threads)
 

@@ -1,4 +1,4 @@
-"""Exported graphs: they equal the model at every length, batch and padding, pruned models included, and hold no more."""
+"""Exported graphs: they equal the model at every length, batch and padding, pruned or not, and hold no more."""
 
 import copy
 from collections import Counter

@@ -82,7 +82,7 @@ def exported(found: Mapping[str, Any]) -> Iterator[Any]:
     )
     yield f"the float32 graph equals the model within {found['equal_to_model_within']:.1e} of the output's norm"
     for precision, words in found["wer"].items():
-        yield f"WER of {precision}: {100 * words['rate']:.2f} % ({words['reference']:,} words)"
+        yield f"WER of {precision}: {words['percent']:.2f} % ({words['reference']:,} words)"
 
 
 def widths_table(widths: Mapping[str, tuple[int, int]]) -> Table:

@@ -63,8 +63,8 @@ def export(
     if calibrate is not None and precision != "int8":
         raise UserError("--calibrate is for --precision int8: leave it out, or give --precision int8")
     require_packages()
-    from trimbre.exporting.graph import write_graph
     from trimbre.exporting.card import card
+    from trimbre.exporting.graph import write_graph
     from trimbre.exporting.layouts import describe, files_beside, layout_for
 
     cuts = None if data is None else read_cuts(data, allow_outside=allow_outside)
@@ -139,11 +139,11 @@ def _batches(cuts: Any, recogniser: Recogniser, layout: Any) -> Iterator[Mapping
 
 
 def _refuse_worse(wer: Mapping[str, Mapping[str, Any]], tolerance: float, data: str) -> None:
-    before, after = (100 * wer[precision]["rate"] for precision in ("fp32", "int8"))
+    before, after = (wer[precision]["percent"] for precision in ("fp32", "int8"))
     if after - before > tolerance:
         raise UserError(
-            f"int8 is {after - before:.2f} points of WER worse on {data} ({before:.2f} % in fp32, {after:.2f} % in int8) "
-            f"and --tolerance is {tolerance:g}: nothing was written; give --calibrate CUTS or leave it out, "
+            f"int8 is {after - before:.2f} points of WER worse on {data} ({before:.2f} % in fp32, {after:.2f} % in "
+            f"int8) and --tolerance is {tolerance:g}: nothing was written; give --calibrate CUTS or leave it out, "
             "or stay with --precision fp32"
         )
 

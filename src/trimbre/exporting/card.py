@@ -61,12 +61,12 @@ def card(described: Mapping[str, Any]) -> str:
         for type, shape, meaning in (ROWS[name],)
     ]
     rates = [
-        f"- {precision}: {100 * words['rate']:.2f} % WER on {words['reference']} words"
+        f"- {precision}: {words['percent']:.2f} % WER on {words['reference']} words"
         for precision, words in described["wer"].items()
     ]
     title = f"# {Path(described['model']).name} for {described['to']}, {described['precision']}"
     intro = (
-        f"Exported by Trimbre. `{described['file']}` holds {described['bytes']:,} bytes of weights and graph. In float32 "
+        f"Exported by Trimbre. `{described['file']}` holds {described['bytes']:,} bytes. In float32 "
         f"it gives what the model gives, within {described['equal_to_model_within']:.0e} of the output's norm."
     )
     python = WAYS[described["to"]].format(**values)

@@ -220,7 +220,9 @@ def _noise(seconds: Sequence[float]) -> list[np.ndarray]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks on its own insides to itself."""
-    loggers: Mapping[str, logging.Logger] = {name: logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")}
+    loggers: Mapping[str, logging.Logger] = {
+        name: logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")
+    }
     levels = {name: logger.level for name, logger in loggers.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
