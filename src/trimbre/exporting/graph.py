@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ EQUAL = 1e-4
 """How far, relative to its norm, the graph's output may be from the model's on any batch, in float32."""
 OPSET = 18
 SINGLE_FILE = 1_800_000_000  # bytes; a protobuf file ends at 2 GiB, so more weights stand in a file beside it
+NOISY = ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")
 CHECKED_SECONDS = ((0.1,), (1.37,), (0.6, 2.5, 1.9), (4.0, 4.0), (0.2, 11.3))
 """Batches that a graph is compared on, by the length of their clips in seconds: alone, padded and not."""
 
@@ -220,16 +221,14 @@ def _noise(seconds: Sequence[float]) -> list[np.ndarray]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks on its own insides to itself."""
-    loggers: Mapping[str, logging.Logger] = {
-        name: logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")
-    }
-    levels = {name: logger.level for name, logger in loggers.items()}
+    loggers = [logging.getLogger(name) for name in NOISY]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers.values():
+        for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            for name, logger in loggers.items():
-                logger.setLevel(levels[name])
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
