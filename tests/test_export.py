@@ -79,6 +79,13 @@ def test_every_shape_is_compared(made):
     assert {len(seconds) for seconds in CHECKED_SECONDS} >= {1, 2, 3}  # alone, and padded in batches
 
 
+def test_a_graph_says_nothing_of_where_it_was_made(made):
+    one = made["no units"]
+    weights = sum(parameter.nbytes for parameter in one.model.parameters())
+    assert one.path.stat().st_size <= weights + 60_000  # nodes of some hundred bytes each
+    assert b".py" not in one.path.read_bytes()
+
+
 def test_skipped_modules_leave_no_nodes(made):
     """Block by block, what is skipped is gone: of a block without modules its last norm alone remains."""
     bare, kept = made["no modules"], made["no units"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts
@@ -76,7 +77,7 @@ def export(
     def wer(folder: Path) -> dict[str, Any]:
         from trimbre.exporting.runtime import load_exported
 
-        exported, processor = load_exported(folder)
+        exported, processor = load_exported(folder, threads=torch.get_num_threads())
         assert cuts is not None
         return evaluate(model=exported, processor=processor, data=cuts, normalize=normalize).words.to_json()
 

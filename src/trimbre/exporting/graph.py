@@ -37,6 +37,8 @@ def write_graph(model: PreTrainedModel, processor: ProcessorMixin, layout: Layou
     Raises:
         UserError: it is above `EQUAL`, or the model cannot be exported.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     example = layout.feed(features_of(_noise((1.3, 0.7)), processor))
     names = list(example)
     # One size that both inputs share bears one name, so that the exporter knows it for the same.
@@ -58,7 +60,7 @@ def write_graph(model: PreTrainedModel, processor: ProcessorMixin, layout: Layou
             raise UserError(f"{type(model).__name__} cannot be exported to ONNX: {error}") from error
         assert program is not None
         drop_nothing_added(program.model)
-        program.model.metadata_props.clear()
+        ClearMetadataAndDocStringPass()(program.model)  # traces into source files, and their places on this machine
         program.model.metadata_props.update(layout.metadata)
         size = sum(parameter.nbytes for parameter in model.parameters())
         program.save(path, external_data=size > SINGLE_FILE)
