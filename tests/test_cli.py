@@ -29,6 +29,7 @@ VERBS = [
     ["prune"],
     ["eval"],
     ["transcribe"],
+    ["export"],
     ["corpus", "folder"],
     ["corpus", "librispeech"],
     ["corpus", "prompts"],

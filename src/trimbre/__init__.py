@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trimbre.exporting import export
     from trimbre.models import Recogniser, load
     from trimbre.options import (
         AugmentOptions,
@@ -23,6 +24,7 @@ __version__ = version("trimbre")
 _FACE = {
     "trimbre.models": ("load", "Recogniser"),
     "trimbre.runs": ("inspect", "train", "prune", "evaluate", "transcribe"),
+    "trimbre.exporting": ("export",),
     "trimbre.options": (
         "PruneOptions",
         "Target",
@@ -47,6 +49,7 @@ __all__ = [
     "Target",
     "TrainOptions",
     "evaluate",
+    "export",
     "inspect",
     "load",
     "prune",

@@ -52,7 +52,8 @@ def frame_labels(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[in
     Returns:
         One list of label ids per utterance, as long as its valid output frames.
     """
-    device = next(model.parameters()).device
+    weights = next(model.parameters(), None)
+    device = "cpu" if weights is None else weights.device  # an exported model has none
     moved = {name: value.to(device) for name, value in inputs.items() if name != "labels"}
     best = model(**moved).logits.argmax(-1).cpu()
     lengths = output_lengths(model, moved)

@@ -303,8 +303,9 @@ def evaluate_sets(
 
 
 def _precision(model: nn.Module, bfloat16: bool) -> AbstractContextManager[Any]:
-    device = next(model.parameters()).device.type
-    return torch.autocast(device, dtype=torch.bfloat16) if bfloat16 else nullcontext()
+    if not bfloat16:
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
 
 
 def _with_interval(errors: Errors) -> str:

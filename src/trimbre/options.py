@@ -14,6 +14,8 @@ BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs")}
 SCOPES = ("blocks", "encoder", "model")
 NORMALISERS = ("none", "basic", "whisper-en")
 PRECISIONS = ("auto", "bf16", "fp32")
+RUNTIMES = ("onnx", "sherpa-onnx", "onnx-asr")
+EXPORT_PRECISIONS = ("fp32", "int8")
 
 
 @Parameter(name="*", group=Group("Augmentation", sort_key=17))

@@ -74,6 +74,17 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
     yield f"{out}: load it with trimbre.load({str(out)!r})"
 
 
+def exported(found: Mapping[str, Any]) -> Iterator[Any]:
+    """What was exported, how large it is and what it was compared with."""
+    yield (
+        f"{found['out']}: for {found['to']}, {found['precision']}, {found['bytes'] / 1e6:.1f} MB"
+        + (f" ({found['bytes'] / found['float32_bytes']:.0%} of float32)" if found["precision"] == "int8" else "")
+    )
+    yield f"the float32 graph equals the model within {found['equal_to_model_within']:.1e} of the output's norm"
+    for precision, words in found["wer"].items():
+        yield f"WER of {precision}: {words['percent']:.2f} % ({words['reference']:,} words)"
+
+
 def widths_table(widths: Mapping[str, tuple[int, int]]) -> Table:
     """Units kept in every module, a row for each layer; `widths` is path -> (units now, units before)."""
     table = Table(title="Units kept of those before (–: none)")

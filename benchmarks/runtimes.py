@@ -1,0 +1,141 @@
+"""How well an exported recogniser hears in the runtimes that users deploy to, each with features of its own.
+
+Prints a table per set: the WER in PyTorch and in each runtime, and how many transcripts are the same, word for word.
+
+    python benchmarks/runtimes.py --model models/telephone-en --data voices=data/heldout/test prompts=data/en/test
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx_asr
+import onnxruntime
+import sherpa_onnx
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import trimbre
+from trimbre.cli import prepare_libraries
+from trimbre.data.audio import load_cut
+from trimbre.data.cuts import read_cuts, transcript_of
+from trimbre.data.text import normalise
+from trimbre.decoding import SAMPLE_RATE
+from trimbre.exporting.runtime import load_exported
+from trimbre.options import RUNTIMES
+from trimbre.statistics import word_errors
+from trimbre.transcription import listener
+
+HALF_HOP = np.zeros(80, dtype=np.float32)
+"""Silence before sherpa-onnx's audio: its frames are centred half a hop later than NeMo's and transformers'."""
+Hear = Callable[[np.ndarray], str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="models/telephone-en")
+    parser.add_argument("--data", nargs="+", default=["voices=data/heldout/test", "prompts=data/en/test"])
+    parser.add_argument("--calibrate", default="data/en/train", help="speech for static int8")
+    parser.add_argument("--first", type=int, default=400, help="how many cuts of each set are heard")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="a JSON file to write the figures to")
+    given = parser.parse_args()
+    prepare_libraries()
+    torch.set_num_threads(given.threads)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        heard_by = dict(ways(given.model, given.calibrate, Path(folder), given.threads))
+        for word in given.data:
+            name, _, place = word.partition("=")
+            cuts = [cut for cut in read_cuts(place) if transcript_of(cut)][: given.first]
+            found[name] = compare(heard_by, cuts)
+            show(name, len(cuts), found[name])
+    if given.out:
+        given.out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def ways(model: str, calibrate: str, folder: Path, threads: int) -> Iterator[tuple[str, Hear]]:
+    """Every way of hearing, PyTorch first: a function from audio, (samples,) at 16 kHz, to text."""
+    recogniser = trimbre.load(model)
+    bands = recogniser.processor.feature_extractor.feature_size
+    yield "PyTorch", listener(*recogniser)
+    for precision, ranges in (("fp32", None), ("int8", None), ("int8", calibrate)):
+        label = f"{precision}{', static' if ranges else ', dynamic' if precision == 'int8' else ''}"
+        file = "model.onnx" if precision == "fp32" else "model.int8.onnx"
+        for to in RUNTIMES:
+            out = folder / f"{to} {label}".replace(" ", "-")
+            trimbre.export(model=model, to=to, out=out, precision=precision, calibrate=ranges)
+            if to == "onnx":
+                yield f"ONNX Runtime, {label}", listener(*load_exported(out, threads=threads))
+            elif to == "sherpa-onnx":
+                hear = in_sherpa(out, file, bands, threads)
+                yield f"sherpa-onnx, {label}", hear
+                yield (
+                    f"sherpa-onnx after 5 ms of silence, {label}",
+                    lambda audio, hear=hear: hear(np.append(HALF_HOP, audio)),
+                )
+            else:
+                yield f"onnx-asr, {label}", in_onnx_asr(out, precision, threads)
+
+
+def in_sherpa(folder: Path, file: str, bands: int, threads: int) -> Hear:
+    """sherpa-onnx, unmodified, with its own features."""
+    recognizer = sherpa_onnx.OfflineRecognizer.from_nemo_ctc(
+        str(folder / file), str(folder / "tokens.txt"), feature_dim=bands, num_threads=threads
+    )
+
+    def hear(audio: np.ndarray) -> str:
+        stream = recognizer.create_stream()
+        stream.accept_waveform(SAMPLE_RATE, audio)
+        recognizer.decode_stream(stream)
+        return stream.result.text
+
+    return hear
+
+
+def in_onnx_asr(folder: Path, precision: str, threads: int) -> Hear:
+    """onnx-asr, unmodified, with its own features."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    model = onnx_asr.load_model(
+        "nemo-conformer-ctc", folder, quantization="int8" if precision == "int8" else None, sess_options=options
+    )
+    return lambda audio: model.recognize(audio, sample_rate=SAMPLE_RATE)
+
+
+def compare(heard_by: dict[str, Hear], cuts: list) -> dict[str, dict[str, float]]:
+    """WER, and the share of transcripts that PyTorch gives too, word for word."""
+    clips = [load_cut(cut) for cut in cuts]
+    said = [normalise(transcript_of(cut) or "", "basic") for cut in cuts]
+    found: dict[str, dict[str, float]] = {}
+    reference: list[str] = []
+    for name, hear in heard_by.items():
+        texts = [normalise(hear(clip), "basic") for clip in clips]
+        reference = reference or texts
+        same = sum(one == other for one, other in zip(texts, reference, strict=True))
+        found[name] = {
+            "wer": word_errors(said, texts).rate,
+            "same": same / len(texts),
+            "words": sum(len(sentence.split()) for sentence in said),
+        }
+    return found
+
+
+def show(name: str, utterances: int, found: dict[str, dict[str, float]]) -> None:
+    words = next(iter(found.values()))["words"]
+    table = Table(title=f"{name}: {utterances} utterances, {words} words")
+    for heading in ("runtime", "WER in %", "points from PyTorch", "transcripts the same in %"):
+        table.add_column(heading, justify="left" if heading == "runtime" else "right")
+    base = found["PyTorch"]["wer"]
+    for way, one in found.items():
+        apart, same = f"{100 * (one['wer'] - base):+.2f}", f"{100 * one['same']:.1f}"
+        table.add_row(way, f"{100 * one['wer']:.2f}", apart, same)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

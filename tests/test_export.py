@@ -1,0 +1,139 @@
+"""Exported graphs: they equal the model at every length, batch and padding, pruned or not, and hold no more."""
+
+import copy
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import edge_plans, random_plan, shaken
+from mini_recogniser import clips, mini_parakeet, mini_processor
+from transformers import PreTrainedModel, ProcessorMixin
+
+from trimbre.anatomy import anatomy_of
+from trimbre.decoding import features_of
+from trimbre.errors import UserError
+from trimbre.exporting.graph import CHECKED_SECONDS, check_graph, distances, exportable, write_graph
+from trimbre.exporting.layouts import Layout, layout_for
+from trimbre.exporting.runtime import session
+from trimbre.modeling_trimbre import BiasOnly
+from trimbre.surgery import cut
+
+PLANS = {
+    "random": lambda anatomy: random_plan(anatomy, 5),
+    "no units": lambda anatomy: edge_plans(anatomy)["no units"],
+    "no modules": lambda anatomy: edge_plans(anatomy)["no modules"],
+}
+
+
+class Made(NamedTuple):
+    """A pruned model, and the graph that was made of it."""
+
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    layout: Layout
+    path: Path
+    distance: float
+
+    @property
+    def nodes(self):
+        return onnx.load(self.path).graph.node
+
+
+@pytest.fixture(scope="module")
+def made(family, tmp_path_factory):
+    """One family's models by every plan, exported."""
+    folder = tmp_path_factory.mktemp("graphs")
+    processor, found = family.processor(), {}
+    for name, plan in PLANS.items():
+        torch.manual_seed(0)
+        dense = shaken(family.build())
+        model = cut(dense, plan(anatomy_of(dense)))
+        layout, path = layout_for("onnx", model, processor), folder / f"{name}.onnx"
+        found[name] = Made(model, processor, layout, path, write_graph(model, processor, layout, path))
+    return found
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_pruned_model_and_its_graph_are_equal(made, plan):
+    assert made[plan].distance <= 1e-5
+
+
+def test_a_graph_of_another_model_is_noticed(made):
+    one = made["no modules"]
+    other = copy.deepcopy(one.model)
+    with torch.no_grad():
+        list(other.parameters())[-1].add_(0.01)
+    with pytest.raises(UserError, match="differs from the model"):
+        check_graph(other, one.processor, one.layout, one.path)
+
+
+def test_every_shape_is_compared(made):
+    one = made["no units"]
+    each = list(distances(one.model, one.processor, one.layout, one.path))
+    assert len(each) == len(CHECKED_SECONDS)
+    assert max(each) == one.distance
+    assert {len(seconds) for seconds in CHECKED_SECONDS} >= {1, 2, 3}  # alone, and padded in batches
+
+
+def test_a_graph_says_nothing_of_where_it_was_made(made):
+    one = made["no units"]
+    weights = sum(parameter.nbytes for parameter in one.model.parameters())
+    assert one.path.stat().st_size <= weights + 60_000  # nodes of some hundred bytes each
+    assert b".py" not in one.path.read_bytes()
+
+
+def test_skipped_modules_leave_no_nodes(made):
+    """Block by block, what is skipped is gone: of a block without modules its last norm alone remains."""
+    bare, kept = made["no modules"], made["no units"]
+    # a branch that lost its units but not its bias is one addition more than a branch that was skipped
+    biases = sum(isinstance(module, BiasOnly) for module in kept.model.modules())
+    more = Counter(node.op_type for node in kept.nodes) - Counter(node.op_type for node in bare.nodes)
+    assert more == {"Add": biases}
+    assert biases >= 9
+    assert not any(node.op_type in ("Softmax", "Sigmoid") for node in bare.nodes)
+    last = ("norm_out.weight", "final_layer_norm.weight")
+    norms = [node for node in bare.nodes if any(name.endswith(last) for name in node.input)]
+    assert len(norms) == 3
+    assert kinds_between(bare.nodes, norms[0], norms[-1]) == ["LayerNormalization"] * 3
+
+
+def kinds_between(nodes, first, last):
+    """The kinds of the nodes on the way from one to another, each fed by the one before."""
+    made_by = {name: node for node in nodes for name in node.output}
+    kinds, node = [last.op_type], last
+    while node.output != first.output:
+        node = made_by[node.input[0]]
+        kinds.append(node.op_type)
+    return kinds
+
+
+def test_a_copy_is_prepared_and_the_model_left_alone(model, processor, padded):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    attention = model.config._attn_implementation
+    modules = [type(module) for module in model.modules()]
+    prepared = exportable(model)
+    with torch.no_grad():
+        torch.testing.assert_close(prepared(**padded).logits, model(**padded).logits, atol=1e-4, rtol=1e-4)
+    assert modules == [type(module) for module in model.modules()]
+    assert model.config._attn_implementation == attention
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_padding_of_any_kind_is_not_heard(tmp_path):
+    """sherpa-onnx pads batches with -23: what lies beyond an utterance's length must not matter."""
+    model, processor = mini_parakeet(), mini_processor()
+    layout, path = layout_for("sherpa-onnx", model, processor), tmp_path / "model.onnx"
+    assert write_graph(model, processor, layout, path) <= 1e-5
+    feed = {name: value.numpy() for name, value in layout.feed(features_of(clips(1.0), processor)).items()}
+    running = session(path)
+    (alone,) = running.run(None, feed)
+    frames = -(-feed["length"][0] // model.config.encoder_config.subsampling_factor)
+    more = np.full((1, 16, 57), -23.0, dtype=np.float32)
+    padded = np.concatenate([feed["audio_signal"][:, :, : feed["length"][0]], more], axis=2)
+    (beside,) = running.run(None, feed | {"audio_signal": padded})
+    assert beside.shape[1] > alone.shape[1]
+    np.testing.assert_allclose(alone[:, :frames], beside[:, :frames], atol=1e-5)
