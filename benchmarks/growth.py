@@ -25,7 +25,7 @@ from trimbre.cli import prepare_libraries
 
 PARAKEET_06B = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 8, "intermediate_size": 4096}
 """The shape of nvidia/parakeet-ctc-0.6b."""
-SIZES = {"10 M": (192, 8), "35 M": (320, 10), "115 M": (512, 14)}
+SIZES = {"8 M": (192, 8), "26 M": (320, 10), "90 M": (512, 14)}
 """Name -> d_model and number of blocks; heads are 64 wide, feed-forwards four times d_model."""
 HOURS = (10, 100, 1000)
 
@@ -239,7 +239,7 @@ def report_sizes() -> None:
             stepped = apart("step", f"{place}/model", 10)
         row["weights in GB"] = row.pop("weights") / 1e9
         row.pop("peak")
-        rows.append(row | {"learning step": stepped["step"], "of": f"{stepped['parameters'] / 1e6:.0f} M"})
+        rows.append(row | {"learning step": stepped["step"]})
     show("seconds of every stage against the size of the model", rows)
 
 
