@@ -18,6 +18,15 @@ def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor
     return dict(features)
 
 
+def with_text(model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
+    """What a forward takes: the inputs and, for a model with a decoder, so many tokens of made-up text beside each."""
+    if not model.config.is_encoder_decoder:
+        return dict(inputs)
+    batch = len(next(iter(inputs.values())))
+    text = torch.arange(batch * tokens).reshape(batch, tokens) * 7 % model.config.vocab_size
+    return {**inputs, "decoder_input_ids": text.to(model.device)}
+
+
 def output_lengths(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor | None:
     """Count the valid output frames of each utterance of a padded batch.
 

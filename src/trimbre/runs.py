@@ -254,7 +254,7 @@ def _foreseen(recogniser: Recogniser, options: PruneOptions) -> dict[str, Any]:
     anatomy = anatomy_of(recogniser.model)
     ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor)
     budgets = ledger.asked(options.target)
-    protected = Protection.parse(options.protect, anatomy).mask(anatomy)
+    protected = Protection.parse(options.protect, anatomy).mask(anatomy, options.target.of)
     check_reachable(anatomy, budgets, options.target.remove, protected)
     return {
         **describe(ledger, anatomy),
