@@ -15,7 +15,10 @@ from trimbre.convert.ctranslate2 import convert
 from trimbre.errors import UserError
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
-SPECIAL = "<|endoftext|> <|startoftranscript|> <|en|> <|de|> <|translate|> <|transcribe|> <|startoflm|> <|startofprev|> <|nospeech|> <|notimestamps|>"
+SPECIAL = (
+    "<|endoftext|> <|startoftranscript|> <|en|> <|de|> <|translate|> <|transcribe|> <|startoflm|> <|startofprev|> "
+    "<|nospeech|> <|notimestamps|>"
+)
 
 
 def tiny(vocabulary: int = 2000) -> WhisperForConditionalGeneration:

@@ -14,8 +14,9 @@ SAMPLE_RATE = 16_000
 
 def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor]:
     """Turn clips, (samples,) each and mono at 16 kHz, into the padded inputs of a model's forward."""
-    features = processor.feature_extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt")
-    return dict(features)
+    extractor = processor.feature_extractor
+    padding = "max_length" if hasattr(extractor, "chunk_length") else True  # Whisper hears windows of one length
+    return dict(extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt"))
 
 
 def with_text(model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:

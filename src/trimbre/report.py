@@ -159,11 +159,11 @@ def model_card(report: Mapping[str, Any]) -> str:
         f"Made from `{report['model']}` by Trimbre: structured pruning with learned L0 gates and distillation from the "
         "unpruned model. The licence of the original model applies.",
         "",
-        "| removed | of the blocks | of the encoder | of the model | left in the model |",
-        "|---|---|---|---|---|",
+        f"| removed | {' | '.join(f'of the {scope}' for scope in removed['params'])} | left in the model |",
+        f"|{'---|' * (len(removed['params']) + 2)}",
     ]
     for name, title in SHOWN.items():
-        shares = " | ".join(f"{removed[name][scope]:.1%}" for scope in dense[cost])
+        shares = " | ".join(f"{removed[name][scope]:.1%}" for scope in removed[name])
         left = dense[name]["model"] * (1 - removed[name]["model"])
         lines.append(f"| {title} | {shares} | {left:,.0f}{'' if name == 'params' else ' per second of audio'} |")
     if evaluation := report.get("evaluation"):

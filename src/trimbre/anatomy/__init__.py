@@ -93,8 +93,8 @@ class Anatomy:
     """All that can be cut from one model."""
 
     groups: tuple[Group, ...]
-    scopes: Mapping[str, str | tuple[str, ...]]
-    """Name prefixes of the parameters that a percentage may refer to: `blocks`, `model` and what the family has."""
+    scopes: Mapping[str, Any]
+    """Name prefixes, one or a tuple, of the parameters that a percentage may refer to: `blocks`, `model` and others."""
     follow: Callable[[Any, Any], None] = lambda model, plan: None
     """Brings what else speaks of units in a cut model (first argument) in line with the plan (second), in place."""
 

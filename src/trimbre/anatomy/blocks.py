@@ -21,7 +21,7 @@ class Branch(NamedTuple):
 
 
 def groups_of(
-    blocks: Sequence[nn.Module], path: str, branches: Sequence[Branch], *, end: str | None = None
+    blocks: nn.ModuleList, path: str, branches: Sequence[Branch], *, end: str | None = None
 ) -> Iterator[Group]:
     """The groups of the `blocks` at `path`, in the order of the forward pass, without those that are gone.
 

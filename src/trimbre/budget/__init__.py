@@ -50,8 +50,8 @@ class Budget:
     @property
     def title(self) -> str:
         """What it counts, in words, such as `the blocks' parameters`."""
-        owner = self.scope if self.scope.endswith("s") else f"{self.scope}'s"
-        return f"the {owner.replace('blocks', "blocks'")} {'parameters' if self.name == 'params' else 'multiply-accumulates'}"
+        owner = f"the {self.scope}'" if self.scope.endswith("s") else f"the {self.scope}'s"
+        return f"{owner} {'parameters' if self.name == 'params' else 'multiply-accumulates'}"
 
     def removed(self, plan: Plan) -> float:
         """Share of the dense cost that `plan` removes, 0 to 1."""

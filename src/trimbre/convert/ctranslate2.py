@@ -76,7 +76,7 @@ def convert(*, source: Path, out: Path) -> Converted:
         )
     tokenizer = read_tokenizer(source / "tokenizer.json")
     model = _model(stored, source / "model.bin", tokenizer)
-    multilingual = model.config.vocab_size >= SMALLEST_MULTILINGUAL
+    multilingual = stored.variables["decoder/embeddings/weight"].shape[0] >= SMALLEST_MULTILINGUAL
     model.generation_config = _generation(model.config, tokenizer, _own_config(source, model.config), multilingual)
     mels, positions = model.config.num_mel_bins, model.config.max_source_positions
     extractor = WhisperFeatureExtractor(feature_size=mels, chunk_length=positions // FRAMES_PER_SECOND)
@@ -92,7 +92,7 @@ def read_tokenizer(file: Path) -> WhisperTokenizer:
         added = [token["content"] for token in json.loads(file.read_text())["added_tokens"] if token["special"]]
         with tempfile.TemporaryDirectory() as folder:
             copyfile(file, Path(folder) / "tokenizer.json")
-            end = {f"{role}_token": "<|endoftext|>" for role in ("bos", "eos", "pad", "unk")}
+            end: dict[str, Any] = {f"{role}_token": "<|endoftext|>" for role in ("bos", "eos", "pad", "unk")}
             special = [token for token in added if token != "<|endoftext|>"]
             tokenizer = WhisperTokenizer.from_pretrained(folder, extra_special_tokens=special, **end)
     except Exception as error:  # the tokenizers library raises bare Exceptions
@@ -125,7 +125,9 @@ def _model(stored: ModelBin, path: Path, tokenizer: WhisperTokenizer) -> Whisper
     words, width = variable("decoder/embeddings/weight", 2).shape
     if any(count < 1 or width % count for count in heads.values()):
         raise UserError(f"{path} has a width of {width}, which {heads['encoder']} heads cannot share: fetch it again")
-    named = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|startoftranscript|>")}
+    named: dict[str, Any] = {
+        token: tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|startoftranscript|>")
+    }
     if max(named.values()) >= words:
         raise UserError(f"{path} has {words} words, fewer than its tokenizer.json: they are of different models")
     config = WhisperConfig(
