@@ -3,8 +3,8 @@
 import json
 import random
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForCTC,
+    AutoModelForSpeechSeq2Seq,
+    GenerationConfig,
     ParakeetCTCConfig,
     ParakeetEncoderConfig,
     ParakeetFeatureExtractor,
@@ -50,6 +53,10 @@ class Family:
 
     build: Callable[[], PreTrainedModel]
     processor: Callable[[], ProcessorMixin]
+    auto: Any = AutoModelForCTC
+    """transformers' way in."""
+    pipeline: Mapping[str, Any] = field(default_factory=dict)
+    """What `pipeline()` takes to decode greedily; a Whisper it would give five beams."""
 
 
 def _tiny_parakeet() -> PreTrainedModel:
@@ -135,10 +142,15 @@ def _tiny_whisper(multilingual: bool) -> PreTrainedModel:
         decoder_start_token_id=END + 1,
     )
     model = WhisperForConditionalGeneration(config)
-    model.generation_config.update(
+    model.generation_config = GenerationConfig(
+        bos_token_id=END + 1,
+        eos_token_id=END,
+        pad_token_id=END,
+        decoder_start_token_id=END + 1,
         no_timestamps_token_id=END + 9,
         prev_sot_token_id=END + 7,
         max_length=40,
+        suppress_tokens=[*range(94, END), *range(END + 1, config.vocab_size)],  # what it writes is ASCII
         is_multilingual=multilingual,
         return_timestamps=False,
         alignment_heads=[[0, 1], [1, 0], [2, 0], [2, 1]],
@@ -158,12 +170,24 @@ def _tiny_whisper_processor() -> ProcessorMixin:
     return WhisperProcessor(WhisperFeatureExtractor(chunk_length=2), tokenizer)
 
 
+ONE_BEAM = {"num_beams": 1, "max_new_tokens": None}
+
 FAMILIES = {
     "parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor),
     "wav2vec2-conformer, relative": Family(partial(_tiny_wav2vec2, "relative"), _tiny_wav2vec2_processor),
     "wav2vec2-conformer, rotary": Family(partial(_tiny_wav2vec2, "rotary"), _tiny_wav2vec2_processor),
-    "whisper, English": Family(partial(_tiny_whisper, False), _tiny_whisper_processor),
-    "whisper, multilingual": Family(partial(_tiny_whisper, True), _tiny_whisper_processor),
+    "whisper, English": Family(
+        partial(_tiny_whisper, False),
+        _tiny_whisper_processor,
+        AutoModelForSpeechSeq2Seq,
+        {"generate_kwargs": ONE_BEAM},
+    ),
+    "whisper, multilingual": Family(
+        partial(_tiny_whisper, True),
+        _tiny_whisper_processor,
+        AutoModelForSpeechSeq2Seq,
+        {"generate_kwargs": ONE_BEAM | {"task": "transcribe"}},
+    ),
 }
 
 

@@ -28,6 +28,7 @@ class Kind:
     """A sort of module that is cut in one way: feed-forward, attention, convolution."""
 
     name: str
+    """Its own among the model's kinds: two whose units differ in width bear two names."""
     unit: str
     """What one of its units is called."""
     slices: tuple[Slice, ...]

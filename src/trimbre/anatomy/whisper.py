@@ -41,7 +41,13 @@ def attention(head_dim: int, name: str = "attention", source: int | None = None)
 def describe(model: WhisperForConditionalGeneration) -> Anatomy:
     """What can be cut from a `WhisperForConditionalGeneration`, dense or pruned before."""
     source = model.config.max_source_positions
-    own = Branch("self_attn", "self_attn_layer_norm", "final_layer_norm", lambda m: attention(m.head_dim))
+    heard = Branch("self_attn", "self_attn_layer_norm", "final_layer_norm", lambda m: attention(m.head_dim))
+    written = Branch(
+        "self_attn",
+        "self_attn_layer_norm",
+        "encoder_attn_layer_norm",
+        lambda m: attention(m.head_dim, "decoder-attention"),
+    )
     cross = Branch(
         "encoder_attn",
         "encoder_attn_layer_norm",
@@ -49,9 +55,10 @@ def describe(model: WhisperForConditionalGeneration) -> Anatomy:
         lambda m: attention(m.head_dim, "cross-attention", source),
     )
     feed_forward = Branch("ffn", "final_layer_norm", None, lambda block: FEED_FORWARD)
-    encoder = groups_of(model.model.encoder.layers, ENCODER, (own, feed_forward), end="model.encoder.layer_norm")
-    text = (own._replace(after="encoder_attn_layer_norm"), cross, feed_forward)
-    decoder = groups_of(model.model.decoder.layers, DECODER, text, end="model.decoder.layer_norm")
+    encoder = groups_of(model.model.encoder.layers, ENCODER, (heard, feed_forward), end="model.encoder.layer_norm")
+    decoder = groups_of(
+        model.model.decoder.layers, DECODER, (written, cross, feed_forward), end="model.decoder.layer_norm"
+    )
     scopes = {
         "blocks": (f"{ENCODER}.", f"{DECODER}."),
         "encoder": "model.encoder.",
