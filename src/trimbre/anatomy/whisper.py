@@ -69,20 +69,20 @@ def describe(model: WhisperForConditionalGeneration) -> Anatomy:
 
 
 def renumber_alignment(model: Any, plan: Plan) -> None:
-    """Let the heads that align words with audio be found after the cut; those that left are left out.
+    """Let the heads that align words with audio be found after the cut, by their new numbers.
 
-    transformers numbers the layers that still have cross-attention, and the heads that a layer still has.
+    Those that left are left out. Once a layer has no cross-attention none can be named, for transformers takes it that
+    all layers have some: words then bear no times, and it says so.
     """
     generation = model.generation_config
-    if not getattr(generation, "alignment_heads", None):
-        return
     crosses = [layer.encoder_attn for layer in model.model.decoder.layers]
-    before = [layer for layer in range(len(crosses)) if f"{DECODER}.{layer}.encoder_attn" in plan.sizes]
-    after = [layer for layer, cross in enumerate(crosses) if not isinstance(cross, Skipped)]
+    if not hasattr(generation, "alignment_heads"):
+        return
     found = []
-    for position, head in generation.alignment_heads:
-        layer = before[position]
-        kept = plan.kept[f"{DECODER}.{layer}.encoder_attn"]
-        if layer in after and head in kept:
-            found.append([after.index(layer), kept.index(head)])
-    generation.alignment_heads = found or None
+    if not any(isinstance(cross, Skipped) for cross in crosses):
+        kept = [plan.kept[f"{DECODER}.{layer}.encoder_attn"] for layer in range(len(crosses))]
+        found = [[layer, kept[layer].index(head)] for layer, head in generation.alignment_heads if head in kept[layer]]
+    if found:
+        generation.alignment_heads = found
+    else:
+        del generation.alignment_heads
