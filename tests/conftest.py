@@ -3,10 +3,11 @@
 import json
 import random
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForCTC,
+    AutoModelForSpeechSeq2Seq,
+    GenerationConfig,
     ParakeetCTCConfig,
     ParakeetEncoderConfig,
     ParakeetFeatureExtractor,
@@ -28,11 +32,16 @@ from transformers import (
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+    WhisperTokenizer,
 )
 
 from trimbre.anatomy import Anatomy, anatomy_of
 from trimbre.data.corpus import Utterance, write_corpus
-from trimbre.decoding import features_of
+from trimbre.decoding import features_of, with_text
 from trimbre.plan import Plan
 
 torch.set_num_threads(1)
@@ -44,6 +53,10 @@ class Family:
 
     build: Callable[[], PreTrainedModel]
     processor: Callable[[], ProcessorMixin]
+    auto: Any = AutoModelForCTC
+    """transformers' way in."""
+    pipeline: Mapping[str, Any] = field(default_factory=dict)
+    """What `pipeline()` takes to decode greedily; a Whisper it would give five beams."""
 
 
 def _tiny_parakeet() -> PreTrainedModel:
@@ -103,11 +116,89 @@ def _tiny_wav2vec2_processor() -> ProcessorMixin:
     return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer)
 
 
+WHISPER_SPECIAL = (
+    "<|endoftext|> <|startoftranscript|> <|en|> <|de|> <|translate|> <|transcribe|> <|startoflm|> <|startofprev|> "
+    "<|nospeech|> <|notimestamps|>"
+).split()
+END = 256  # of bytes, one token each; the special ones follow
+
+
+def _tiny_whisper(multilingual: bool) -> PreTrainedModel:
+    heads = (4, 2) if multilingual else (4, 4)
+    config = WhisperConfig(
+        vocab_size=END + 10 + 101,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=3,
+        encoder_attention_heads=heads[0],
+        decoder_attention_heads=heads[1],
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=40,
+        max_source_positions=100,  # a window of 2 s
+        max_target_positions=40,
+        pad_token_id=END,
+        bos_token_id=END + 1,
+        eos_token_id=END,
+        decoder_start_token_id=END + 1,
+    )
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=END + 1,
+        eos_token_id=END,
+        pad_token_id=END,
+        decoder_start_token_id=END + 1,
+        no_timestamps_token_id=END + 9,
+        prev_sot_token_id=END + 7,
+        max_length=40,
+        suppress_tokens=[*range(94, END), *range(END + 1, config.vocab_size)],  # what it writes is ASCII
+        is_multilingual=multilingual,
+        return_timestamps=False,
+        alignment_heads=[[0, 1], [1, 0], [2, 0], [2, 1]],
+        **({"lang_to_id": {"<|en|>": END + 2, "<|de|>": END + 3}} if multilingual else {}),
+        **({"task_to_id": {"transcribe": END + 5, "translate": END + 4}} if multilingual else {}),
+    )
+    return model
+
+
+@cache
+def _tiny_whisper_processor() -> ProcessorMixin:
+    alphabet = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    end = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), WHISPER_SPECIAL[0])
+    tokenizer = WhisperTokenizer(vocab=alphabet, merges=[], extra_special_tokens=WHISPER_SPECIAL[1:], **end)
+    tokenizer.add_tokens([f"<|{hundredths / 100:.2f}|>" for hundredths in range(0, 201, 2)])
+    assert tokenizer.convert_tokens_to_ids(WHISPER_SPECIAL) == list(range(END, END + 10))
+    return WhisperProcessor(WhisperFeatureExtractor(chunk_length=2), tokenizer)
+
+
+ONE_BEAM = {"num_beams": 1, "max_new_tokens": None}
+
 FAMILIES = {
     "parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor),
     "wav2vec2-conformer, relative": Family(partial(_tiny_wav2vec2, "relative"), _tiny_wav2vec2_processor),
     "wav2vec2-conformer, rotary": Family(partial(_tiny_wav2vec2, "rotary"), _tiny_wav2vec2_processor),
+    "whisper, English": Family(
+        partial(_tiny_whisper, False),
+        _tiny_whisper_processor,
+        AutoModelForSpeechSeq2Seq,
+        {"generate_kwargs": ONE_BEAM},
+    ),
+    "whisper, multilingual": Family(
+        partial(_tiny_whisper, True),
+        _tiny_whisper_processor,
+        AutoModelForSpeechSeq2Seq,
+        {"generate_kwargs": ONE_BEAM | {"task": "transcribe"}},
+    ),
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the families without a CTC head out of what is marked `ctc`."""
+
+    def fits(item: Any) -> bool:
+        family = item.callspec.params.get("family", "") if hasattr(item, "callspec") else ""
+        return not (family.startswith("whisper") and item.get_closest_marker("ctc"))
+
+    items[:] = filter(fits, items)
 
 
 @pytest.fixture(params=FAMILIES, scope="session")
@@ -145,11 +236,11 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 
 
 @pytest.fixture
-def padded(processor: ProcessorMixin) -> dict[str, Tensor]:
-    """Inputs of three clips of unequal length."""
+def padded(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, Tensor]:
+    """Inputs of three clips of unequal length; a decoder reads some text beside them."""
     noise = np.random.default_rng(0)
     clips = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
-    return features_of(clips, processor)
+    return with_text(model, features_of(clips, processor), 7)
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,13 @@ import torch
 from conftest import Family, edge_plans, random_plan, shaken
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCTC, PreTrainedModel, pipeline
+from transformers import PreTrainedModel, pipeline
 
 import trimbre
 import trimbre.auto
 from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import load_plan, save
-from trimbre.decoding import features_of, greedy
+from trimbre.decoding import features_of, greedy, with_text
 from trimbre.errors import UserError
 from trimbre.modeling_trimbre import FORMAT
 from trimbre.surgery import cut
@@ -33,24 +33,26 @@ import copy, json, sys
 sys.modules["trimbre"] = None  # importing it fails, as where it isn't installed
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCTC, pipeline
+import transformers
+from transformers import pipeline
 
 torch.set_num_threads(1)
 job = json.load(open(sys.argv[1]))
+Auto = getattr(transformers, job["auto"])
 inputs, clip = load_file(job["inputs"]), load_file(job["clip"])["clip"].numpy()
 logits, texts, errors = {}, {}, {}
 for name, path in job["models"].items():
-    model = AutoModelForCTC.from_pretrained(path, trust_remote_code=True).eval()
+    model = Auto.from_pretrained(path, trust_remote_code=True).eval()
     model.save_pretrained(job["again"] + "/" + name)
-    again = AutoModelForCTC.from_pretrained(job["again"] + "/" + name, trust_remote_code=True).eval()
+    again = Auto.from_pretrained(job["again"] + "/" + name, trust_remote_code=True).eval()
     with torch.no_grad():
         logits[name] = copy.deepcopy(model)(**inputs).logits
         logits[name + " again"] = copy.deepcopy(again)(**inputs).logits
-    recogniser = pipeline("automatic-speech-recognition", model=path, trust_remote_code=True)
+    recogniser = pipeline("automatic-speech-recognition", model=path, trust_remote_code=True, **job["pipeline"])
     texts[name] = recogniser({"raw": clip, "sampling_rate": 16000})["text"]
 for name, path in job["refused"].items():
     try:
-        AutoModelForCTC.from_pretrained(path, trust_remote_code=True)
+        Auto.from_pretrained(path, trust_remote_code=True)
     except Exception as error:
         errors[name] = [type(error).__name__, str(error)]
 save_file({name: value.contiguous() for name, value in logits.items()}, job["logits"])
@@ -101,7 +103,8 @@ def saved(family, tmp_path_factory) -> Saved:
         save(models[name], processor, folder / name, plan=plan)
     models["twice"] = cut(models["random-0"], random_plan(anatomy_of(models["random-0"]), 9)).eval()
     save(models["twice"], processor, folder / "twice")
-    inputs = {name: value.contiguous() for name, value in features_of([CLIP[:9_000], CLIP], processor).items()}
+    heard = with_text(dense, features_of([CLIP[:9_000], CLIP], processor), 7)
+    inputs = {name: value.contiguous() for name, value in heard.items()}
     return Saved(folder, family, inputs, models)
 
 
@@ -113,6 +116,8 @@ def elsewhere(saved, tmp_path_factory):
     save_file({"clip": torch.from_numpy(CLIP)}, folder / "clip")
     (folder / "again").mkdir()
     job = {name: str(folder / name) for name in ("inputs", "clip", "again", "logits", "found")}
+    job["pipeline"] = dict(saved.family.pipeline)
+    job["auto"] = saved.family.auto.__name__
     job["models"] = {name: str(saved.folder / name) for name in saved.models}
     job["refused"] = {"newer": str(newer(saved.folder / "random-0", folder / "newer"))}
     (folder / "job").write_text(json.dumps(job))
@@ -128,14 +133,14 @@ def test_trimbre_loads_what_was_saved(saved):
         loaded, processor = trimbre.load(saved.folder / name)
         assert not loaded.training
         assert torch.equal(logits_of(loaded, saved.inputs), logits_of(model, saved.inputs)), name
-        assert features_of([CLIP], processor).keys() == saved.inputs.keys()
+        assert features_of([CLIP], processor).keys() == saved.inputs.keys() - {"decoder_input_ids"}
 
 
 def test_transformers_loads_what_was_saved_once_trimbre_auto_is_imported(saved):
     for name, model in saved.models.items():
-        loaded = AutoModelForCTC.from_pretrained(saved.folder / name)
+        loaded = saved.family.auto.from_pretrained(saved.folder / name)
         assert torch.equal(logits_of(loaded, saved.inputs), logits_of(model, saved.inputs)), name
-        text = pipeline("automatic-speech-recognition", model=str(saved.folder / name))(
+        text = pipeline("automatic-speech-recognition", model=str(saved.folder / name), **saved.family.pipeline)(
             {"raw": CLIP, "sampling_rate": 16_000}
         )["text"]
         processor = saved.family.processor()
@@ -157,13 +162,13 @@ def test_saving_a_loaded_model_carries_everything_along(saved, elsewhere, tmp_pa
         before = json.loads((saved.folder / name / "config.json").read_text())
         ours, _ = trimbre.load(saved.folder / name)
         ours.save_pretrained(tmp_path / "ours" / name)
-        AutoModelForCTC.from_pretrained(saved.folder / name).save_pretrained(tmp_path / "theirs" / name)
+        saved.family.auto.from_pretrained(saved.folder / name).save_pretrained(tmp_path / "theirs" / name)
         for place in (tmp_path / "ours" / name, tmp_path / "theirs" / name, elsewhere[0] / "again" / name):
             assert (place / "modeling_trimbre.py").read_text() == Path(trimbre.modeling_trimbre.__file__).read_text()
             config = json.loads((place / "config.json").read_text())
             for key in ("architectures", "model_type", "dtype", "auto_map", "trimbre"):
                 assert config[key] == before[key], key
-            loaded = AutoModelForCTC.from_pretrained(place)
+            loaded = saved.family.auto.from_pretrained(place)
             assert torch.equal(logits_of(loaded, saved.inputs), logits_of(model, saved.inputs)), place
 
 
@@ -195,7 +200,7 @@ def test_half_is_stored_and_float32_is_loaded(saved, tmp_path):
         for value in rounded.state_dict().values():
             if value.is_floating_point():
                 value.copy_(value.half())
-    for loaded in (trimbre.load(tmp_path / "half").model, AutoModelForCTC.from_pretrained(tmp_path / "half")):
+    for loaded in (trimbre.load(tmp_path / "half").model, saved.family.auto.from_pretrained(tmp_path / "half")):
         assert loaded.dtype == torch.float32
         assert torch.equal(logits_of(loaded, saved.inputs), logits_of(rounded, saved.inputs))
     assert model.dtype == torch.float32  # what was saved stays as it was
@@ -233,7 +238,7 @@ def test_a_newer_format_is_refused_kindly_by_every_way_in(saved, elsewhere, tmp_
     with pytest.raises(UserError, match=rf"newer .*format {FORMAT + 1}.*update Trimbre"):
         trimbre.load(place)
     with pytest.raises(ValueError, match=rf"format {FORMAT + 1}.*newer Trimbre"):
-        AutoModelForCTC.from_pretrained(place)
+        saved.family.auto.from_pretrained(place)
     kind, sentence = elsewhere[2]["errors"]["newer"]
     assert kind == "ValueError"
     assert "use a newer Trimbre" in sentence
@@ -279,7 +284,7 @@ def damaged(place: Path, how: str) -> None:
         elif how == "an odd layout":
             layout["trimbre"] = ["widths"]
         elif how == "another family":
-            layout["model_type"] = "whisper"
+            layout["model_type"] = "wav2vec2-bert" if layout["model_type"] == "whisper" else "whisper"
         else:
             raise AssertionError(how)
         config.write_text(json.dumps(layout))

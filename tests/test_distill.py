@@ -10,6 +10,8 @@ from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, undisturbed, valid_frames
 from trimbre.options import DistillOptions
 
+pytestmark = pytest.mark.ctc
+
 
 def test_posterior_loss_is_the_divergence_over_valid_frames():
     torch.manual_seed(0)

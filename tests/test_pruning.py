@@ -15,6 +15,8 @@ from trimbre.errors import UserError
 from trimbre.models import load
 from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
 
+pytestmark = pytest.mark.ctc
+
 QUICK = PruneOptions(
     target=Target(remove=0.5),
     learn_steps=6,

@@ -11,6 +11,8 @@ from trimbre.plan import Plan
 from trimbre.refit import refit
 from trimbre.surgery import cut
 
+pytestmark = pytest.mark.ctc
+
 
 @pytest.fixture
 def batch(padded):

@@ -7,7 +7,7 @@ import torch
 from conftest import edge_plans, random_plan
 
 from trimbre.anatomy import anatomy_of
-from trimbre.decoding import output_lengths
+from trimbre.distill import valid_frames
 from trimbre.errors import UserError
 from trimbre.gates import Gates, gated
 from trimbre.plan import Plan
@@ -31,8 +31,7 @@ def outputs(model, inputs):
     """Logits on valid frames only: what stands on padding is nobody's output."""
     with torch.no_grad():
         logits = model(**inputs).logits
-    frames = torch.arange(logits.shape[1])
-    return logits[frames < output_lengths(model, inputs).unsqueeze(1)]
+    return logits[valid_frames(model, inputs, logits)]
 
 
 def assert_masked_equals_sliced(model, inputs, plan, soft_seed=None):

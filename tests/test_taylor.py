@@ -45,10 +45,12 @@ def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
 
 def test_scoring_leaves_the_model_as_it_was(model, anatomy, padded):
     before = copy.deepcopy(model.state_dict())
+    learned = [parameter.requires_grad for parameter in model.parameters()]
     model.train()
     importance(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
     assert model.training
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert [parameter.requires_grad for parameter in model.parameters()] == learned
+    assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 

@@ -49,9 +49,12 @@ def write_into(folder: Path, model: PreTrainedModel, processor: ProcessorMixin, 
     """Write model and processor files to a folder that exists."""
     state: dict[str, Any] | None = None
     if half:
-        state = {
-            name: value.half() if value.dtype == torch.float32 else value for name, value in model.state_dict().items()
+        stored = model.state_dict(keep_vars=True)
+        halves = {
+            id(value): (value.detach().half() if value.dtype == torch.float32 else value.detach())
+            for value in stored.values()
         }
+        state = {name: halves[id(value)] for name, value in stored.items()}  # tied weights stay tied
     model.config.dtype = torch.float32
     model.save_pretrained(folder, state_dict=state)
     processor.save_pretrained(folder)

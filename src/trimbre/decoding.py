@@ -1,4 +1,4 @@
-"""From CTC frames to text: the most likely label of every frame, repeats merged, blanks dropped."""
+"""From audio to text, greedily: the most likely label of every CTC frame, or a decoder's most likely next token."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -14,8 +14,18 @@ SAMPLE_RATE = 16_000
 
 def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor]:
     """Turn clips, (samples,) each and mono at 16 kHz, into the padded inputs of a model's forward."""
-    features = processor.feature_extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt")
-    return dict(features)
+    extractor = processor.feature_extractor
+    padding = "max_length" if hasattr(extractor, "chunk_length") else True  # Whisper hears windows of one length
+    return dict(extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt"))
+
+
+def with_text(model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
+    """What a forward takes: the inputs and, for a model with a decoder, so many tokens of made-up text beside each."""
+    if not model.config.is_encoder_decoder:
+        return dict(inputs)
+    batch = len(next(iter(inputs.values())))
+    text = torch.arange(batch * tokens).reshape(batch, tokens) * 7 % model.config.vocab_size
+    return {**inputs, "decoder_input_ids": text.to(model.device)}
 
 
 def output_lengths(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor | None:
@@ -78,11 +88,31 @@ def spell(labels: Sequence[int], *, processor: Any, blank: int) -> str:
     return processor.tokenizer.decode(collapse(labels, blank), group_tokens=False)
 
 
-def greedy(model: nn.Module, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
+@torch.no_grad()
+def generated(model: Any, inputs: Mapping[str, Tensor], processor: Any, *, language: str | None = None) -> list[str]:
+    """Let a decoder write the text of every window of a batch, the most likely token after each other.
+
+    Args:
+        model: a Whisper of transformers, in eval mode; its generation config says which tokens it may not write.
+        language: what is spoken, such as `en`; None lets a multilingual model decide. An English-only one needs none.
+    """
+    heard = {name: value.to(model.device) for name, value in inputs.items() if name not in ("labels", "attention_mask")}
+    spoken = (
+        {"language": language, "task": "transcribe"}
+        if getattr(model.generation_config, "is_multilingual", False)
+        else {}
+    )
+    # All of a window is heard, silence included. Tokens that pad a batch's texts are the end token again.
+    mask = torch.ones(heard["input_features"].shape[::2], dtype=torch.long, device=model.device)
+    tokens = model.generate(**heard, attention_mask=mask, num_beams=1, do_sample=False, **spoken)
+    return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+
+
+def greedy(model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
     """Recognise a padded batch greedily.
 
     Args:
-        model: a CTC model of transformers; runs on its own device, in the mode it is in.
+        model: a CTC model or a Whisper of transformers; runs on its own device, in the mode it is in.
         inputs: what its forward takes, e.g. `input_features` (batch, frames, mels) and `attention_mask`
             (batch, frames), or `input_values` (batch, samples); labels are left out.
         processor: the model's processor; its tokenizer spells the labels.
@@ -90,5 +120,7 @@ def greedy(model: nn.Module, inputs: Mapping[str, Tensor], processor: Any) -> li
     Returns:
         One text per utterance, the same as `processor.decode` and `pipeline()` of transformers give.
     """
+    if model.config.is_encoder_decoder:
+        return generated(model, inputs, processor)
     blank = blank_id(model)
     return [spell(labels, processor=processor, blank=blank) for labels in frame_labels(model, inputs)]

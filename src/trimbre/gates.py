@@ -97,10 +97,9 @@ def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
     handles = [model.register_forward_pre_hook(lambda module, args: gates.draw(noise=module.training))]
     try:
         for position, group in enumerate(gates.groups):
-            branch = model.get_submodule(group.path)
-            consumer = branch.get_submodule(group.kind.consumer)
+            consumer = model.get_submodule(group.consumer)
             handles.append(consumer.register_forward_pre_hook(_unit_hook(gates, position, group)))
-            handles.append(branch.register_forward_hook(_branch_hook(gates, position)))
+            handles.append(consumer.register_forward_hook(_branch_hook(gates, position)))
         yield gates
     finally:
         for handle in handles:
@@ -122,10 +121,7 @@ def _unit_hook(gates: Gates, position: int, group: Group) -> Any:
 
 
 def _branch_hook(gates: Gates, position: int) -> Any:
-    def multiply(module: nn.Module, args: Any, output: Any) -> Any:
-        gate = gates.values(position)[1]
-        if isinstance(output, tuple):
-            return (output[0] * gate.to(output[0].dtype), *output[1:])
-        return output * gate.to(output.dtype)
+    def multiply(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return output * gates.values(position)[1].to(output.dtype)
 
     return multiply

@@ -19,30 +19,40 @@ FORMAT = 1
 class Skipped(nn.Module):
     """In the place of a residual branch that is gone: contributes nothing, whatever comes in."""
 
-    def __init__(self, outputs: int = 1):
+    def __init__(self, outputs: int = 1, layer: int | None = None):
         super().__init__()
         self.outputs = outputs
+        self.layer = layer
 
     def forward(self, *args, **kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
-        nothing = hidden.new_zeros(())  # a tensor, because some families have dropout follow
-        return nothing if self.outputs == 1 else (nothing,) + (None,) * (self.outputs - 1)
+        cache = kwargs.get("cache", kwargs.get("past_key_values"))  # transformers renamed it
+        if cache is not None and self.layer is not None and kwargs.get("key_value_states") is None:
+            # generate() asks the cache how many tokens there were: they have to be counted here too
+            counted = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
+            getattr(cache, "self_attention_cache", cache).update(counted, counted, self.layer)
+        contribution = self.contribution(hidden)
+        return contribution if self.outputs == 1 else (contribution,) + (None,) * (self.outputs - 1)
+
+    def contribution(self, hidden):
+        return hidden.new_zeros(())  # a tensor, because some families have dropout follow
 
 
-class BiasOnly(nn.Module):
-    """In the place of a branch that lost every unit: what remains is the bias of its consuming projection."""
+class BiasOnly(Skipped):
+    """In the place of a branch that lost every unit: what remains is the bias of its consuming projection.
 
-    def __init__(self, consumer: str, bias: nn.Parameter, outputs: int = 1):
-        super().__init__()
-        self.outputs = outputs
+    `consumer` is that projection's name within the branch, empty where this stands for the projection alone.
+    """
+
+    def __init__(self, consumer: str, bias: nn.Parameter, outputs: int = 1, layer: int | None = None):
+        super().__init__(outputs, layer)
         self.consumer = consumer
-        holder = nn.Module()
-        holder.bias = bias
-        self.add_module(consumer, holder)  # the bias keeps its name in the state dict
+        if consumer:
+            self.add_module(consumer, nn.Module())  # the bias keeps its name in the state dict
+        self.get_submodule(consumer).bias = bias
 
-    def forward(self, *args, **kwargs):
-        bias = self.get_submodule(self.consumer).bias
-        return bias if self.outputs == 1 else (bias,) + (None,) * (self.outputs - 1)
+    def contribution(self, hidden):
+        return self.get_submodule(self.consumer).bias
 
 
 class LayerConfig:
@@ -58,12 +68,16 @@ class LayerConfig:
 
 
 def narrow(model: nn.Module, path: str, kind: Mapping[str, Any], units: Sequence[int], dense: int) -> None:
-    """Keep `units` of the `dense` ones of the module at `path`, in place.
+    """Keep `units` of the `dense` ones of the branch at `path`, in place.
+
+    It is the module there or, where `kind["parts"]` names several, these children of its parent.
 
     `kind["slices"]` rows are (tensor, axis, rows per unit, repeats): along its axis the tensor holds `repeats` runs of
     `dense` units of so many rows each.
     """
-    module: Any = model.get_submodule(path)
+    parts = kind.get("parts", ())
+    home = path.rpartition(".")[0] if parts else path
+    module: Any = model.get_submodule(home)
     for tensor, axis, rows, repeats in kind["slices"]:
         owner_path, _, name = tensor.rpartition(".")
         owner = module.get_submodule(owner_path)
@@ -84,13 +98,18 @@ def narrow(model: nn.Module, path: str, kind: Mapping[str, Any], units: Sequence
             setattr(module, attribute, per_unit * len(units))
     if not units:
         bias = module.get_submodule(kind["consumer"]).bias
-        gone = Skipped(kind["outputs"]) if bias is None else BiasOnly(kind["consumer"], bias, kind["outputs"])
-        model.set_submodule(path, gone)
+        layer = getattr(module, "layer_idx", None)
+        skip(model, path, None, kind["outputs"], parts)
+        if bias is not None and parts:
+            model.set_submodule(f"{home}.{kind['consumer']}", BiasOnly("", bias))
+        elif bias is not None:
+            model.set_submodule(path, BiasOnly(kind["consumer"], bias, kind["outputs"], layer))
 
 
-def skip(model: nn.Module, path: str, norm: str | None, outputs: int) -> None:
-    """Take the branch at `path` and its pre-norm, if that is apart from it, away, in place."""
-    model.set_submodule(path, Skipped(outputs))
+def skip(model: nn.Module, path: str, norm: str | None, outputs: int, parts: Sequence[str] = ()) -> None:
+    """Take the branch at `path`, and its pre-norm if that is apart from it, away, in place; `parts` as in `narrow`."""
+    for gone in [f"{path.rpartition('.')[0]}.{part}" for part in parts] or [path]:
+        model.set_submodule(gone, Skipped(outputs, getattr(model.get_submodule(gone), "layer_idx", None)))
     if norm is not None:
         model.set_submodule(norm, nn.Identity())
 
@@ -107,7 +126,7 @@ def shape_like(model: nn.Module, layout: Mapping[str, Any]) -> None:
             "use a newer Trimbre, or the modeling_trimbre.py that came with the checkpoint"
         )
     for path, skipped in layout["skipped"].items():
-        skip(model, path, skipped["norm"], skipped["outputs"])
+        skip(model, path, **skipped)
     for name, widths in layout["widths"].items():
         for path, (width, dense) in widths.items():
             narrow(model, path, layout["kinds"][name], range(width), dense)
@@ -149,5 +168,17 @@ class Wav2Vec2ConformerForCTC(transformers.Wav2Vec2ConformerForCTC):
             self.__class__ = transformers.Wav2Vec2ConformerForCTC  # type: ignore[assignment]
 
 
+class WhisperForConditionalGeneration(transformers.WhisperForConditionalGeneration):
+    """`transformers.WhisperForConditionalGeneration` whose modules, in encoder and decoder, may differ in width."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        if layout := getattr(config, "trimbre", None):
+            shape_like(self, layout)
+        else:
+            self.__class__ = transformers.WhisperForConditionalGeneration  # type: ignore[assignment]
+
+
 for _family in (ParakeetForCTC, Wav2Vec2ConformerForCTC):
     _family.register_for_auto_class("AutoModelForCTC")
+WhisperForConditionalGeneration.register_for_auto_class("AutoModelForSpeechSeq2Seq")

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safetensors import SafetensorError
-from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoModelForCTC,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 import trimbre.auto  # noqa: F401  registers the pruned classes
 from trimbre.checkpoint import refuse_pickles
@@ -37,7 +44,9 @@ def load(path: str | Path) -> Recogniser:
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise UserError(f"no model {name!r}: name a directory that holds a config.json, or OWNER/NAME on the hub")
     try:
-        model, found = AutoModelForCTC.from_pretrained(
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        auto = AutoModelForSpeechSeq2Seq if config.is_encoder_decoder else AutoModelForCTC
+        model, found = auto.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)

@@ -11,7 +11,6 @@ from cyclopts import Group, Parameter
 from trimbre.errors import UserError
 
 BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs")}
-SCOPES = ("blocks", "encoder", "model")
 NORMALISERS = ("none", "basic", "whisper-en")
 PRECISIONS = ("auto", "bf16", "fp32")
 RUNTIMES = ("onnx", "sherpa-onnx", "onnx-asr")
@@ -134,13 +133,12 @@ class Target:
     budget: str = "both"
     """params, macs, or both: half of both is half of the parameters and half of the multiply-accumulates."""
     of: str = "blocks"
-    """What the share is of: the encoder's blocks, the encoder with its front end, or the whole model."""
+    """What the share is of, and what is cut: blocks, encoder (with its front end), model, or Whisper's decoder."""
 
     def __post_init__(self) -> None:
         if not 0 < self.remove < 1:
             raise UserError(f"--remove {self.remove:g}: give a share between 0 and 1, such as 0.5 for half")
         one_of("budget", self.budget, tuple(BUDGETS))
-        one_of("of", self.of, SCOPES)
 
 
 @Parameter(name="*", group=Group("Learning what to cut", sort_key=12))

@@ -93,7 +93,7 @@ def prune_model(
     anatomy = anatomy_of(model)
     ledger = Ledger.of(model, anatomy, processor)
     budgets = ledger.asked(options.target)
-    protected = Protection.parse(options.protect, anatomy).mask(anatomy)
+    protected = Protection.parse(options.protect, anatomy).mask(anatomy, options.target.of)
     check_reachable(anatomy, budgets, options.target.remove, protected)
 
     device = training.accelerator.device

@@ -47,12 +47,12 @@ def refit(
     for group in anatomy_of(student).groups:
         problem = _Problem(ridge, together)
         for batch, after in zip(heard, streams, strict=True):
-            before, units = _captured(student, batch, [_stream(group), f"{group.path}.{group.kind.consumer}"])
+            before, units = _captured(student, batch, [_stream(group), group.consumer])
             if group.kind.channel_axis == 1:
                 units = units.transpose(1, 2)
             valid = valid_frames(student, batch.inputs, units)
             problem.add(units[valid], (after[group.path] - before)[valid] / factors[group.path])
-        problem.solve(student.get_submodule(group.path).get_submodule(group.kind.consumer))
+        problem.solve(student.get_submodule(group.consumer))
     student.train(training)
 
 
@@ -95,11 +95,17 @@ def _teacher_streams(
     sums = torch.zeros(2, len(groups), dtype=torch.float64, device=teacher.device)
     streams: list[dict[str, Tensor]] = []
     for batch in heard:
-        befores, afters, branches = [_stream(g) for g in groups], [g.after for g in groups], [g.path for g in groups]
+        befores, afters, branches = (
+            [_stream(g) for g in groups],
+            [g.after for g in groups],
+            [g.consumer for g in groups],
+        )
         found = _captured(teacher, batch, [*befores, *afters], branches)
         thirds = (found[start : start + len(groups)] for start in range(0, 3 * len(groups), len(groups)))
         streams.append({})
         for position, (before, after, branch) in enumerate(zip(*thirds, strict=True)):
+            if groups[position].kind.channel_axis == 1:
+                branch = branch.transpose(1, 2)
             valid = valid_frames(teacher, batch.inputs, after)
             sums[0, position] += ((after - before)[valid] * branch[valid]).sum(dtype=torch.float64)
             sums[1, position] += branch[valid].square().sum(dtype=torch.float64)

@@ -38,7 +38,7 @@ def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
         table.add_row(f"{name} ({kind['unit']}s)", str(kind["modules"]), f"{kind['units']:,}", *shares)
     yield table
     for cost, title in SHOWN.items():
-        sizes = ", ".join(f"{scope} {dense[cost][scope]:,.0f}" for scope in ("blocks", "encoder", "model"))
+        sizes = ", ".join(f"{scope} {dense[cost][scope]:,.0f}" for scope in dense[cost])
         yield f"{title}{' (MACs) per second of audio' if cost == 'macs' else ''}: {sizes}"
     if (distance := found.get("masked_equals_sliced_within")) is not None:
         yield f"masked equals sliced: outputs differ by at most {distance:.1e} of their norm"
@@ -170,11 +170,11 @@ def model_card(report: Mapping[str, Any]) -> str:
         f"Made from `{report['model']}` by Trimbre: structured pruning with learned L0 gates and distillation from the "
         "unpruned model. The licence of the original model applies.",
         "",
-        "| removed | of the blocks | of the encoder | of the model | left in the model |",
-        "|---|---|---|---|---|",
+        f"| removed | {' | '.join(f'of the {scope}' for scope in removed['params'])} | left in the model |",
+        f"|{'---|' * (len(removed['params']) + 2)}",
     ]
     for name, title in SHOWN.items():
-        shares = " | ".join(f"{removed[name][scope]:.1%}" for scope in ("blocks", "encoder", "model"))
+        shares = " | ".join(f"{removed[name][scope]:.1%}" for scope in removed[name])
         left = dense[name]["model"] * (1 - removed[name]["model"])
         lines.append(f"| {title} | {shares} | {left:,.0f}{'' if name == 'params' else ' per second of audio'} |")
     if evaluation := report.get("evaluation"):

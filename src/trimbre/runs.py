@@ -65,6 +65,7 @@ def train(
     cuts, dev_cuts = (read_cuts(place, allow_outside=allow_outside) for place in (train, dev))
     given = {"model": model, "train": train, "dev": dev, "options": asdict(options)}
     start = build(Path(model), cuts, options) if model.endswith(".json") else load(model)
+    _refuse_decoder(start.model, model)
     if options.vocab_size and not model.endswith(".json"):
         start = respell(start, cuts, options)
     checked = check_training_data(cuts, name=train, processor=start.processor, normalize=options.batches.normalize)
@@ -91,6 +92,15 @@ def train(
         shutil.rmtree(run)
     accelerator.wait_for_everyone()
     return report
+
+
+def _refuse_decoder(model: PreTrainedModel, name: str) -> None:
+    """Raise UserError for a model that no training here is made for."""
+    if model.config.is_encoder_decoder:
+        raise UserError(
+            f"{name} is a {type(model).__name__}, which can be inspected, cut and evaluated, but not trained yet: "
+            "give a model with a CTC head"
+        )
 
 
 def _begin(out: Path, settings: Mapping[str, Any], *, resume: bool, accelerator: Accelerator) -> Path:
@@ -159,6 +169,7 @@ def prune(
             "--low-memory holds the teacher in bfloat16, which --precision fp32 cannot multiply: give --precision bf16"
         )
     teacher, processor = load(model)
+    _refuse_decoder(teacher, model)
     read = partial(read_cuts, allow_outside=allow_outside)
     cuts = read(train)
     judged_on = None if dev is None else read(dev)
@@ -258,7 +269,7 @@ def _foreseen(recogniser: Recogniser, options: PruneOptions) -> dict[str, Any]:
     anatomy = anatomy_of(recogniser.model)
     ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor)
     budgets = ledger.asked(options.target)
-    protected = Protection.parse(options.protect, anatomy).mask(anatomy)
+    protected = Protection.parse(options.protect, anatomy).mask(anatomy, options.target.of)
     check_reachable(anatomy, budgets, options.target.remove, protected)
     return {
         **describe(ledger, anatomy),

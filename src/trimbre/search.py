@@ -37,9 +37,15 @@ class Protection:
             frozenset(int(word) for word in words if word.isdigit()),
         )
 
-    def mask(self, anatomy: Anatomy) -> Tensor:
-        """(groups,) bool: which groups stay as they are."""
-        return torch.tensor([g.kind.name in self.kinds or g.layer in self.layers for g in anatomy.groups])
+    def mask(self, anatomy: Anatomy, scope: str = "model") -> Tensor:
+        """(groups,) bool: which groups stay as they are; those outside of what the share is of do too."""
+        prefix = anatomy.scopes[scope]
+        return torch.tensor(
+            [
+                g.kind.name in self.kinds or g.layer in self.layers or not g.path.startswith(prefix)
+                for g in anatomy.groups
+            ]
+        )
 
 
 def check_reachable(anatomy: Anatomy, budgets: Sequence[Budget], target: float, protected: Tensor) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trimbre.budget.macs import REFERENCE_SECONDS, on_meta, reference_inputs
+from trimbre.budget.macs import on_meta, reference_of
 from trimbre.decoding import SAMPLE_RATE
 from trimbre.models import Recogniser
 from trimbre.transcription import listener
@@ -25,7 +25,7 @@ class Size:
     parameters: int
     macs_per_second: float
     """Multiply-accumulates per second of audio, in a clip of `reference_seconds`."""
-    reference_seconds: float = REFERENCE_SECONDS
+    reference_seconds: float
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -38,11 +38,12 @@ def size(model: nn.Module, processor: Any) -> Size:
     """
     ghost: Any = on_meta(model).eval()
     ghost.set_attn_implementation("eager")
-    inputs = {name: value.to("meta") for name, value in reference_inputs(processor).items()}
+    reference = reference_of(model, processor)
+    inputs = {name: value.to("meta") for name, value in reference.inputs.items()}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ghost(**inputs)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Size(parameters, counter.get_total_flops() / 2 / REFERENCE_SECONDS)
+    return Size(parameters, counter.get_total_flops() / 2 / reference.seconds, reference.seconds)
 
 
 @dataclass(frozen=True)

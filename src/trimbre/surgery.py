@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimbre import modeling_trimbre
-from trimbre.anatomy import Anatomy, anatomy_of
+from trimbre.anatomy import Anatomy, Group, anatomy_of
 from trimbre.errors import UserError
 from trimbre.plan import Plan
 
@@ -44,18 +44,14 @@ def cut(model: PreTrainedModel, plan: Plan, *, scales: Scales | None = None) -> 
     with torch.no_grad():
         for group in anatomy.groups:
             if group.path in plan.skipped:
-                modeling_trimbre.skip(small, group.path, group.norm, group.kind.outputs)
+                modeling_trimbre.skip(small, group.path, **_skipped(group))
                 continue
             if scales is not None:
-                _fold(
-                    small.get_submodule(group.path).get_submodule(group.kind.consumer),
-                    scales,
-                    group.path,
-                    group.kind,
-                )
+                _fold(small.get_submodule(group.consumer), scales, group.path, group.kind)
             if len(plan.kept[group.path]) < group.size:
                 modeling_trimbre.narrow(small, group.path, group.kind.to_json(), plan.kept[group.path], group.size)
         _own_weights(small)
+    anatomy.follow(small, plan)
     small.config.trimbre = layout(anatomy, plan, getattr(model.config, "trimbre", None))
     small.__class__ = getattr(modeling_trimbre, type(model).__name__)
     return small
@@ -71,11 +67,16 @@ def layout(anatomy: Anatomy, plan: Plan, earlier: Mapping[str, Any] | None) -> d
         widths = now["widths"].setdefault(name, {})
         if path in plan.skipped:
             widths.pop(path, None)
-            now["skipped"][path] = {"norm": group.norm, "outputs": group.kind.outputs}
+            now["skipped"][path] = _skipped(group)
         elif len(plan.kept[path]) < group.size:
             dense = widths[path][1] if path in widths else group.size
             widths[path] = [len(plan.kept[path]), dense]
     return now
+
+
+def _skipped(group: Group) -> dict[str, Any]:
+    """What skipping a branch takes, as `modeling_trimbre.skip` reads it."""
+    return {"norm": group.norm, "outputs": group.kind.outputs, "parts": list(group.kind.parts)}
 
 
 def _fold(consumer: Any, scales: Scales, path: str, kind: Any) -> None:
@@ -90,14 +91,17 @@ def _fold(consumer: Any, scales: Scales, path: str, kind: Any) -> None:
 
 def _copy_sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
     """A copy whose structure is its own and whose tensors are still the model's: what leaves is never copied."""
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared)
 
 
 def _own_weights(model: nn.Module) -> None:
     """Give the copy storage of its own for the tensors that it still shares."""
+    own: dict[int, nn.Parameter] = {}  # tied parameters stay tied
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            setattr(module, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+            if id(parameter) not in own:
+                own[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+            setattr(module, name, own[id(parameter)])
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.detach().clone())

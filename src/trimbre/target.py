@@ -8,9 +8,9 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
-from trimbre.budget.macs import macs_budget, reference_inputs
+from trimbre.budget.macs import macs_budget, reference_of
 from trimbre.budget.params import params_budget
-from trimbre.options import BUDGETS, SCOPES, Target
+from trimbre.options import BUDGETS, Target, one_of
 from trimbre.plan import Plan
 from trimbre.search import TOLERANCE
 
@@ -25,25 +25,32 @@ class Ledger:
     @classmethod
     def of(cls, model: PreTrainedModel, anatomy: Anatomy, processor: ProcessorMixin) -> "Ledger":
         """Measure `model` as it stands."""
-        inputs = reference_inputs(processor)
+        reference = reference_of(model, processor)
         return cls(
-            {("params", scope): params_budget(model, anatomy, scope=scope) for scope in SCOPES}
-            | {("macs", scope): macs_budget(model, anatomy, inputs, scope=scope) for scope in SCOPES}
+            {("params", scope): params_budget(model, anatomy, scope=scope) for scope in anatomy.scopes}
+            | {("macs", scope): macs_budget(model, anatomy, reference, scope=scope) for scope in anatomy.scopes}
         )
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What a share may be of, in the family's order."""
+        return tuple(scope for name, scope in self.budgets if name == "params")
+
     def asked(self, target: Target) -> list[Budget]:
-        """The budgets that a target speaks of."""
+        """The budgets that a target speaks of; raises UserError for a scope that the family hasn't."""
+        one_of("of", target.of, self.scopes)
         return [self.budgets[name, target.of] for name in BUDGETS[target.budget]]
 
     def shares(self, plan: Plan) -> dict[str, dict[str, float]]:
         """Share removed by `plan`, by budget and scope."""
         return {
-            name: {scope: self.budgets[name, scope].removed(plan) for scope in SCOPES} for name in ("params", "macs")
+            name: {scope: self.budgets[name, scope].removed(plan) for scope in self.scopes}
+            for name in ("params", "macs")
         }
 
     def dense(self) -> dict[str, dict[str, float]]:
         """Parameters and multiply-accumulates per second of audio before the cut, by scope."""
-        return {name: {scope: self.budgets[name, scope].dense for scope in SCOPES} for name in ("params", "macs")}
+        return {name: {s: self.budgets[name, s].dense for s in self.scopes} for name in ("params", "macs")}
 
 
 def shortfall(target: Target, budgets: list[Budget], plan: Plan) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from trimbre.data.audio import read_audio
-from trimbre.decoding import SAMPLE_RATE, blank_id, features_of, frame_labels, output_lengths, spell
+from trimbre.decoding import SAMPLE_RATE, blank_id, features_of, frame_labels, greedy, output_lengths, spell
 from trimbre.errors import UserError
 
 CHUNK_SECONDS = 20.0
@@ -59,8 +60,9 @@ def listener(
     """A function from audio of any length, (samples,) mono at 16 kHz, to its text.
 
     Args:
-        model: a CTC model of transformers; switched to eval mode.
-        chunk_seconds: how much audio the model sees at once: memory is bounded by it.
+        model: a CTC model or a Whisper of transformers; switched to eval mode.
+        chunk_seconds: how much audio the model sees at once: memory is bounded by it. Whisper has a
+            window of its own and no use for this and for the overlap.
         overlap_seconds: how much of it the next chunk sees again, half of it as context for each of the two.
 
     Raises:
@@ -71,6 +73,8 @@ def listener(
     if not 0 <= overlap_seconds < chunk_seconds:
         raise UserError(f"an overlap of {overlap_seconds:g} s must be shorter than the chunk, {chunk_seconds:g} s")
     model.eval()
+    if window := getattr(processor.feature_extractor, "chunk_length", None):
+        return partial(_heard_in_windows, model=model, processor=processor, window=window * SAMPLE_RATE)
     stride, blank = samples_per_frame(model, processor), blank_id(model)
     chunk, context = (int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2))
 
@@ -112,6 +116,26 @@ def labels_in_chunks(
         begin = context if start else 0
         labels += seen[begin : None if following is None else following + context - start]
     return labels
+
+
+def _heard_in_windows(audio: np.ndarray, *, model: Any, processor: Any, window: int) -> str:
+    """Whisper's text of a recording of any length: windows beside each other, cut where it's quietest.
+
+    Its decoder writes text and not frames, so that the texts of overlapping windows would have words twice.
+    """
+    texts = []
+    while len(audio):
+        end = len(audio) if len(audio) <= window else _quietest(audio[window * 2 // 3 : window]) + window * 2 // 3
+        texts += greedy(model, features_of([audio[:end]], processor), processor)
+        audio = audio[end:]
+    return " ".join(text for text in texts if text)
+
+
+def _quietest(audio: np.ndarray) -> int:
+    """The middle of the quietest fifth of a second, in samples."""
+    width = SAMPLE_RATE // 5
+    energy = np.cumsum(np.square(audio, dtype=np.float64))
+    return int(np.argmin(energy[width:] - energy[:-width])) + width // 2
 
 
 def samples_per_frame(model: nn.Module, processor: Any) -> int:

@@ -9,13 +9,17 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.anatomy import Anatomy, anatomy_of
-from trimbre.decoding import SAMPLE_RATE, features_of, output_lengths
+from trimbre.decoding import SAMPLE_RATE, features_of, output_lengths, with_text
 from trimbre.gates import Gates, gated
 from trimbre.plan import Plan
 from trimbre.surgery import Scales, cut
 
 EQUAL = 1e-5
 """How far, relative to its norm, the cut model's output may be from the gated model's in float32."""
+
+
+TOKENS = 8
+"""Text that a decoder reads beside the noise."""
 
 
 def equality(model: PreTrainedModel, small: PreTrainedModel, scales: Scales, inputs: Mapping[str, Tensor]) -> float:
@@ -57,7 +61,8 @@ def verify_cutting(model: PreTrainedModel, processor: ProcessorMixin, *, plans: 
     """
     noise = np.random.default_rng(seed)
     clips = [noise.standard_normal(int(seconds * SAMPLE_RATE)).astype(np.float32) * 0.1 for seconds in (1.5, 4.0)]
-    inputs = {name: value.to(model.device) for name, value in features_of(clips, processor).items()}
+    heard = {name: value.to(model.device) for name, value in features_of(clips, processor).items()}
+    inputs = with_text(model, heard, TOKENS)
     anatomy = anatomy_of(model)
     draw = random.Random(seed)
     worst = 0.0

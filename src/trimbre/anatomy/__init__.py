@@ -28,6 +28,7 @@ class Kind:
     """A sort of module that is cut in one way: feed-forward, attention, convolution."""
 
     name: str
+    """Its own among the model's kinds: two whose units differ in width bear two names."""
     unit: str
     """What one of its units is called."""
     slices: tuple[Slice, ...]
@@ -38,6 +39,9 @@ class Kind:
     rows: int = 1
     attributes: Mapping[str, int] = field(default_factory=dict)
     """Attributes of the module to set at the cut, with their value per unit; `config.x` in its view of the config."""
+    parts: tuple[str, ...] = ()
+    """The modules that the branch is made of, where it is none of its own: children of the block, which `slices` and
+    `consumer` are then relative to."""
     outputs: int = 1
     """How many values the module's forward returns; the first is the residual branch's output."""
     products: Callable[[int], int] = lambda frames: 0
@@ -50,14 +54,16 @@ class Kind:
             "consumer": self.consumer,
             "attributes": dict(self.attributes),
             "outputs": self.outputs,
+            "parts": list(self.parts),
         }
 
 
 @dataclass(frozen=True)
 class Group:
-    """One prunable module of a model: a residual branch and its units."""
+    """One residual branch of a model, and its units."""
 
     path: str
+    """Path of its module; where it is made of several, that of their block and a name for them."""
     kind: Kind
     layer: int
     size: int
@@ -67,14 +73,31 @@ class Group:
     after: str
     """Path of the module whose input is the residual stream after the branch."""
 
+    @property
+    def home(self) -> str:
+        """Path of the module that the kind's names are relative to."""
+        return self.path.rpartition(".")[0] if self.kind.parts else self.path
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Paths of the modules that leave when the branch is skipped, but for the norm."""
+        return tuple(f"{self.home}.{part}" for part in self.kind.parts) or (self.path,)
+
+    @property
+    def consumer(self) -> str:
+        """Path of the projection that reads the units: its output is the branch's."""
+        return f"{self.home}.{self.kind.consumer}"
+
 
 @dataclass(frozen=True)
 class Anatomy:
     """All that can be cut from one model."""
 
     groups: tuple[Group, ...]
-    scopes: Mapping[str, str]
-    """Name prefixes of the parameters that a percentage may refer to: `blocks`, `encoder`, `model`."""
+    scopes: Mapping[str, Any]
+    """Name prefixes, one or a tuple, of the parameters that a percentage may refer to: `blocks`, `model` and others."""
+    follow: Callable[[Any, Any], None] = lambda model, plan: None
+    """Brings what else speaks of units in a cut model (first argument) in line with the plan (second), in place."""
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -91,6 +114,7 @@ Describe = Callable[[Any], Anatomy]
 _families: dict[str, str] = {
     "ParakeetForCTC": "parakeet",
     "Wav2Vec2ConformerForCTC": "wav2vec2_conformer",
+    "WhisperForConditionalGeneration": "whisper",
 }
 """Model class -> module of this package whose `describe(model)` knows it: to add a family, write one and name it."""
 

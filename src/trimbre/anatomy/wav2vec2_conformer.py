@@ -3,7 +3,7 @@
 from transformers import Wav2Vec2ConformerForCTC
 
 from trimbre.anatomy import Anatomy, Kind, Slice
-from trimbre.anatomy.conformer import Branch, groups_of
+from trimbre.anatomy.blocks import Branch, groups_of
 
 FEED_FORWARD = Kind(
     name="ffn",

@@ -43,14 +43,14 @@ class Budget:
     name: str
     """`params` or `macs`."""
     scope: str
-    """`blocks`, `encoder` or `model`: the denominator."""
+    """The denominator, by its name in `Anatomy.scopes`."""
     cost: Cost
     dense: float
 
     @property
     def title(self) -> str:
         """What it counts, in words, such as `the blocks' parameters`."""
-        owner = {"blocks": "the blocks'", "encoder": "the encoder's", "model": "the model's"}[self.scope]
+        owner = f"the {self.scope}'" if self.scope.endswith("s") else f"the {self.scope}'s"
         return f"{owner} {'parameters' if self.name == 'params' else 'multiply-accumulates'}"
 
     def removed(self, plan: Plan) -> float:
@@ -85,10 +85,10 @@ def owners(anatomy: Anatomy) -> dict[str, tuple[str, float]]:
     """Name prefix of tensors -> (owning group, units that they are divided among or 0): what leaves with what."""
     found: dict[str, tuple[str, float]] = {}
     for group in anatomy.groups:
-        for prefix in filter(None, (group.path, group.norm)):
+        for prefix in filter(None, (*group.modules, group.norm)):
             found[f"{prefix}."] = (group.path, 0)
         for row in group.kind.slices:
-            found[f"{group.path}.{row.tensor}"] = (group.path, group.size)
+            found[f"{group.home}.{row.tensor}"] = (group.path, group.size)
     return found
 
 

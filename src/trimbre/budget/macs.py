@@ -1,49 +1,65 @@
 """Multiply-accumulates: what one second of audio costs in arithmetic."""
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget, accumulate, owner_of, owners
+from trimbre.decoding import with_text
 
 REFERENCE_SECONDS = 10.0
-"""Length of the clip that MACs are counted for; attention's share grows with length."""
+"""Length of the clip that MACs are counted for; attention's share grows with length. Whisper's is its window, 30 s."""
+TOKENS_PER_SECOND = 3.0
+"""Text that a decoder writes for a second of audio, as far as MACs are counted: about ordinary English speech."""
 
 
-def macs_budget(model: nn.Module, anatomy: Anatomy, inputs: dict[str, Tensor], *, scope: str = "blocks") -> Budget:
+class Reference(NamedTuple):
+    """One clip that arithmetic is counted for."""
+
+    inputs: dict[str, Tensor]
+    """What the forward takes, batch 1, without a padding mask."""
+    seconds: float
+
+
+def macs_budget(model: nn.Module, anatomy: Anatomy, reference: Reference, *, scope: str = "blocks") -> Budget:
     """Count the multiply-accumulates of one second of audio, to the group that they leave with.
 
     Every weight counts once for each position that it is applied at; attention's products between activations come
     from the anatomy. Positions are measured on a meta-device copy, so that no arithmetic is done.
 
     Args:
-        inputs: the model's inputs for one clip of `REFERENCE_SECONDS`, batch 1 (`reference_inputs`).
+        reference: the clip that they are counted for (`reference_of`).
     """
-    positions = positions_of(model, inputs)
+    positions = positions_of(model, reference.inputs)
     prefixes = owners(anatomy)
     tensors: dict[str, tuple[float, str | None, float]] = {}
     for path, count in positions.items():
         name = f"{path}.weight"
         layer: Any = model.get_submodule(path)
-        macs = layer.weight.numel() * count / REFERENCE_SECONDS
+        macs = layer.weight.numel() * count / reference.seconds
         tensors[name] = (macs, *owner_of(name, prefixes))
     for group in anatomy.groups:
-        frames = positions[f"{group.path}.{group.kind.consumer}"]
-        macs = group.size * group.kind.products(frames) / REFERENCE_SECONDS
+        frames = positions[group.consumer]
+        macs = group.size * group.kind.products(frames) / reference.seconds
         tensors[f"{group.path}.products"] = (macs, group.path, group.size)
     dense = sum(cost for name, (cost, *_) in tensors.items() if name.startswith(anatomy.scopes[scope]))
     return Budget("macs", scope, accumulate(anatomy, tensors, scope), dense)
 
 
-def reference_inputs(processor: Any) -> dict[str, Tensor]:
-    """Model inputs for `REFERENCE_SECONDS` of silence, batch 1, without a padding mask."""
-    silence = torch.zeros(int(REFERENCE_SECONDS * 16_000)).numpy()
-    features = processor.feature_extractor(silence, sampling_rate=16_000, return_tensors="pt")
-    name = processor.feature_extractor.model_input_names[0]
-    return {name: features[name]}
+def reference_of(model: Any, processor: Any) -> Reference:
+    """Silence of `REFERENCE_SECONDS`, or of the window that the extractor pads everything to (Whisper).
+
+    A decoder is counted as reading `TOKENS_PER_SECOND` at once: each of its weights once for every token, keys and
+    values of the audio once, its own attention over all tokens.
+    """
+    extractor = processor.feature_extractor
+    seconds = float(getattr(extractor, "chunk_length", REFERENCE_SECONDS))
+    features = extractor(torch.zeros(int(seconds * 16_000)).numpy(), sampling_rate=16_000, return_tensors="pt")
+    name = extractor.model_input_names[0]
+    return Reference(with_text(model, {name: features[name]}, round(TOKENS_PER_SECOND * seconds)), seconds)
 
 
 def on_meta(model: nn.Module) -> nn.Module:

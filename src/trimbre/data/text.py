@@ -41,6 +41,8 @@ def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
     tokenizer = processor.tokenizer
     text = normalise(text, normalize)
     ids = tokenizer(text).input_ids
+    if tokenizer.unk_token_id == tokenizer.eos_token_id:  # of bytes: nothing is unknown
+        return ids
     unknown = ids.count(tokenizer.unk_token_id)
     if unknown and normalize != "none":
         capitals = tokenizer(text.upper()).input_ids

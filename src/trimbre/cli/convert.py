@@ -1,0 +1,33 @@
+"""`trimbre convert`: recognisers of other toolkits into directories that Trimbre and transformers read."""
+
+from pathlib import Path
+
+from cyclopts import App
+
+from trimbre.cli.console import Json, Seed, app, show
+
+convert = App(name="convert", help="Make recognisers of other toolkits into directories that transformers reads.")
+app.command(convert)
+
+
+@convert.command(
+    help_epilogue="""Example:
+
+    trimbre convert ctranslate2 faster-whisper-tiny.en --out tiny.en"""
+)
+def ctranslate2(source: Path, /, *, out: Path, seed: Seed = 0, json: Json = False) -> int:
+    """A CTranslate2 Whisper, as faster-whisper reads it: model.bin, tokenizer.json and, if there is one, config.json.
+
+    Parameters
+    ----------
+    source
+        Directory that holds them.
+    out
+        Directory to write the model and its processor to.
+    """
+    from trimbre.convert.ctranslate2 import convert as bring
+
+    made = bring(source=source, out=out)
+    languages = "multilingual" if made.multilingual else "English-only"
+    stored = made.to_json()["dtype"]
+    return show(made.to_json(), json, f"{out}: {languages} Whisper, {made.parameters:,} parameters, {stored}")
