@@ -24,6 +24,8 @@ from trimbre.models import load
 from trimbre.training import Average
 
 VERBS = [
+    ["bench"],
+    ["convert", "ctranslate2"],
     ["inspect"],
     ["train"],
     ["prune"],

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trimbre.benchmarking import bench
     from trimbre.exporting import export
     from trimbre.models import Recogniser, load
     from trimbre.options import (
@@ -25,6 +26,7 @@ _FACE = {
     "trimbre.models": ("load", "Recogniser"),
     "trimbre.runs": ("inspect", "train", "prune", "evaluate", "transcribe"),
     "trimbre.exporting": ("export",),
+    "trimbre.benchmarking": ("bench",),
     "trimbre.options": (
         "PruneOptions",
         "Target",
@@ -48,6 +50,7 @@ __all__ = [
     "RecoverOptions",
     "Target",
     "TrainOptions",
+    "bench",
     "evaluate",
     "export",
     "inspect",

@@ -14,6 +14,7 @@ BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs")}
 NORMALISERS = ("none", "basic", "whisper-en")
 PRECISIONS = ("auto", "bf16", "fp32")
 RUNTIMES = ("onnx", "sherpa-onnx", "onnx-asr")
+BENCH_RUNTIMES = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
 EXPORT_PRECISIONS = ("fp32", "int8")
 
 

@@ -1,11 +1,12 @@
 """What runs say of themselves to people: tables for the terminal, and the model card of a pruned model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from trimbre.benchmarking import Timing
 from trimbre.data.corpus import Corpus
 from trimbre.speed import RealTimeFactors, Spread
 from trimbre.transcription import CHUNK_SECONDS
@@ -153,6 +154,39 @@ def times_table(timed: Mapping[str, RealTimeFactors]) -> Table:
             ]
         table.add_row(*cells)
     return table
+
+
+def benches(timings: Sequence[Timing]) -> Iterator[Any]:
+    """What `bench` measured: a table for each number of threads, and what each model needs."""
+    models = dict.fromkeys(timing.subject.model for timing in timings)
+    short = {model: Path(model).name for model in models}
+    named = short if len(set(short.values())) == len(short) else {model: model for model in models}
+    first = timings[0].subject
+    for threads in dict.fromkeys(timing.subject.threads for timing in timings):
+        among = [timing for timing in timings if timing.subject.threads == threads]
+        table = Table(
+            title=f"From audio to text, {threads} thread{'s' if threads > 1 else ''}: medians, extremes in brackets",
+            caption=f"RTF: seconds per second of audio. Times faster than {named[first.model]} in the same runtime, "
+            f"and than it in {first.runtime}.",
+        )
+        table.add_column("runtime", no_wrap=True)
+        table.add_column("model")
+        for heading in (*(f"ms, {length} s" for length in among[0].latency), "RTF", "times faster", f"{first.runtime}"):
+            table.add_column(heading, justify="right")
+        for one in among:
+            latency = [f"{1000 * spread.median:.1f}" for spread in one.latency.values()]
+            rates = [f"{one.rtf.median:.4f}", _spread(one.against_first, 2), f"{one.against_plain.median:.2f}"]
+            table.add_row(one.subject.runtime, named[one.subject.model], *latency, *rates)
+        yield table
+    needs = Table(title="What each needs, in a process of its own with one thread")
+    for heading in ("runtime", "model", "MB on disk", "MB of memory", "s to load"):
+        needs.add_column(heading, justify="left" if heading in ("runtime", "model") else "right")
+    for one in timings:
+        if one.subject.threads == first.threads:
+            memory = "" if one.peak_bytes is None else f"{one.peak_bytes / 1e6:.0f}"
+            size = f"{one.file_bytes / 1e6:.1f}" if one.file_bytes else ""
+            needs.add_row(one.subject.runtime, named[one.subject.model], size, memory, f"{one.load_seconds:.2f}")
+    yield needs
 
 
 def model_card(report: Mapping[str, Any]) -> str:

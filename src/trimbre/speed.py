@@ -115,8 +115,8 @@ def real_time_factor(
         repeats=repeats,
         clips=len(clips),
         audio_seconds=audio_seconds,
-        factors={name: _spread([spent / audio_seconds for spent in times[name]]) for name in names},
-        ratios={name: _spread([a / b for a, b in zip(times[name], first, strict=True)]) for name in names},
+        factors={name: spread([spent / audio_seconds for spent in times[name]]) for name in names},
+        ratios={name: spread([a / b for a, b in zip(times[name], first, strict=True)]) for name in names},
     )
 
 
@@ -126,7 +126,8 @@ def _seconds(listen: Callable[[np.ndarray], str], clip: np.ndarray) -> float:
     return time.perf_counter() - start  # text is made on the CPU, so a GPU is done by then
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> Spread:
+    """The median of repeats and their extremes."""
     return Spread(statistics.median(values), min(values), max(values))
 
 
