@@ -22,6 +22,8 @@ from trimbre.exporting.runtime import session
 from trimbre.modeling_trimbre import BiasOnly
 from trimbre.surgery import cut
 
+pytestmark = pytest.mark.ctc
+
 PLANS = {
     "random": lambda anatomy: random_plan(anatomy, 5),
     "no units": lambda anatomy: edge_plans(anatomy)["no units"],

@@ -16,6 +16,8 @@ from trimbre.gates import Gates, gated
 from trimbre.memory import halve, recomputed
 from trimbre.options import PruneOptions
 
+pytestmark = pytest.mark.ctc
+
 
 def after_a_step(model, inputs, *, recompute):
     """Gradients and statistics of a gated student after one forward and backward, and what its layers kept for it."""
