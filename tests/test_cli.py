@@ -29,6 +29,7 @@ VERBS = [
     ["prune"],
     ["eval"],
     ["transcribe"],
+    ["convert", "ctranslate2"],
     ["corpus", "folder"],
     ["corpus", "librispeech"],
     ["corpus", "prompts"],
