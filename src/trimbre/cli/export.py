@@ -38,7 +38,7 @@ def export(
     model
         Directory or hub name.
     to
-        onnx (any model), or sherpa-onnx or onnx-asr (Parakeet models).
+        onnx (any model with a CTC head), or sherpa-onnx or onnx-asr (Parakeet models).
     out
         Directory to write to.
     precision

@@ -42,6 +42,11 @@ def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> La
     Raises:
         UserError: that runtime cannot run it.
     """
+    if model.config.is_encoder_decoder:
+        raise UserError(
+            f"a {type(model).__name__} is an encoder and a decoder that is called for every token, and only models "
+            "with a CTC head are exported yet: give such a one"
+        )
     return plain(model, processor) if to == "onnx" else nemo(to, model, processor)
 
 
