@@ -214,7 +214,7 @@ def test_what_a_runtime_cannot_run_is_refused_in_a_sentence(tmp_path, monkeypatc
     with pytest.raises(UserError, match="takes Parakeet models"):
         layout_for("sherpa-onnx", family.build(), family.processor())
     written = FAMILIES["whisper, English"]
-    with pytest.raises(UserError, match="Whisper.* only models with a CTC head are exported"):
+    with pytest.raises(UserError, match=r"Whisper.* only models with a CTC head are exported"):
         layout_for("onnx", written.build(), written.processor())
     with pytest.raises(UserError, match="80 or 128 mel bands and the model hears 16"):
         layout_for("onnx-asr", mini_parakeet(), mini_processor())

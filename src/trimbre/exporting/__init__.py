@@ -43,7 +43,8 @@ def export(
 
     Args:
         model: directory or hub name.
-        to: `onnx` (ONNX Runtime, any model with a CTC head), `sherpa-onnx` or `onnx-asr` (Parakeet models, as NeMo CTC models).
+        to: `onnx` (ONNX Runtime, any model with a CTC head), or `sherpa-onnx` or `onnx-asr` (Parakeet models, as NeMo
+            CTC models).
         out: directory to write.
         precision: `fp32` or `int8`.
         calibrate: speech that fixes the ranges of int8 activations; without it they are taken anew in every call.
