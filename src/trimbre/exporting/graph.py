@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.decoding import SAMPLE_RATE, features_of, output_lengths
 from trimbre.errors import UserError
 from trimbre.exporting.layouts import Layout
-from trimbre.modeling_trimbre import Skipped
+from trimbre.modeling_trimbre import BiasOnly, Skipped
 
 EQUAL = 1e-4
 """How far, relative to its norm, the graph's output may be from the model's on any batch, in float32."""
@@ -128,7 +128,7 @@ def _replacement(module: nn.Module) -> nn.Module | None:
         return RelativePositions(module.d_model)  # type: ignore[arg-type]
     if kind == "Wav2Vec2ConformerRotaryPositionalEmbedding":
         return RotaryPositions(module.inv_freq)  # type: ignore[arg-type]
-    if isinstance(module, Skipped):
+    if isinstance(module, Skipped) and not isinstance(module, BiasOnly):
         return Nothing(module.outputs)
     if isinstance(module, nn.Conv1d) and module.kernel_size == (1,) and module.groups == 1 and module.stride == (1,):
         # transformers' CTC head of Parakeet transposes around its convolution itself
