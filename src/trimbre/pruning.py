@@ -21,12 +21,12 @@ from trimbre.distill import Distiller, Objective, undisturbed
 from trimbre.loop import FitResult, cosine, fit
 from trimbre.memory import halve, recomputed
 from trimbre.methods import l0
-from trimbre.options import PruneOptions, RecoverOptions
+from trimbre.options import PruneOptions, RecoverOptions, Target
 from trimbre.plan import Plan
 from trimbre.refit import refit
 from trimbre.search import Protection, check_reachable
 from trimbre.surgery import Scales, cut
-from trimbre.target import Ledger
+from trimbre.target import Ledger, shortfall
 from trimbre.verification import check_equality
 
 
@@ -74,6 +74,22 @@ class Pruned:
     fits: Mapping[str, FitResult]
     control: PreTrainedModel | None
     """The unpruned model, trained on for as many steps in the same way; None where it wasn't asked for."""
+
+    def to_json(self, target: Target) -> dict[str, Any]:
+        """What was removed, with what came of `target`, and what each stage took, as plain data."""
+        budgets = self.ledger.asked(target)
+        return {
+            "removed": self.ledger.shares(self.plan),
+            "dense": self.ledger.dense(),
+            "widths": {path: [self.plan.widths[path], size] for path, size in self.plan.sizes.items()},
+            "missed": shortfall(target, budgets, self.plan),
+            "expected_when_learned": dict(zip([budget.name for budget in budgets], self.expected, strict=True)),
+            "units_moved_by_search": self.moved,
+            "cut_equals_gated_within": self.equality,
+            "compared_with": f"the unpruned model{', trained on for as many steps' if self.control else ''}",
+            "audio_seconds": sum(stage.audio_seconds for name, stage in self.fits.items() if name != "control"),
+            "stages": {name: stage.to_json() for name, stage in self.fits.items()},
+        }
 
 
 def prune_model(

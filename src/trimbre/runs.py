@@ -26,12 +26,12 @@ from trimbre.loop import accelerator_for
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, PruneOptions, TrainOptions
 from trimbre.processes import threads_of_all, unreadable_of_all
-from trimbre.pruning import Pruned, Training, prune_model
+from trimbre.pruning import Training, prune_model
 from trimbre.report import model_card
 from trimbre.search import Protection, check_reachable
 from trimbre.speed import RealTimeFactors, real_time_factor
 from trimbre.state import prepare_run, run_folder
-from trimbre.target import Ledger, describe, shortfall
+from trimbre.target import Ledger, describe
 from trimbre.training import best_of, build, respell, train_model
 from trimbre.verification import verify_cutting
 
@@ -224,7 +224,11 @@ def prune(
                 normalize=batches.normalize,
                 margin_percent=margin_percent,
             )
-    report = report_of(model, options, pruned, evaluation) | {
+    report = {
+        "model": model,
+        "options": asdict(options),
+        **pruned.to_json(options.target),
+        "evaluation": evaluation and evaluation.to_json(),
         "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
         **_together(accelerator, batches),
         "command": _command("prune"),
@@ -242,26 +246,6 @@ def prune(
         shutil.rmtree(run)
     accelerator.wait_for_everyone()
     return report
-
-
-def report_of(model: str, options: PruneOptions, pruned: Pruned, evaluation: EvaluationReport | None) -> dict[str, Any]:
-    """All that a pruning run did, as plain data."""
-    budgets = pruned.ledger.asked(options.target)
-    return {
-        "model": model,
-        "options": asdict(options),
-        "removed": pruned.ledger.shares(pruned.plan),
-        "dense": pruned.ledger.dense(),
-        "widths": {path: [pruned.plan.widths[path], size] for path, size in pruned.plan.sizes.items()},
-        "missed": shortfall(options.target, budgets, pruned.plan),
-        "expected_when_learned": dict(zip([budget.name for budget in budgets], pruned.expected, strict=True)),
-        "units_moved_by_search": pruned.moved,
-        "cut_equals_gated_within": pruned.equality,
-        "compared_with": "the unpruned model, trained on for as many steps" if pruned.control else "the unpruned model",
-        "audio_seconds": sum(stage.audio_seconds for name, stage in pruned.fits.items() if name != "control"),
-        "stages": {name: stage.to_json() for name, stage in pruned.fits.items()},
-        "evaluation": evaluation and evaluation.to_json(),
-    }
 
 
 def _foreseen(recogniser: Recogniser, options: PruneOptions) -> dict[str, Any]:

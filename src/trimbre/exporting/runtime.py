@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoProcessor, ProcessorMixin
+from transformers import AutoProcessor, PreTrainedConfig, ProcessorMixin
 
 from trimbre.errors import UserError
 
@@ -38,7 +38,7 @@ class ExportedModel(nn.Module):
         self.described = _described(folder)
         self.file = folder / self.described["file"]
         self.session = session(self.file, threads=threads)
-        self.config = SimpleNamespace(pad_token_id=self.described["blank"])
+        self.config = PreTrainedConfig.from_dict({"pad_token_id": self.described["blank"]})
         columns = torch.tensor(self.described["columns"])
         self.register_buffer("order", columns.argsort(), persistent=False)
 
