@@ -233,6 +233,12 @@ def test_pickles_are_refused_unread(saved, tmp_path, name):
         trimbre.load(place)
 
 
+def test_a_ctranslate2_model_is_told_from_a_pickle(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"would raise if it were read")
+    with pytest.raises(UserError, match=rf"trimbre convert ctranslate2 {tmp_path} --out"):
+        trimbre.load(tmp_path)
+
+
 def test_a_newer_format_is_refused_kindly_by_every_way_in(saved, elsewhere, tmp_path):
     place = newer(saved.folder / "random-0", tmp_path / "newer")
     with pytest.raises(UserError, match=rf"newer .*format {FORMAT + 1}.*update Trimbre"):
