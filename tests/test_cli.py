@@ -65,10 +65,15 @@ def place(tmp_path_factory) -> Path:
         soundfile.write(file, samples / 8, 16000, subtype="PCM_16")
         heard = greedy(model, features_of([soundfile.read(file, dtype="float32")[0]], processor), processor)
         file.with_suffix(".txt").write_text(heard[0])
-    assert (
-        trimbre.cli.run(["corpus", "folder", str(place / "recordings"), "--out", str(place / "data"), "--no-split"])
-        == 0
-    )
+        (place / "unheard").mkdir(exist_ok=True)
+        shutil.copy(file, place / "unheard")
+    for source, out in (("recordings", "data"), ("unheard", "mute")):
+        assert trimbre.cli.run(["corpus", "folder", str(place / source), "--out", str(place / out), "--no-split"]) == 0
+    tiny = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=9, **tiny)).save_pretrained(place / "reader")
+    convolutions = {"conv_dim": (8,), "conv_kernel": (10,), "conv_stride": (5,), "num_conv_pos_embedding_groups": 2}
+    cousin = transformers.Wav2Vec2Config(**tiny, **convolutions)
+    save(transformers.Wav2Vec2ForCTC(cousin), processor, place / "cousin")
     return place
 
 
@@ -221,6 +226,13 @@ def test_help_comes_without_the_heavy_libraries():
         ("train --model mini --train data --dev data --out new --steps 5 --stop-at 6", "--steps 5"),
         ("corpus voices --sentences config.json --out new --whole --splits dev", "--splits"),
         ("prune mini --train data --out new --watch street=data", "--dev"),
+        ("prune mini --train data --out new --dev mute", "--dev mute"),
+        ("prune mini --train data --out new --dev data --watch street=mute", "--watch street=mute"),
+        ("train --model config.json --train mute --dev data --out new", "--train mute"),
+        ("train --model config.json --train data --dev mute --out new", "--dev mute"),
+        ("inspect cousin", "it knows ParakeetForCTC, Wav2Vec2ConformerForCTC"),
+        ("inspect reader", "reader, a bert, is not a model that Trimbre can prune yet (it knows ParakeetForCTC"),
+        ("prune cousin --train data --out new", "trimbre/anatomy/"),
         ("prune mini --train data --out new --options.seed 3", "--options.seed"),
         ("train --model gone --train data --dev data --out new", "gone"),
         ("train --model gone.json --train data --dev data --out new", "gone.json"),

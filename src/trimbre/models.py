@@ -16,6 +16,7 @@ from transformers import (
 )
 
 import trimbre.auto  # noqa: F401  registers the pruned classes
+from trimbre.anatomy import unknown_family
 from trimbre.checkpoint import refuse_pickles
 from trimbre.errors import UserError
 from trimbre.modeling_trimbre import FORMAT
@@ -52,6 +53,8 @@ def load(path: str | Path) -> Recogniser:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
     # a config or layout that was tampered with fails in as many ways as there are
     except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, SafetensorError) as error:
+        if "Unrecognized configuration class" in str(error):  # the model is sound, but its task another
+            raise unknown_family(f"{name}, a {config.model_type},") from error
         where = "" if local.exists() else ", which is no directory here, from the hub"
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"cannot load the model {name}{where}: {reason}") from error

@@ -18,7 +18,7 @@ from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import load_plan, save
 from trimbre.data.audio import load_cut
 from trimbre.data.batches import training_batches
-from trimbre.data.check import Tolerance, check_training_data
+from trimbre.data.check import Tolerance, check_training_data, refuse_silent
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.evaluation import EvaluationReport, evaluate_sets, quick_wer
@@ -69,6 +69,12 @@ def train(
     if options.vocab_size and not model.endswith(".json"):
         start = respell(start, cuts, options)
     checked = check_training_data(cuts, name=train, processor=start.processor, normalize=options.batches.normalize)
+    if checked.transcribed < checked.utterances:
+        raise UserError(
+            f"--train {train} has {checked.utterances - checked.transcribed} utterances without transcripts, from "
+            "which there is nothing to learn: leave them out (trimbre prune takes them, for there a teacher teaches)"
+        )
+    refuse_silent(dev_cuts, name=f"--dev {dev}")
     accelerator = accelerator_for(options.precision)
     run = _begin(out, given, resume=resume, accelerator=accelerator)
     tolerance = Tolerance(checked.utterances, train)
@@ -174,6 +180,10 @@ def prune(
     cuts = read(train)
     judged_on = None if dev is None else read(dev)
     watched = {name: read(place) for name, place in (watch or {}).items()}
+    if judged_on is not None:
+        refuse_silent(judged_on, name=f"--dev {dev}")
+    for name, judged in watched.items():
+        refuse_silent(judged, name=f"--watch {name}={(watch or {})[name]}")
     checked = check_training_data(cuts, name=train, processor=processor, normalize=batches.normalize)
     foreseen = _foreseen(Recogniser(teacher, processor), options)  # refuses before a run is begun
     if checked.transcribed < checked.utterances and not (

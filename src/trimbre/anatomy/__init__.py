@@ -124,6 +124,14 @@ def known_families() -> list[str]:
     return sorted(_families)
 
 
+def unknown_family(name: str) -> UserError:
+    """What to say of a model of another class or type."""
+    return UserError(
+        f"{name} is not a model that Trimbre can prune yet (it knows {', '.join(known_families())}): "
+        "describe it in a file of trimbre/anatomy/ and name it in trimbre/anatomy/__init__.py"
+    )
+
+
 def anatomy_of(model: nn.Module) -> Anatomy:
     """Describe what can be cut from `model` as it stands, pruned before or not.
 
@@ -134,8 +142,5 @@ def anatomy_of(model: nn.Module) -> Anatomy:
 
     name = type(model).__name__
     if name not in _families:
-        raise UserError(
-            f"{name} is not a model that Trimbre can prune yet (it knows {', '.join(known_families())}): "
-            "describe it in a file of trimbre/anatomy/ and name it in trimbre/anatomy/__init__.py"
-        )
+        raise unknown_family(name)
     return import_module(f"trimbre.anatomy.{_families[name]}").describe(model)

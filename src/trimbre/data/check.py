@@ -76,6 +76,12 @@ def check_training_data(cuts: CutSet, *, name: str, processor: Any, normalize: s
     )
 
 
+def refuse_silent(cuts: CutSet, *, name: str) -> None:
+    """Raise UserError for a set to judge by that has no transcript, before hours are spent on the way there."""
+    if not any(transcript_of(cut) for cut in cuts):
+        raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
+
+
 def refuse_unspellable(texts: list[str], *, name: str, processor: Any, normalize: str) -> Counter[str]:
     """Count the characters that the tokenizer cannot spell.
 
