@@ -295,3 +295,24 @@ def test_a_manifest_runs_no_command_unless_it_is_trusted(folder, tmp_path):
     (one,) = read_cuts(manifest, allow_outside=True)
     assert len(load_cut(one))
     assert made.exists()
+
+
+@leaves_open
+def test_shards_run_no_command_unless_they_are_trusted(folder, shards, tmp_path):
+    """Of a mixed cut, lhotse takes what the archive holds for the first track alone."""
+    made = tmp_path / "touched"
+    first, second, *_ = read_cuts(folder)
+    cut = first.mix(second, offset_other_by=0.1).to_dict() | {"id": first.id}
+    audio = cut["tracks"][1]["cut"]["recording"]["sources"][0]["source"]
+    stranger = {"type": "command", "channels": [0], "source": f"touch {made}; cat {audio}"}
+    cut["tracks"][1]["cut"]["recording"]["sources"] = [stranger]
+    for manifest in sorted(shards.glob("cuts.*"))[1:]:
+        manifest.unlink()
+    lines = gzip.decompress(sorted(shards.glob("cuts.*"))[0].read_bytes()).splitlines(keepends=True)
+    changed = json.dumps(cut).encode() + b"\n" + b"".join(lines[1:])
+    sorted(shards.glob("cuts.*"))[0].write_bytes(gzip.compress(changed))
+    with pytest.raises(UserError, match=f"{shards}: the audio of {first.id} lies outside its shard"):
+        [load_cut(one) for one in read_cuts(shards)]
+    assert not made.exists()
+    [load_cut(one) for one in read_cuts(shards, allow_outside=True)]
+    assert made.exists()

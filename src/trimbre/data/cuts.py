@@ -148,7 +148,7 @@ class _Shards:
                 raise UserError(f"the folder {self.folder} lacks {tar.name}: a shard needs its audio beside its cuts")
         try:
             for cut in CutSet.from_shar(fields={"cuts": manifests, "recording": tars}):
-                if not self.allow_outside and any(source.type != "memory" for source in cut.recording.sources):
+                if not self.allow_outside and any(source.type != "memory" for source in _sources_read(cut)):
                     raise UserError(
                         f"{self.folder}: the audio of {cut.id} lies outside its shard: give --allow-outside if you "
                         "trust it"
@@ -180,6 +180,13 @@ def _sources(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (data.get("recording") or {}).get("sources", ())
     for track in data.get("tracks", ()):
         yield from _sources(track["cut"])
+
+
+def _sources_read(cut: Any) -> Iterator[Any]:
+    """Every audio source of a cut, those of a mixed one's tracks too; padding has none."""
+    for part in [track.cut for track in getattr(cut, "tracks", ())] or [cut]:
+        if part.has_recording:
+            yield from part.recording.sources
 
 
 def _read(path: Path, allow_outside: bool) -> CutSet:
