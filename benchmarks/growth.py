@@ -1,6 +1,6 @@
 """How Trimbre grows: time and memory of every stage against the size of the model and the hours of audio.
 
-python benchmarks/growth.py              # all of it: a quarter of an hour and 16 GB of memory
+python benchmarks/growth.py              # all of it: several minutes and 14 GiB of memory
 python benchmarks/growth.py --only cut   # one of: cut, step, manifest, sizes, hours
 
 Models are randomly initialised, so nothing is downloaded; each measurement is a process of its own, whose peak of
@@ -10,7 +10,6 @@ resident memory counts.
 import argparse
 import gzip
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -31,10 +30,12 @@ HOURS = (10, 100, 1000)
 
 
 def peak() -> float:
-    """The most memory that this program held, in bytes; not `getrusage`, which counts the parent's before the start."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    """The most memory that this process held, in bytes."""
+    from trimbre.memory import resident
+
+    held = resident(at_most=True)
+    assert held is not None, "only Linux says how much memory a process holds"
+    return held
 
 
 def make_model(folder: str, shape: dict[str, int]) -> None:

@@ -393,7 +393,8 @@ def test_ctrl_c_elsewhere_promises_nothing(there, run, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trimbre.runs.load", interrupted)
+    for module in ("looking", "runs"):
+        monkeypatch.setattr(f"trimbre.{module}.load", interrupted)
     assert run("inspect mini") == (130, "", "trimbre: stopped\n")
     assert run("prune mini --train data --out new --dry-run") == (130, "", "trimbre: stopped\n")
 

@@ -13,7 +13,7 @@ from trimbre.checkpoint import save
 from trimbre.distill import undisturbed
 from trimbre.errors import UserError
 from trimbre.gates import Gates, gated
-from trimbre.memory import halve, recomputed
+from trimbre.memory import halve, recomputed, resident
 from trimbre.options import PruneOptions
 
 pytestmark = pytest.mark.ctc
@@ -90,3 +90,14 @@ def test_what_does_not_go_with_little_memory_is_named(model, processor, noise_co
     with pytest.raises(UserError, match=r"--low-memory.*--precision fp32"):
         pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, low_memory=True), precision="fp32")
     assert not (tmp_path / "half.run").exists()
+
+
+@pytest.mark.skipif(resident() is None, reason="only Linux says how much memory a process holds")
+def test_what_a_process_holds_and_has_held():
+    before = resident()
+    block = torch.ones(50_000_000, dtype=torch.uint8)
+    held = resident()
+    assert held - before == pytest.approx(block.nbytes, rel=0.2)
+    del block
+    assert resident() < held - 25_000_000
+    assert resident(at_most=True) > held - 2_000_000  # Linux counts in lots

@@ -43,7 +43,7 @@ def test_models_take_turns_and_threads_are_put_back(monkeypatch):
         turns.append((name, len(clip), torch.get_num_threads()))
         return spent[name] * (1 + next(clock) // 6)  # the machine gets slower with every repeat
 
-    monkeypatch.setattr(speed, "_seconds", timed)
+    monkeypatch.setattr(speed, "seconds_to", timed)
     monkeypatch.setattr(speed, "listener", lambda model, processor: processor)
     before = torch.get_num_threads()
     models = {name: Recogniser(torch.nn.Identity(), name) for name in "ab"}

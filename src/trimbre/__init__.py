@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trimbre.benchmarking import bench
     from trimbre.exporting import export
+    from trimbre.looking import evaluate, inspect, transcribe
     from trimbre.models import Recogniser, load
     from trimbre.options import (
         AugmentOptions,
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
         Target,
         TrainOptions,
     )
-    from trimbre.runs import evaluate, inspect, prune, train, transcribe
+    from trimbre.runs import prune, train
 
 __version__ = version("trimbre")
 
 _FACE = {
     "trimbre.models": ("load", "Recogniser"),
-    "trimbre.runs": ("inspect", "train", "prune", "evaluate", "transcribe"),
+    "trimbre.runs": ("train", "prune"),
+    "trimbre.looking": ("inspect", "evaluate", "transcribe"),
     "trimbre.exporting": ("export",),
     "trimbre.benchmarking": ("bench",),
     "trimbre.options": (

@@ -1,11 +1,10 @@
 """How fast recognisers are where they are deployed: runtimes, precisions and threads side by side in one run."""
 
 import multiprocessing
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,11 @@ import torch
 
 from trimbre.decoding import SAMPLE_RATE
 from trimbre.errors import UserError
-from trimbre.memory import halve
+from trimbre.memory import halve, resident
 from trimbre.models import load
 from trimbre.options import BENCH_RUNTIMES, at_least, one_of
 from trimbre.progress import progress
-from trimbre.speed import Spread, spread
+from trimbre.speed import Spread, seconds_to, spread, using_threads
 from trimbre.transcription import listener
 
 SECONDS = (1.0, 5.0, 15.0)
@@ -91,12 +90,10 @@ def bench(
         at_least("threads", count, 1)
     at_least("repeats", repeats, 1)
     models, runtimes, threads = _once(models), _once(runtimes), _once(threads)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         places = {(model, runtime): _prepared(model, runtime, Path(folder)) for model in models for runtime in runtimes}
         subjects = [Subject(m, runtime, count) for count in threads for runtime in runtimes for m in models]
         alone = {key: _alone(place, key[1], max(SECONDS)) for key, place in places.items()}
-        before = torch.get_num_threads()
-        stack.callback(torch.set_num_threads, before)
         listeners = {s: _listener(places[s.model, s.runtime], s.runtime, s.threads) for s in subjects}
         times = _times(listeners, repeats, seed)
         files = {key: _weights(place, key[1]) for key, place in places.items()}
@@ -131,18 +128,16 @@ def _times(listeners: Mapping[Subject, Listen], repeats: int, seed: int) -> dict
     clips = {length: _noise(length, seed) for length in SECONDS}
     times: dict[Subject, dict[float, list[float]]] = {s: {length: [] for length in SECONDS} for s in listeners}
     for subject, listen in listeners.items():  # the first call of each size lays memory out
-        torch.set_num_threads(subject.threads)
-        for clip in clips.values():
-            listen(clip)
+        with using_threads(subject.threads):
+            for clip in clips.values():
+                listen(clip)
     order = list(listeners)
     with progress("bench", repeats) as show:
         for repeat in range(repeats):
             for length, clip in clips.items():
                 for subject in order[::-1] if repeat % 2 else order:
-                    torch.set_num_threads(subject.threads)
-                    start = time.perf_counter()
-                    listeners[subject](clip)
-                    times[subject][length].append(time.perf_counter() - start)
+                    with using_threads(subject.threads):
+                        times[subject][length].append(seconds_to(listeners[subject], clip))
             show(repeat + 1)
     return times
 
@@ -188,22 +183,15 @@ def _alone(place: str, runtime: str, seconds: float) -> tuple[float, int | None]
 
 
 def _measured_alone(place: str, runtime: str, seconds: float) -> tuple[float, int | None]:
-    torch.set_num_threads(1)
     if runtime.startswith("onnx"):
         import onnxruntime  # noqa: F401  a library, not the model
-    before, start = _memory("VmRSS"), time.perf_counter()
-    listen = _listener(place, runtime, 1)
-    took = time.perf_counter() - start
-    listen(_noise(seconds, 0))
-    after = _memory("VmHWM")
+    with using_threads(1):
+        before, start = resident(), time.perf_counter()
+        listen = _listener(place, runtime, 1)
+        took = time.perf_counter() - start
+        listen(_noise(seconds, 0))
+        after = resident(at_most=True)
     return took, None if before is None or after is None else after - before
-
-
-def _memory(name: str) -> int | None:
-    """Bytes of this process that are resident now (`VmRSS`) or were at most (`VmHWM`); None where Linux doesn't say."""
-    status = Path("/proc/self/status")
-    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return int(found[1]) * 1024 if found else None
 
 
 def _weights(place: str, runtime: str) -> int:

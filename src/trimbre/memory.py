@@ -1,7 +1,9 @@
-"""Fitting a large model and its teacher into memory: what is held in fewer bits, and what is computed twice instead."""
+"""Memory: what a process holds, and how a large model and its teacher fit in: fewer bits, and computing twice."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,3 +51,14 @@ def _still(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def resident(*, at_most: bool = False) -> int | None:
+    """Bytes of memory that this process holds now, or has held at most since it began; None where Linux doesn't say.
+
+    Not `getrusage`, whose peak a process takes over from the one that started it.
+    """
+    status = Path("/proc/self/status")
+    name = "VmHWM" if at_most else "VmRSS"
+    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else None

@@ -133,7 +133,7 @@ def rates_table(evaluation: Mapping[str, Any], compared_with: str) -> Table:
 
 
 def times_table(timed: Mapping[str, RealTimeFactors]) -> Table:
-    """Real-time factors of models that were timed side by side, from `runs.time_models`."""
+    """Real-time factors of models that were timed side by side, from `looking.time_models`."""
     utterances, recording = timed["utterances"], timed["recording"]
     threads = f"{utterances.threads} thread{'s' if utterances.threads > 1 else ''}"
     table = Table(

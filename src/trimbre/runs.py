@@ -1,27 +1,24 @@
-"""Whole runs, from names of files to files: what the commands do, also for Python."""
+"""Whole runs, from names of files to files: what `trimbre train` and `trimbre prune` do, also for Python."""
 
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from trimbre import transcription
 from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import load_plan, save
-from trimbre.data.audio import load_cut
 from trimbre.data.batches import training_batches
-from trimbre.data.check import Tolerance, check_training_data, refuse_silent
+from trimbre.data.check import Tolerance, check_training_data, refuse_untranscribed
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
-from trimbre.evaluation import EvaluationReport, evaluate_sets, quick_wer
+from trimbre.evaluation import evaluate_sets, quick_wer
 from trimbre.loop import accelerator_for
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, PruneOptions, TrainOptions
@@ -29,11 +26,9 @@ from trimbre.processes import threads_of_all, unreadable_of_all
 from trimbre.pruning import Training, prune_model
 from trimbre.report import model_card
 from trimbre.search import Protection, check_reachable
-from trimbre.speed import RealTimeFactors, real_time_factor
 from trimbre.state import prepare_run, run_folder
 from trimbre.target import Ledger, describe
 from trimbre.training import best_of, build, respell, train_model
-from trimbre.verification import verify_cutting
 
 
 def train(
@@ -74,7 +69,7 @@ def train(
             f"--train {train} has {checked.utterances - checked.transcribed} utterances without transcripts, from "
             "which there is nothing to learn: leave them out (trimbre prune takes them, for there a teacher teaches)"
         )
-    refuse_silent(dev_cuts, name=f"--dev {dev}")
+    refuse_untranscribed(dev_cuts, name=f"--dev {dev}")
     accelerator = accelerator_for(options.precision)
     run = _begin(out, given, resume=resume, accelerator=accelerator)
     tolerance = Tolerance(checked.utterances, train)
@@ -181,9 +176,9 @@ def prune(
     judged_on = None if dev is None else read(dev)
     watched = {name: read(place) for name, place in (watch or {}).items()}
     if judged_on is not None:
-        refuse_silent(judged_on, name=f"--dev {dev}")
+        refuse_untranscribed(judged_on, name=f"--dev {dev}")
     for name, judged in watched.items():
-        refuse_silent(judged, name=f"--watch {name}={(watch or {})[name]}")
+        refuse_untranscribed(judged, name=f"--watch {name}={(watch or {})[name]}")
     checked = check_training_data(cuts, name=train, processor=processor, normalize=batches.normalize)
     foreseen = _foreseen(Recogniser(teacher, processor), options)  # refuses before a run is begun
     if checked.transcribed < checked.utterances and not (
@@ -272,79 +267,6 @@ def _foreseen(recogniser: Recogniser, options: PruneOptions) -> dict[str, Any]:
         "reachable": {budget.name: budget.reachable for budget in budgets},
         "options": asdict(options),
     }
-
-
-def inspect(*, model: str, verify: bool = False, seed: int = 0) -> dict[str, Any]:
-    """What can be cut from a recogniser and what each kind weighs.
-
-    Args:
-        verify: cut it by random plans too, and compare with the same model behind gates.
-
-    Returns:
-        Plain data; with `verify`, the largest relative distance found as `masked_equals_sliced_within`.
-    """
-    recogniser, processor = load(model)
-    anatomy = anatomy_of(recogniser)
-    ledger = Ledger.of(recogniser, anatomy, processor)
-    found = {"model": model, "class": type(recogniser).__name__} | describe(ledger, anatomy)
-    if verify:
-        found["masked_equals_sliced_within"] = verify_cutting(recogniser, processor, seed=seed)
-    return found
-
-
-def evaluate(
-    *,
-    model: str,
-    data: str,
-    against: str | None = None,
-    watch: Mapping[str, str] | None = None,
-    normalize: str = "basic",
-    margin_percent: float = 10.0,
-    allow_outside: bool = False,
-) -> EvaluationReport:
-    """Error rates of a recogniser on `data` and on watched sets, beside another's where one is named.
-
-    Raises:
-        UserError: bad input.
-    """
-    return evaluate_sets(
-        recogniser=load(model),
-        against=None if against is None else load(against),
-        dev=data,
-        name="data",
-        watch=watch,
-        allow_outside=allow_outside,
-        normalize=normalize,
-        margin_percent=margin_percent,
-    )
-
-
-def time_models(
-    *, models: Mapping[str, str], data: str, clips: int = 20, threads: int = 1, allow_outside: bool = False
-) -> dict[str, RealTimeFactors]:
-    """Time recognisers side by side, features and decoding included: on utterances, and on a recording made of them.
-
-    Args:
-        models: directories or hub names, by the name to show; the first is what the others are compared with.
-        clips: how many utterances of `data` are heard, the first ones.
-
-    Returns:
-        `utterances`: heard one by one; `recording`: joined, and heard in the chunks that `transcribe` would hear.
-    """
-    heard = [load_cut(cut) for cut in read_cuts(data, allow_outside=allow_outside).subset(first=clips)]
-    loaded = {name: load(place) for name, place in models.items()}
-    ways = {"utterances": heard, "recording": [np.concatenate(heard)]}
-    return {way: real_time_factor(loaded, clips=clips, threads=threads) for way, clips in ways.items()}
-
-
-def transcribe(*, model: str, files: Iterable[str | Path]) -> Iterator[transcription.Transcript]:
-    """Recognise files of any length and format, one after the other.
-
-    Raises:
-        UserError: the model or a file can't be read.
-    """
-    recogniser = load(model)
-    yield from transcription.transcribe(model=recogniser.model, processor=recogniser.processor, files=files)
 
 
 def _command(verb: str) -> str:

@@ -100,15 +100,15 @@ def real_time_factor(
         raise ValueError("Timing needs at least one model, one clip that isn't empty and one repeat.")
     names = list(models)
     times = {name: [0.0] * repeats for name in names}
-    with _threads(threads):
+    with using_threads(threads):
         listeners = {name: listener(*models[name]) for name in names}
         for name in names:
-            _seconds(listeners[name], clips[0])
+            seconds_to(listeners[name], clips[0])
         for repeat in range(repeats):
             order = names[::-1] if repeat % 2 else names
             for clip in clips:
                 for name in order:
-                    times[name][repeat] += _seconds(listeners[name], clip)
+                    times[name][repeat] += seconds_to(listeners[name], clip)
     first = times[names[0]]
     return RealTimeFactors(
         threads=threads,
@@ -120,7 +120,8 @@ def real_time_factor(
     )
 
 
-def _seconds(listen: Callable[[np.ndarray], str], clip: np.ndarray) -> float:
+def seconds_to(listen: Callable[[np.ndarray], str], clip: np.ndarray) -> float:
+    """How long it takes to recognise one clip, (samples,) at 16 kHz."""
     start = time.perf_counter()
     listen(clip)
     return time.perf_counter() - start  # text is made on the CPU, so a GPU is done by then
@@ -132,7 +133,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def using_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads, and afterwards with as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

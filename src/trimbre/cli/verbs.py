@@ -27,9 +27,9 @@ def inspect(model: str, /, *, verify: bool = False, seed: Seed = 0, json: Json =
     verify
         Cut the model by random plans and compare with the same model behind gates: masked equals sliced.
     """
-    from trimbre import report, runs
+    from trimbre import looking, report
 
-    found = runs.inspect(model=model, verify=verify, seed=seed)
+    found = looking.inspect(model=model, verify=verify, seed=seed)
     return show(found, json, *report.inspection(found))
 
 
@@ -233,12 +233,12 @@ def evaluate(
     clips
         Utterances that it is measured on; 0 measures none.
     """
-    from trimbre import report, runs
+    from trimbre import looking, report
 
     at_least("margin", margin, 0)
     at_least("threads", threads, 1)
     at_least("clips", clips, 0)
-    judged = runs.evaluate(
+    judged = looking.evaluate(
         model=model,
         data=data,
         against=against,
@@ -251,7 +251,7 @@ def evaluate(
     shown: list[Any] = [judged.table()]
     if clips > 0:
         named = {model: model} if against is None else {against: against, model: model}
-        timed = runs.time_models(models=named, data=data, clips=clips, threads=threads, allow_outside=allow_outside)
+        timed = looking.time_models(models=named, data=data, clips=clips, threads=threads, allow_outside=allow_outside)
         found["real_time"] = {way: one.to_json() for way, one in timed.items()}
         shown.append(report.times_table(timed))
     return show(found, json, *shown)
@@ -272,12 +272,12 @@ def transcribe(model: str, /, *files: Path, seed: Seed = 0, json: Json = False) 
     files
         Audio files.
     """
-    from trimbre import runs
+    from trimbre import looking
 
     if not files:
         raise UserError("no audio file given: name one or more after the model")
     found = []
-    for transcript in runs.transcribe(model=model, files=files):
+    for transcript in looking.transcribe(model=model, files=files):
         found.append(transcript.to_json())
         if not json:
             print(f"{transcript.file}: {transcript.text}" if len(files) > 1 else transcript.text, flush=True)

@@ -76,7 +76,7 @@ def check_training_data(cuts: CutSet, *, name: str, processor: Any, normalize: s
     )
 
 
-def refuse_silent(cuts: CutSet, *, name: str) -> None:
+def refuse_untranscribed(cuts: CutSet, *, name: str) -> None:
     """Raise UserError for a set to judge by that has no transcript, before hours are spent on the way there."""
     if not any(transcript_of(cut) for cut in cuts):
         raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")

@@ -1,0 +1,90 @@
+"""Looking at recognisers by their names, which stay as they are: what they hold, how well and how fast they hear."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trimbre import transcription
+from trimbre.anatomy import anatomy_of
+from trimbre.data.audio import load_cut
+from trimbre.data.cuts import read_cuts
+from trimbre.evaluation import EvaluationReport, evaluate_sets
+from trimbre.models import load
+from trimbre.speed import RealTimeFactors, real_time_factor
+from trimbre.target import Ledger, describe
+from trimbre.verification import verify_cutting
+
+
+def inspect(*, model: str, verify: bool = False, seed: int = 0) -> dict[str, Any]:
+    """What can be cut from a recogniser and what each kind weighs.
+
+    Args:
+        verify: cut it by random plans too, and compare with the same model behind gates.
+
+    Returns:
+        Plain data; with `verify`, the largest relative distance found as `masked_equals_sliced_within`.
+    """
+    recogniser, processor = load(model)
+    anatomy = anatomy_of(recogniser)
+    ledger = Ledger.of(recogniser, anatomy, processor)
+    found = {"model": model, "class": type(recogniser).__name__} | describe(ledger, anatomy)
+    if verify:
+        found["masked_equals_sliced_within"] = verify_cutting(recogniser, processor, seed=seed)
+    return found
+
+
+def evaluate(
+    *,
+    model: str,
+    data: str,
+    against: str | None = None,
+    watch: Mapping[str, str] | None = None,
+    normalize: str = "basic",
+    margin_percent: float = 10.0,
+    allow_outside: bool = False,
+) -> EvaluationReport:
+    """Error rates of a recogniser on `data` and on watched sets, beside another's where one is named.
+
+    Raises:
+        UserError: bad input.
+    """
+    return evaluate_sets(
+        recogniser=load(model),
+        against=None if against is None else load(against),
+        dev=data,
+        name="data",
+        watch=watch,
+        allow_outside=allow_outside,
+        normalize=normalize,
+        margin_percent=margin_percent,
+    )
+
+
+def time_models(
+    *, models: Mapping[str, str], data: str, clips: int = 20, threads: int = 1, allow_outside: bool = False
+) -> dict[str, RealTimeFactors]:
+    """Time recognisers side by side, features and decoding included: on utterances, and on a recording made of them.
+
+    Args:
+        models: directories or hub names, by the name to show; the first is what the others are compared with.
+        clips: how many utterances of `data` are heard, the first ones.
+
+    Returns:
+        `utterances`: heard one by one; `recording`: joined, and heard in the chunks that `transcribe` would hear.
+    """
+    heard = [load_cut(cut) for cut in read_cuts(data, allow_outside=allow_outside).subset(first=clips)]
+    loaded = {name: load(place) for name, place in models.items()}
+    ways = {"utterances": heard, "recording": [np.concatenate(heard)]}
+    return {way: real_time_factor(loaded, clips=clips, threads=threads) for way, clips in ways.items()}
+
+
+def transcribe(*, model: str, files: Iterable[str | Path]) -> Iterator[transcription.Transcript]:
+    """Recognise files of any length and format, one after the other.
+
+    Raises:
+        UserError: the model or a file can't be read.
+    """
+    recogniser = load(model)
+    yield from transcription.transcribe(model=recogniser.model, processor=recogniser.processor, files=files)
