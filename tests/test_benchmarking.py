@@ -11,6 +11,7 @@ from trimbre.benchmarking import SECONDS, Subject, bench
 from trimbre.checkpoint import save
 from trimbre.cli import run
 from trimbre.errors import UserError
+from trimbre.memory import halve
 from trimbre.options import BENCH_RUNTIMES
 
 
@@ -56,6 +57,14 @@ def test_ratios_and_factors_are_of_the_same_repeat(models, here, monkeypatch):
     assert (two.against_first.low, two.against_first.median, two.against_first.high) == pytest.approx((2, 2, 2))
     assert one.rtf.median == pytest.approx(2 * 2)  # the middle repeat is twice as slow as the first
     assert two.latency["5"].high == pytest.approx(5 * 3)
+
+
+def test_matrices_are_held_in_bfloat16_where_that_is_timed(models, here, monkeypatch):
+    halved = []
+    monkeypatch.setattr(module, "halve", lambda model: halved.append(model) or halve(model))
+    bench(models=models, runtimes=("torch-fp32", "torch-bf16"), threads=(1,), repeats=1)
+    assert len(halved) == 4  # each of two models, once to be timed and once to be measured alone
+    assert {p.dtype for model in halved for p in model.parameters() if p.dim() > 1} == {torch.bfloat16}
 
 
 def test_a_process_of_its_own_tells_memory_and_load_time(models):

@@ -8,6 +8,7 @@ import torch
 from test_pruning import QUICK, pruned
 from torch import nn
 
+from trimbre import pruning
 from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import save
 from trimbre.distill import undisturbed
@@ -75,12 +76,16 @@ def test_a_halved_teacher_says_what_autocast_makes_the_whole_one_say(model, padd
     assert (half - whole).norm() < 0.02 * whole.norm()
 
 
-def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, tmp_path):
+def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, tmp_path, monkeypatch):
     teacher = str(save(model, processor, tmp_path / "teacher"))
+    saved = []
+    monkeypatch.setattr(pruning, "halve", lambda one: saved.append("teacher") or halve(one))
+    monkeypatch.setattr(pruning, "recomputed", lambda one: saved.append("activations") or recomputed(one))
     lean = replace(QUICK, low_memory=True)
     report = pruned(teacher, noise_corpus, tmp_path / "half", lean, precision="bf16", dev=str(noise_corpus))
     assert report["removed"]["params"]["blocks"] == pytest.approx(0.5, abs=0.01)
     assert report["evaluation"]["sets"]["dev"]["teacher"]["utterances"] == 24
+    assert saved == ["teacher", "activations", "activations"]  # while learning, and while recovering
 
 
 def test_what_does_not_go_with_little_memory_is_named(model, processor, noise_corpus, tmp_path):

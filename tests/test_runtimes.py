@@ -92,6 +92,22 @@ def test_sherpa_onnx_hears_the_same_with_its_own_features(clips, heard, sherpa):
     assert same_words([stream.result.text for stream in streams], heard) >= 0.97
 
 
+def test_what_stands_on_padding_is_not_heard(clips, sherpa, teacher):
+    """sherpa-onnx fills batches up with -23, and the first convolution sees a frame further than an utterance goes."""
+    running = session(sherpa / "model.onnx")
+    whole = features_of([clips[0]], teacher.processor)["input_features"].numpy()
+    frames = whole.shape[1] - 10
+    given = {"length": np.array([frames], dtype=np.int64)}
+    filled = []
+    for value in (0.0, -23.0, 1000.0):
+        features = whole.transpose(0, 2, 1).copy()
+        features[:, :, frames:] = value
+        filled.append(running.run(None, given | {"audio_signal": features})[0])
+    valid = frames // 4
+    assert np.array_equal(filled[0][:, :valid], filled[1][:, :valid])
+    assert np.array_equal(filled[0][:, :valid], filled[2][:, :valid])
+
+
 def test_onnx_asr_hears_the_same_with_its_own_features(clips, heard, sherpa, tmp_path):
     out = tmp_path / "asr"
     out.mkdir()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import FAMILIES, edge_plans, random_plan
 
+from trimbre import transcription
 from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import save
 from trimbre.cli import run
@@ -99,7 +100,7 @@ def test_embedding_and_projection_stay_one(model, anatomy):
     assert small.proj_out.weight is not model.proj_out.weight
 
 
-def test_a_long_recording_is_heard_window_by_window(model, processor):
+def test_a_long_recording_is_heard_window_by_window(model, processor, monkeypatch):
     listen = listener(model, processor)
     assert listen(NOISE[:0]) == ""
     assert listen(NOISE[:20_000]) == greedy(model, features_of([NOISE[:20_000]], processor), processor)[0]
@@ -109,6 +110,17 @@ def test_a_long_recording_is_heard_window_by_window(model, processor):
     assert listen(quiet[:50_000]) == " ".join(
         greedy(model, features_of([part], processor), processor)[0] for part in parts
     )
+    windows = []
+
+    def noted(clips, processor):
+        windows.append(len(clips[0]))
+        return features_of(clips, processor)
+
+    monkeypatch.setattr(transcription, "features_of", noted)
+    listen(quiet[:50_000])
+    first, second = windows
+    assert 27_000 + 1_599 <= first <= 31_000 - 1_599  # a tenth of a second of silence on either side
+    assert first + second == 50_000
 
 
 def test_the_commands_take_a_whisper(model, anatomy, processor, tmp_path, capsys):

@@ -59,7 +59,6 @@ def write_graph(model: PreTrainedModel, processor: ProcessorMixin, layout: Layou
         except torch.onnx.OnnxExporterError as error:
             raise UserError(f"{type(model).__name__} cannot be exported to ONNX: {error}") from error
         assert program is not None
-        drop_nothing_added(program.model)
         ClearMetadataAndDocStringPass()(program.model)  # traces into source files, and their places on this machine
         program.model.metadata_props.update(layout.metadata)
         size = sum(parameter.nbytes for parameter in model.parameters())
@@ -152,7 +151,7 @@ class Pointwise(nn.Module):
 
 
 class Nothing(nn.Module):
-    """A skipped branch whose zero is a constant, which `drop_nothing_added` can see."""
+    """A skipped branch whose zero is a constant, so that the exporter sees that adding it changes nothing."""
 
     zero: Tensor
 
@@ -196,21 +195,6 @@ class RotaryPositions(nn.Module):
         angles = torch.arange(hidden.shape[1]).float()[:, None] * self.rates
         angles = torch.cat((angles, angles), dim=-1)
         return torch.stack([angles.cos()[:, None, None, :], angles.sin()[:, None, None, :]])
-
-
-def drop_nothing_added(model: Any) -> None:
-    """Take additions of a constant zero out of a graph (`onnx_ir.Model`), and all that only led to them, in place."""
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-
-    for node in list(model.graph):
-        if node.op_type != "Add" or len(node.inputs) != 2:
-            continue
-        for nothing, kept in (node.inputs, node.inputs[::-1]):
-            constant = nothing.const_value
-            if constant is not None and constant.size == 1 and not constant.numpy().any():
-                node.outputs[0].replace_all_uses_with(kept, replace_graph_outputs=True)
-                break
-    RemoveUnusedNodesPass()(model)
 
 
 def _noise(seconds: Sequence[float]) -> list[np.ndarray]:
