@@ -232,6 +232,32 @@ def test_a_few_bad_clips_in_a_large_corpus_are_left_out_and_listed(tmp_path, wor
         next(stream(folder, options, tolerance=Tolerance(99, "mine")))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_of_bad_clips_alone_becomes_a_clip_that_can_be_heard(tmp_path, workers):
+    """As long recordings are, which have batches to themselves."""
+    folder = corpus_of(tmp_path, clips(0.9, 0.3, 0.3), ["a", "b", "a"])
+    (folder / "audio/0.flac").write_bytes(b"this is no sound")
+    options = BatchOptions(max_duration=1.0, buckets=2, workers=workers, augment=AugmentOptions.none())
+    tolerance = Tolerance(100, "mine")
+    batches = stream(folder, options, tolerance=tolerance)
+    seen = [next(batches) for _ in range(6)]
+    (instead,) = [batch for batch in seen[:2] if "0" in batch.unreadable]  # of the first epoch
+    assert instead.ids == ("1",)
+    assert instead.labels is not None
+    assert all(batch.ids for batch in seen)
+    assert list(tolerance.unreadable) == ["0"]
+    again = stream(folder, options, start=2, tolerance=Tolerance(100, "mine"))
+    assert [next(again).ids for _ in range(4)] == [batch.ids for batch in seen[2:]]  # resuming counts it too
+
+
+def test_what_was_left_out_is_known_to_the_run_that_goes_on(tmp_path):
+    kept = tmp_path / "unreadable.json"
+    Tolerance(1000, "mine", kept=kept).note({"a": "no sound in a.wav"})
+    resumed = Tolerance(1000, "mine", kept=kept)
+    resumed.note({"b": "no sound in b.wav"})
+    assert Tolerance(1000, "mine", kept=kept).unreadable == {"a": "no sound in a.wav", "b": "no sound in b.wav"}
+
+
 def test_many_bad_clips_are_an_error_that_counts_them():
     tolerance = Tolerance(250, "mine")
     tolerance.note({"a": "no sound in a.wav"})

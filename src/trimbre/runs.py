@@ -72,7 +72,7 @@ def train(
     refuse_untranscribed(dev_cuts, name=f"--dev {dev}")
     accelerator = accelerator_for(options.precision)
     run = _begin(out, given, resume=resume, accelerator=accelerator)
-    tolerance = Tolerance(checked.utterances, train)
+    tolerance = Tolerance(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
     trained, result = train_model(
         start, cuts=cuts, dev=dev_cuts, options=options, accelerator=accelerator, tolerance=tolerance, run=run
     )
@@ -192,7 +192,7 @@ def prune(
         return {"model": model, "data": checked.to_json(), **_together(accelerator, batches), **foreseen}
     given = {"model": model, "train": train, "options": asdict(options), "batches": asdict(batches)}
     run = _begin(out, given, resume=resume, accelerator=accelerator)
-    tolerance = Tolerance(checked.utterances, train)
+    tolerance = Tolerance(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert judged_on is not None

@@ -26,6 +26,9 @@ from trimbre.decoding import SAMPLE_RATE, features_of
 from trimbre.errors import UserError
 from trimbre.options import BatchOptions
 
+SPARE = 100
+"""How many utterances are tried for one to hear in place of a batch that cannot be read."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -111,8 +114,8 @@ class _Order(IterableDataset):
 class _Loader(Dataset):
     """Makes the batch of an (index, cuts) pair; its random draws follow from seed, index and rank alone."""
 
-    def __init__(self, *, processor: Any, options: BatchOptions, seed: int, rank: int):
-        self.processor, self.options, self.seed, self.rank = processor, options, seed, rank
+    def __init__(self, cuts: CutSet, *, processor: Any, options: BatchOptions, seed: int, rank: int):
+        self.cuts, self.processor, self.options, self.seed, self.rank = cuts, processor, options, seed, rank
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch | UserError:
         try:
@@ -130,7 +133,8 @@ class _Loader(Dataset):
             except UserError as error:
                 unreadable[cut.id] = str(error)
         if not heard:
-            raise UserError(next(iter(unreadable.values())))
+            cut, clip = self._spare(next(iter(unreadable.values())))
+            heard, clips = [cut], [clip]
         batch = collate(
             augment_clips(clips, self.options.augment, draw),
             [transcript_of(cut) for cut in heard],
@@ -139,6 +143,15 @@ class _Loader(Dataset):
             normalize=self.options.normalize,
         )
         return replace(batch, inputs=mask_features(batch.inputs, self.options.augment, draw), unreadable=unreadable)
+
+    def _spare(self, reason: str) -> tuple[Any, np.ndarray]:
+        """The first utterance of the data that can be read, for a batch that came to nothing; else raises `reason`."""
+        for cut in islice(self.cuts, SPARE):
+            try:
+                return cut, load_cut(cut)
+            except UserError:
+                continue
+        raise UserError(reason)
 
 
 def training_batches(
@@ -165,7 +178,7 @@ def training_batches(
         UserError: there is no utterance, or audio that cannot be read; when the batch is asked for.
     """
     order = _Order(cuts, options=options, seed=seed, start=start, rank=rank, world=world)
-    loader = _Loader(processor=processor, options=options, seed=seed, rank=rank)
+    loader = _Loader(cuts, processor=processor, options=options, seed=seed, rank=rank)
     check = partial(_checked, tolerance=tolerance or Tolerance(0, "the data"))
     if options.workers == 0:
         return map(check, map(loader.__getitem__, order))

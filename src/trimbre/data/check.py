@@ -1,8 +1,10 @@
 """Looking through training data before hours are spent on it, and keeping count of what is bad in it meanwhile."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from lhotse import CutSet
@@ -10,6 +12,7 @@ from lhotse import CutSet
 from trimbre.data.cuts import transcript_of
 from trimbre.data.text import unspellable_characters
 from trimbre.errors import UserError
+from trimbre.files import write_json
 
 UNSPELLABLE = 0.01
 """Share of the characters above which a vocabulary is not the transcripts' own."""
@@ -20,10 +23,10 @@ UNREADABLE = 0.01
 class Tolerance:
     """Takes note of clips that cannot be read: a few in a large corpus are left out, many are an error."""
 
-    def __init__(self, utterances: int, name: str):
-        self.utterances, self.name = utterances, name
-        self.unreadable: dict[str, str] = {}
-        """What is wrong with each, by the cut's id."""
+    def __init__(self, utterances: int, name: str, *, kept: Path | None = None):
+        self.utterances, self.name, self.kept = utterances, name, kept
+        self.unreadable: dict[str, str] = json.loads(kept.read_text()) if kept and kept.exists() else {}
+        """What is wrong with each, by the cut's id; written to `kept`, so that a resumed run goes on with it."""
 
     def note(self, unreadable: Mapping[str, str]) -> None:
         """Add what a batch had to leave out.
@@ -31,8 +34,11 @@ class Tolerance:
         Raises:
             UserError: these are more than 1 % of the corpus by now.
         """
+        before = len(self.unreadable)
         self.unreadable |= unreadable
         count = len(self.unreadable)
+        if self.kept and count > before:
+            write_json(self.kept, self.unreadable)
         if count > UNREADABLE * self.utterances:
             first = next(iter(self.unreadable.values()))
             others = f" ({count} of {self.utterances} utterances of {self.name} so far)" if count > 1 else ""
