@@ -10,7 +10,7 @@ from trimbre.gates import Gates, keep_probability
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
 from trimbre.options import Target
 from trimbre.plan import Plan
-from trimbre.search import Protection, check_reachable, plan_for_target
+from trimbre.search import Aim, Protection, check_reachable, plan_for_target
 from trimbre.target import shortfall
 
 
@@ -64,16 +64,10 @@ def test_two_budgets_are_held_together(anatomy, budgets, target):
 
 @pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
 def test_the_search_reaches_the_exact_cost(anatomy, budgets, target):
-    gates, multipliers, _ = learned(anatomy, budgets["params"], target)
+    gates, _, _ = learned(anatomy, budgets["params"], target)
+    aim = Aim(anatomy, budgets["params"], target, torch.zeros(len(anatomy.groups), dtype=torch.bool))
+    plan = plan_for_target(aim, gates.units.detach())
     scores = dict(zip(anatomy.sizes, gates.units.detach().split(gates.sizes), strict=True))
-    plan = plan_for_target(
-        anatomy,
-        scores,
-        budgets=budgets["params"],
-        target=target,
-        prices=multipliers.prices,
-        protected=torch.zeros(len(anatomy.groups), dtype=torch.bool),
-    )
     assert budgets["params"][0].removed(plan) == pytest.approx(target, abs=0.005)
     for group in anatomy.groups:  # within a group, what scores higher stays
         kept = torch.zeros(group.size, dtype=torch.bool)
@@ -84,16 +78,7 @@ def test_the_search_reaches_the_exact_cost(anatomy, budgets, target):
 
 def test_protected_groups_stay_whole(anatomy, budgets):
     protected = Protection.parse(["attention", "0"], anatomy).mask(anatomy)
-    gates = Gates(anatomy)
-    scores = {path: torch.randn(size) for path, size in anatomy.sizes.items()}
-    plan = plan_for_target(
-        anatomy,
-        scores,
-        budgets=budgets["params"],
-        target=0.3,
-        prices=torch.ones(len(gates.owner), 1),
-        protected=protected,
-    )
+    plan = plan_for_target(Aim(anatomy, budgets["params"], 0.3, protected), torch.randn(len(anatomy.owner)))
     for group, held in zip(anatomy.groups, protected.tolist(), strict=True):
         assert held == (group.kind.name == "attention" or group.layer == 0)
         if held:
@@ -102,17 +87,8 @@ def test_protected_groups_stay_whole(anatomy, budgets):
 
 
 def test_widths_are_rounded_to_multiples(anatomy, budgets):
-    scores = {path: torch.randn(size) for path, size in anatomy.sizes.items()}
-    gates = Gates(anatomy)
-    plan = plan_for_target(
-        anatomy,
-        scores,
-        budgets=budgets["params"],
-        target=0.5,
-        prices=torch.ones(len(gates.owner), 1),
-        protected=torch.zeros(len(anatomy.groups), dtype=torch.bool),
-        multiple_of=8,
-    )
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    plan = plan_for_target(Aim(anatomy, budgets["params"], 0.5, free, multiple_of=8), torch.randn(len(anatomy.owner)))
     for group in anatomy.groups:
         assert group.kind.rows > 1 or plan.widths[group.path] % 8 == 0
 
@@ -120,7 +96,7 @@ def test_widths_are_rounded_to_multiples(anatomy, budgets):
 def test_an_unreachable_target_names_the_maximum(anatomy, budgets):
     protected = Protection.parse(["ffn"], anatomy).mask(anatomy)
     with pytest.raises(UserError, match=r"cannot remove 90\.0% of the blocks' parameters: what may be cut is \d+\.\d%"):
-        check_reachable(anatomy, budgets["params"], 0.9, protected)
+        check_reachable(Aim(anatomy, budgets["params"], 0.9, protected))
 
 
 def test_pruning_nothing_is_a_miss_however_little_was_asked(anatomy, budgets):

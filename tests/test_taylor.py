@@ -7,14 +7,15 @@ import torch
 
 from trimbre.anatomy import anatomy_of
 from trimbre.budget.params import params_budget
+from trimbre.budget.prices import unit_prices
 from trimbre.distill import valid_frames
 from trimbre.gates import UNHARMED, Gates, gated, keep_probability, sample
+from trimbre.importance import importance
 from trimbre.lagrangian import SETTLED, Multipliers
-from trimbre.loop import accelerator_for
-from trimbre.methods.l0 import start_gates
-from trimbre.methods.taylor import importance, seed_from_ranks, unit_prices
-from trimbre.options import GateOptions
-from trimbre.search import Protection
+from trimbre.methods.interface import Lesson
+from trimbre.methods.l0 import seed_from_ranks, start_gates
+from trimbre.options import GateOptions, PruneOptions
+from trimbre.search import Aim, Protection
 
 
 def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
@@ -60,7 +61,7 @@ def test_seeded_gates_harm_nothing_and_stand_in_the_order_of_worth(model, anatom
     gates = Gates(anatomy)
     seed_from_ranks(gates, scores, budgets, spread=10.0)
     assert gates.units.min() >= UNHARMED
-    worth = scores.units.double() / unit_prices(gates, budgets)
+    worth = scores.units.double() / unit_prices(anatomy, budgets)
     assert torch.equal(torch.argsort(worth, stable=True), torch.argsort(gates.units.detach(), stable=True))
 
 
@@ -72,7 +73,7 @@ def test_sinking_seeded_gates_closes_that_share_of_the_cost(model, anatomy, padd
     seed_from_ranks(gates, scores, budgets, spread=10.0)
     Multipliers(gates, budgets).meet(share)
     closed = keep_probability(gates.units.detach()) < 0.5
-    cost = unit_prices(gates, budgets)
+    cost = unit_prices(anatomy, budgets)
     assert float(cost[closed].sum() / cost.sum()) == pytest.approx(share, abs=0.05)
 
 
@@ -91,17 +92,9 @@ def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
 def test_what_is_protected_is_open_for_good_while_gates_are_learned(model, anatomy):
     budgets = [params_budget(model, anatomy)]
     protected = Protection.parse(["attention", "1"], anatomy).mask(anatomy)
-    options = GateOptions(spread=0.0)  # 0: no scores, so neither batches nor a loss are asked for
-    gates = start_gates(
-        model,
-        anatomy,
-        budgets,
-        batches=[],
-        loss=None,
-        protected=protected,
-        options=options,
-        accelerator=accelerator_for("fp32"),
-    )
+    options = PruneOptions(gates=GateOptions(spread=0.0))  # 0: no scores, so nothing is heard
+    lesson = Lesson(None, None, options, None)
+    gates = start_gates(model, lesson, Aim(anatomy, budgets, 0.3, protected))
     held = protected[gates.owner]
     assert (sample(gates.units.detach())[held] == 1).all()
     assert (gates.units.detach()[~held] == UNHARMED).all()

@@ -15,7 +15,8 @@ from trimbre.loop import accelerator_for
 from trimbre.models import load
 from trimbre.options import BatchOptions
 from trimbre.processes import unreadable_of_all
-from trimbre.pruning import Training, prune_model
+from trimbre.pruning import prune_model
+from trimbre.stages import Training
 
 torch.set_num_threads(1)
 
@@ -38,7 +39,7 @@ def main(teacher: str, corpus: str, out: str) -> None:
     place = Path(out) / str(rank)
     place.mkdir()
     save_file({name: value.clone() for name, value in found.model.state_dict().items()}, place / "model.safetensors")
-    found.plan.save(place / "plan.json")
+    found.choice.plan.save(place / "plan.json")
     (place / "heard.txt").write_text("\n".join(sorted(heard)))
     tolerance = Tolerance(1000, corpus)
     tolerance.note({f"clip-{rank}": "no sound"})

@@ -43,12 +43,12 @@ class Gates(nn.Module):
 
     def __init__(self, anatomy: Anatomy):
         super().__init__()
+        self.anatomy = anatomy
         self.groups = anatomy.groups
         self.sizes = [group.size for group in anatomy.groups]
         self.units = nn.Parameter(torch.full((sum(self.sizes),), UNHARMED))
         self.branches = nn.Parameter(torch.full((len(self.groups),), UNHARMED))
-        owner = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
-        self.owner = nn.Buffer(owner, persistent=False)
+        self.owner = nn.Buffer(anatomy.owner, persistent=False)
         """(units,) index of the group that each unit belongs to."""
         self._values: tuple[tuple[Tensor, ...], Tensor] | None = None
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trimbre.budget import Budget
+from trimbre.budget.prices import prices
 from trimbre.gates import Gates, keep_probability
 
 SETTLED = 1e4
@@ -32,31 +33,13 @@ class Ramp:
         return self.target * min(1.0, step / max(self.steps, 1))
 
 
-def prices(gates: Gates, budgets: Sequence[Budget]) -> Tensor:
-    """(units, budgets) float64: how far one multiplier of each budget moves each unit's logit.
-
-    The first moves all alike. The second, where there are two budgets, moves a unit by how much dearer it is in the
-    second budget than in the first, relative to the others: it decides between, say, heads and feed-forward units.
-    """
-    owner = gates.owner
-    columns = [torch.ones(len(owner), dtype=torch.float64)]
-    if len(budgets) == 2:
-        first, second = (budget.cost.unit / budget.dense for budget in budgets)
-        ratio = (second / first).log()[owner]
-        weight = first[owner] / first[owner].sum()
-        ratio = ratio - (ratio * weight).sum()
-        spread = (ratio.square() * weight).sum().sqrt()
-        columns.append(ratio / spread if spread > 1e-6 else torch.zeros_like(ratio))
-    return torch.stack(columns, 1)
-
-
 class Multipliers:
     """Moves gates onto their target cost after every step."""
 
     def __init__(self, gates: Gates, budgets: Sequence[Budget]):
         self.gates = gates
         self.budgets = budgets
-        self.prices = prices(gates, budgets)
+        self.prices = prices(gates.anatomy, budgets)
 
     def removed(self) -> list[float]:
         """Expected share removed, per budget."""
@@ -68,21 +51,21 @@ class Multipliers:
         """Shift the gates until every budget's expected share removed is `target`; return the shares reached."""
         units = self.gates.units.detach().double().cpu()
         branches = self.gates.branches.detach().double().cpu()
-        free = (units.abs() < SETTLED).double().unsqueeze(1) * self.prices
-        free_branches = (branches.abs() < SETTLED).double()
+        free = (units.abs() < SETTLED).double().unsqueeze(1) * self.prices[self.gates.owner.cpu()]
+        free_branches = (branches.abs() < SETTLED).double().unsqueeze(1) * self.prices
         shift = torch.zeros(len(self.budgets), dtype=torch.float64)
         best, residual = shift, self._residual(units, branches, target)
         for _ in range(50):
             if residual.abs().max() < 1e-6:
                 break
             shift = best.clone().requires_grad_()
-            misses = self._residual(units - free @ shift, branches - free_branches * shift[0], target)
+            misses = self._residual(units - free @ shift, branches - free_branches @ shift, target)
             slope = torch.stack([torch.autograd.grad(miss, shift, retain_graph=True)[0] for miss in misses])
             step = torch.linalg.lstsq(slope, misses.detach().unsqueeze(1)).solution.squeeze(1).clamp(-2, 2)
             moved = False
             for damping in (1.0, 0.5, 0.25, 0.1, 0.03):
                 trial = best - damping * step
-                misses = self._residual(units - free @ trial, branches - free_branches * trial[0], target)
+                misses = self._residual(units - free @ trial, branches - free_branches @ trial, target)
                 if misses.abs().sum() < residual.abs().sum():
                     best, residual, moved = trial, misses, True
                     break
@@ -90,7 +73,7 @@ class Multipliers:
                 break
         with torch.no_grad():
             self.gates.units.copy_(units - free @ best)
-            self.gates.branches.copy_(branches - free_branches * best[0])
+            self.gates.branches.copy_(branches - free_branches @ best)
         return [target + float(miss) for miss in residual]
 
     def _residual(self, units: Tensor, branches: Tensor, target: float) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from trimbre.errors import UserError
+from trimbre.methods import known_methods
 
 BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs")}
 NORMALISERS = ("none", "basic", "whisper-en")
@@ -156,7 +157,7 @@ class GateOptions:
     spread: float = 10.0
     """How far apart in log_alpha the gates start by Taylor rank, worst to best; 0 starts them alike."""
     seed_batches: int = 8
-    """Batches that the Taylor ranks are measured on."""
+    """Batches that scores are measured on, Taylor's and others'."""
 
     def __post_init__(self) -> None:
         if not 0 < self.ramp <= 1:
@@ -186,15 +187,17 @@ class DistillOptions:
 class RecoverOptions:
     """How a cut model is trained on."""
 
+    refit: bool = True
+    """Solve every branch's last projection anew after the cut, by least squares against the unpruned model."""
     refit_batches: int = 8
-    """Batches that every branch's last projection is refitted on after the cut, by least squares; 0 leaves it."""
+    """Batches that it's solved on."""
     recover_rate: float = 1e-3
     """Peak learning rate (AdamW), falling to zero along a cosine."""
     recover_warmup: float = 0.05
     """Share of the steps over which the rate rises."""
 
     def __post_init__(self) -> None:
-        at_least("refit_batches", self.refit_batches, 0)
+        at_least("refit_batches", self.refit_batches, 1)
         _above_zero("recover_rate", self.recover_rate)
         if not 0 <= self.recover_warmup <= 1:
             raise UserError(f"--recover-warmup {self.recover_warmup:g}: give a share of the steps, 0 to 1")
@@ -206,8 +209,11 @@ class PruneOptions:
     """What to remove and how long to train for it."""
 
     target: Target = field(default_factory=Target)
+    method: str = "l0"
+    """How to decide what is cut: l0 (learned gates), modules (learned, whole modules only), taylor, taylor-iterative,
+    activation, magnitude, layers (evenly spaced) or random."""
     learn_steps: int = 200
-    """Steps in which gates and weights are learned together."""
+    """Steps in which l0, modules and taylor-iterative decide and train together; the others look and take none."""
     recover_steps: int = 450
     """Steps in which the cut model is trained on."""
     protect: tuple[str, ...] = ()
@@ -225,7 +231,8 @@ class PruneOptions:
     recover: RecoverOptions = field(default_factory=RecoverOptions)
 
     def __post_init__(self) -> None:
-        at_least("learn_steps", self.learn_steps, 1)
+        one_of("method", self.method, known_methods())
+        at_least("learn_steps", self.learn_steps, 0)
         at_least("recover_steps", self.recover_steps, 0)
         at_least("multiple_of", self.multiple_of, 1)
         if self.control and self.low_memory:

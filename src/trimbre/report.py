@@ -56,7 +56,7 @@ def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
         )
     labelled = f"{data['transcribed']} of them with transcripts"
     yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}"
-    steps = f"{options['learn_steps']} to learn what to cut, {options['recover_steps']} to recover"
+    steps = f"{found['learn_steps']} to learn what to cut, {options['recover_steps']} to recover"
     yield f"steps: {steps}, {_steps_of(found)}; nothing is written"
 
 
@@ -67,10 +67,12 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
     if found["evaluation"]:
         yield rates_table(found["evaluation"], found["compared_with"])
     minutes = sum(stage["minutes"] for name, stage in found["stages"].items() if name != "control")
+    moved = ""
+    if (share := found["units_moved_by_search"]) is not None:
+        moved = f"; the search for the exact cost moved {share:.1%} of the units"
     yield (
-        f"cut equals gated within {found['cut_equals_gated_within']:.1e}; the search for the exact cost moved "
-        f"{found['units_moved_by_search']:.1%} of the units; trained for {minutes:.1f} min on "
-        f"{found['audio_seconds'] / 3600:.1f} h of audio, {_steps_of(found)}"
+        f"method {found['options']['method']}; cut equals gated within {found['cut_equals_gated_within']:.1e}{moved}; "
+        f"trained for {minutes:.1f} min on {found['audio_seconds'] / 3600:.1f} h of audio, {_steps_of(found)}"
     )
     yield f"{out}: load it with trimbre.load({str(out)!r})"
 
@@ -201,8 +203,8 @@ def model_card(report: Mapping[str, Any]) -> str:
         "",
         f"# {report['model'].rstrip('/').rpartition('/')[2]}, pruned",
         "",
-        f"Made from `{report['model']}` by Trimbre: structured pruning with learned L0 gates and distillation from the "
-        "unpruned model. The licence of the original model applies.",
+        f"Made from `{report['model']}` by Trimbre: structured pruning (method `{report['options']['method']}`) and "
+        "distillation from the unpruned model. The licence of the original model applies.",
         "",
         f"| removed | {' | '.join(f'of the {scope}' for scope in removed['params'])} | left in the model |",
         f"|{'---|' * (len(removed['params']) + 2)}",
@@ -246,8 +248,8 @@ def model_card(report: Mapping[str, Any]) -> str:
         report["command"],
         "```",
         "",
-        f"Gates were learned for {report['options']['learn_steps']} steps and the cut model trained on for "
-        f"{report['options']['recover_steps']}, on {report['audio_seconds'] / 3600:.1f} hours of audio seen in all, "
+        f"What to cut was learned for {_steps_in(report, 'learn')} steps and the cut model trained on for "
+        f"{_steps_in(report, 'recover')}, on {report['audio_seconds'] / 3600:.1f} hours of audio seen in all, "
         f"{_steps_of(report)}.",
         "",
     ]
@@ -258,6 +260,11 @@ def _steps_of(found: Mapping[str, Any]) -> str:
     """The effective batch."""
     processes = found["processes"]
     return f"up to {found['step_seconds']:g} s in a step" + (f" of {processes} processes" if processes > 1 else "")
+
+
+def _steps_in(report: Mapping[str, Any], stage: str) -> int:
+    """How many steps a stage took; none where there was no such stage."""
+    return report["stages"].get(stage, {}).get("steps", 0)
 
 
 def _row(name: str, one: Mapping[str, Any]) -> str:

@@ -20,12 +20,13 @@ from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.evaluation import evaluate_sets, quick_wer
 from trimbre.loop import accelerator_for
+from trimbre.methods import method_called
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, PruneOptions, TrainOptions
 from trimbre.processes import threads_of_all, unreadable_of_all
-from trimbre.pruning import Training, prune_model
+from trimbre.pruning import aim_of, prune_model
 from trimbre.report import model_card
-from trimbre.search import Protection, check_reachable
+from trimbre.stages import Training
 from trimbre.state import prepare_run, run_folder
 from trimbre.target import Ledger, describe
 from trimbre.training import best_of, build, respell, train_model
@@ -244,7 +245,7 @@ def prune(
             pruned.model,
             processor,
             out,
-            plan=earlier.then(pruned.plan) if earlier else pruned.plan,
+            plan=earlier.then(pruned.choice.plan) if earlier else pruned.choice.plan,
             card=model_card(report),
             extra={"prune.json": json.dumps(report, indent=2) + "\n"},
         )
@@ -257,14 +258,13 @@ def _foreseen(recogniser: Recogniser, options: PruneOptions) -> dict[str, Any]:
     """What a run would remove, without running it; raises UserError for what cannot be reached."""
     anatomy = anatomy_of(recogniser.model)
     ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor)
-    budgets = ledger.asked(options.target)
-    protected = Protection.parse(options.protect, anatomy).mask(anatomy, options.target.of)
-    check_reachable(anatomy, budgets, options.target.remove, protected)
+    aim = aim_of(anatomy, ledger, options)
     return {
         **describe(ledger, anatomy),
-        "to_remove": {budget.name: options.target.remove * budget.dense for budget in budgets},
+        "to_remove": {budget.name: options.target.remove * budget.dense for budget in aim.budgets},
         "of": options.target.of,
-        "reachable": {budget.name: budget.reachable for budget in budgets},
+        "reachable": {budget.name: budget.reachable for budget in aim.budgets},
+        "learn_steps": options.learn_steps if method_called(options.method).LEARNS else 0,
         "options": asdict(options),
     }
 

@@ -1,6 +1,6 @@
 """From scores to a Plan whose exact cost is the target's: the last step of every method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
+from trimbre.budget.prices import prices
 from trimbre.errors import UserError
 from trimbre.plan import Plan
 
@@ -48,42 +49,60 @@ class Protection:
         )
 
 
-def check_reachable(anatomy: Anatomy, budgets: Sequence[Budget], target: float, protected: Tensor) -> None:
-    """Raise UserError, naming the reachable maximum, if not even skipping all that is free reaches `target`."""
-    sizes = torch.tensor([float(group.size) for group in anatomy.groups], dtype=torch.float64)
-    for budget in budgets:
-        most = 1 - float(budget.cost(sizes, protected.double())) / budget.dense
-        if target > most - TOLERANCE:
+@dataclass(frozen=True)
+class Aim:
+    """What a method has to reach, and what it may not touch."""
+
+    anatomy: Anatomy
+    budgets: Sequence[Budget]
+    """One, or two that are to be met together."""
+    share: float
+    """Share of each budget's dense cost that is to leave, 0 to 1."""
+    protected: Tensor
+    """(groups,) bool: groups that stay whole."""
+    multiple_of: int = 1
+    """Widths of feed-forward units and channels are rounded to multiples of this."""
+
+
+def check_reachable(aim: Aim) -> None:
+    """Raise UserError, naming the reachable maximum, if not even skipping all that is free reaches the target."""
+    sizes = torch.tensor([float(group.size) for group in aim.anatomy.groups], dtype=torch.float64)
+    for budget in aim.budgets:
+        most = 1 - float(budget.cost(sizes, aim.protected.double())) / budget.dense
+        if aim.share > most - TOLERANCE:
             raise UserError(
-                f"cannot remove {target:.1%} of {budget.title}: "
+                f"cannot remove {aim.share:.1%} of {budget.title}: "
                 f"what may be cut is {most:.1%} of it; ask for less, protect less, or count --of blocks"
             )
 
 
-def plan_for_target(
-    anatomy: Anatomy,
-    scores: Mapping[str, Tensor],
-    *,
-    skipped: frozenset[str] = frozenset(),
-    budgets: Sequence[Budget],
-    target: float,
-    prices: Tensor,
-    protected: Tensor,
-    multiple_of: int = 1,
-) -> Plan:
+def ranks_within(anatomy: Anatomy, scores: Tensor) -> Tensor:
+    """(units,) float64: each unit's rank among those of its own group, between 0 and 1.
+
+    As scores, they take the same share of every group.
+    """
+    ranks = []
+    for own in scores.double().split([group.size for group in anatomy.groups]):
+        places = torch.empty_like(own)
+        places[torch.argsort(own, stable=True)] = torch.arange(len(own), dtype=own.dtype) + 0.5
+        ranks.append(places / len(own))
+    return torch.cat(ranks)
+
+
+def plan_for_target(aim: Aim, scores: Tensor, *, skipped: frozenset[str] = frozenset()) -> Plan:
     """Keep the units with the highest scores, so that the exact cost meets the target.
 
     One threshold on all scores is bisected; with two budgets a second multiplier, found by bisection around the first,
     trades the kinds of units against each other. A branch left without units is skipped.
 
     Args:
-        scores: (units,) of every group, comparable across groups.
+        scores: (units,) of all groups in a row, comparable across groups.
         skipped: branches that leave whatever their units score.
-        prices: (units, budgets), see `lagrangian.prices`.
-        multiple_of: widths of feed-forward units and channels are rounded to multiples of this.
     """
-    flat = torch.cat([scores[group.path].double() for group in anatomy.groups])
-    step = torch.tensor([multiple_of if group.kind.rows == 1 else 1 for group in anatomy.groups])
+    anatomy, budgets, target, protected = aim.anatomy, aim.budgets, aim.share, aim.protected
+    costs = prices(anatomy, budgets)[anatomy.owner]
+    flat = scores.double().cpu()
+    step = torch.tensor([aim.multiple_of if group.kind.rows == 1 else 1 for group in anatomy.groups])
     sizes = torch.tensor([group.size for group in anatomy.groups])
     open_ = torch.tensor([group.path not in skipped for group in anatomy.groups])
     starts = [0, *torch.cumsum(sizes, 0).tolist()]
@@ -108,9 +127,9 @@ def plan_for_target(
         """
         low, high, nearest = -span, span, (0.0, widths_at(base))
         best = float("inf")
-        for _ in range(48):
+        for _ in range(32):
             middle = (low + high) / 2
-            widths = widths_at(base - middle * prices[:, 0])
+            widths = widths_at(base - middle * costs[:, 0])
             widths = widths if heads is None else torch.where(coarse, heads, widths)
             share = sum(removed(widths)) / len(budgets)
             if abs(share - target) < best:
@@ -120,10 +139,10 @@ def plan_for_target(
 
     def settle(second: float) -> tuple[Tensor, Tensor]:
         """Widths for a second multiplier; heads are settled first, the finer units then fill up to the target."""
-        base = flat - prices[:, 1] * second if len(budgets) == 2 else flat
+        base = flat - costs[:, 1] * second if len(budgets) == 2 else flat
         _, widths = bisect(base, None)
         multiplier, widths = bisect(base, widths)
-        return base - multiplier * prices[:, 0], widths
+        return base - multiplier * costs[:, 0], widths
 
     def miss(widths: Tensor) -> float:
         return max(abs(share - target) for share in removed(widths))
@@ -131,7 +150,7 @@ def plan_for_target(
     effective, widths = settle(0.0)
     if len(budgets) == 2:
         low, high = -span, span
-        for _ in range(30):
+        for _ in range(24):
             middle = (low + high) / 2
             trial = settle(middle)
             low, high = (middle, high) if removed(trial[1])[1] < target else (low, middle)

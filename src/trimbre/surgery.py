@@ -24,6 +24,29 @@ class Scales:
     branches: Mapping[str, Tensor]
     """A scalar for every group."""
 
+    @classmethod
+    def open(cls, anatomy: Anatomy) -> "Scales":
+        """Gates that change nothing."""
+        units = {group.path: torch.ones(group.size) for group in anatomy.groups}
+        return cls(units, {path: torch.tensor(1.0) for path in units})
+
+    def hardened(self, plan: Plan) -> "Scales":
+        """The gates' values on what the plan keeps, zero elsewhere; a gate that stood at zero but is kept is opened.
+
+        The search for the exact cost may bring back units whose gate was shut; folding that zero would keep
+        dead weight.
+        """
+        units = {}
+        for path, values in self.units.items():
+            mask = torch.zeros_like(values)
+            mask[list(plan.kept[path])] = 1.0
+            units[path] = torch.where(values > 0, values, torch.full_like(values, 0.05)) * mask
+        branches = {
+            path: torch.zeros_like(value) if path in plan.skipped else value.clamp_min(0.05)
+            for path, value in self.branches.items()
+        }
+        return Scales(units, branches)
+
 
 def cut(model: PreTrainedModel, plan: Plan, *, scales: Scales | None = None) -> PreTrainedModel:
     """Return a smaller copy of `model` that holds only what `plan` keeps; `model` stays as it was.

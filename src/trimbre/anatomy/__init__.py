@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from trimbre.errors import UserError
 
@@ -103,6 +104,12 @@ class Anatomy:
     def sizes(self) -> dict[str, int]:
         """Units of every group, by path."""
         return {group.path: group.size for group in self.groups}
+
+    @cached_property
+    def owner(self) -> Tensor:
+        """(units,) index of the group that each unit belongs to, all groups' units in a row."""
+        sizes = torch.tensor([group.size for group in self.groups], dtype=torch.long)
+        return torch.repeat_interleave(torch.arange(len(sizes)), sizes)
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:

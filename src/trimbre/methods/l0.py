@@ -1,108 +1,75 @@
 """Learned L0 gates (Louizos et al. 2018; Jiang et al. 2023): train masks and weights together toward a target size."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
-from trimbre.data.batches import Batch
+from trimbre.budget.prices import unit_prices
 from trimbre.distill import Objective, undisturbed
-from trimbre.gates import Gates, gated, keep_probability
+from trimbre.gates import UNHARMED, Gates, gated, keep_probability
+from trimbre.importance import Importance
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
 from trimbre.loop import FitResult, fit
-from trimbre.methods.taylor import Importance, importance, seed_from_ranks
-from trimbre.options import GateOptions
+from trimbre.memory import recomputed
+from trimbre.methods.interface import Choice, Lesson
 from trimbre.plan import Plan
-from trimbre.search import plan_for_target
+from trimbre.search import Aim, plan_for_target
+
+LEARNS = True
 
 
-def start_gates(
-    model: PreTrainedModel,
-    anatomy: Anatomy,
-    budgets: Sequence[Budget],
-    *,
-    batches: Iterable[Batch],
-    loss: Callable[[Batch], Tensor],
-    protected: Tensor,
-    options: GateOptions,
-    accelerator: Accelerator,
-) -> Gates:
-    """Gates that harm nothing yet, in the order of their Taylor ranks; protected ones open for good.
+def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
+    """Start gates in the order of their Taylor ranks, train them with the weights, and keep what they keep."""
+    gates = start_gates(model, lesson, aim)
+    return learned(model, gates, lesson, aim, plan=lambda: plan_from_gates(gates, aim))
 
-    Several processes bring `batches` of their own and get the same gates.
-    """
-    gates = Gates(anatomy).to(model.device)
-    if options.spread > 0:
-        scores = importance(model, anatomy, batches, loss)
-        mean = partial(accelerator.reduce, reduction="mean")
-        scores = Importance(mean(scores.units), mean(scores.branches))
-        seed_from_ranks(gates, scores, budgets, spread=options.spread)
+
+def learned(model: PreTrainedModel, gates: Gates, lesson: Lesson, aim: Aim, *, plan: Callable[[], Plan]) -> Choice:
+    """Learn `gates` with the weights, then make of them what `plan` says."""
+    result = learn(model, gates, lesson, aim)
+    multipliers = Multipliers(gates, aim.budgets)
+    expected = multipliers.meet(aim.share)
+    chosen = plan()
+    return Choice(chosen, gates.scales(), result, expected, disagreement(gates, chosen))
+
+
+def start_gates(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Gates:
+    """Gates that harm nothing yet, in the order of their Taylor ranks; protected ones open for good."""
+    gates = Gates(aim.anatomy).to(model.device)
+    if (spread := lesson.options.gates.spread) > 0:
+        seed_from_ranks(gates, lesson.importance(model, aim), aim.budgets, spread=spread)
     with torch.no_grad():
-        gates.units[protected[gates.owner.cpu()].to(gates.units.device)] = SETTLED
-        gates.branches[protected.to(gates.branches.device)] = SETTLED
+        gates.units[aim.protected[aim.anatomy.owner].to(gates.units.device)] = SETTLED
+        gates.branches[aim.protected.to(gates.branches.device)] = SETTLED
     return gates
 
 
-def plan_from_gates(
-    anatomy: Anatomy,
-    gates: Gates,
-    budgets: Sequence[Budget],
-    *,
-    target: float,
-    protected: Tensor,
-    multiple_of: int,
-) -> tuple[Plan, float]:
-    """The plan of exact cost nearest to what the gates say, and the share of units that it decides otherwise."""
-    units, branches = gates.units.detach().cpu(), gates.branches.detach().cpu()
-    owner = gates.owner.cpu()
-    open_branch = keep_probability(branches) > 0.5
-    # Measured from the point where a unit is as likely kept as not, so that the search starts where learning ended.
-    scores = keep_probability(units).clamp(1e-6, 1 - 1e-6).logit().split(gates.sizes)
-    plan = plan_for_target(
-        anatomy,
-        dict(zip(anatomy.sizes, scores, strict=True)),
-        skipped=frozenset(
-            g.path for g, is_open in zip(anatomy.groups, open_branch.tolist(), strict=True) if not is_open
-        ),
-        budgets=budgets,
-        target=target,
-        prices=Multipliers(gates, budgets).prices,
-        protected=protected,
-        multiple_of=multiple_of,
-    )
-    said = (keep_probability(units) > 0.5) & open_branch[owner]
-    masks = [
-        torch.zeros(size).index_fill_(0, torch.tensor(plan.kept[path], dtype=torch.long), 1.0)
-        for path, size in plan.sizes.items()
-    ]
-    return plan, float((said != torch.cat(masks).bool()).double().mean())
+def seed_from_ranks(gates: Gates, scores: Importance, budgets: Sequence[Budget], *, spread: float) -> None:
+    """Start gates from Taylor ranks: the unit that is worth least for its cost at UNHARMED, the best `spread` above.
 
-
-def learn(
-    model: PreTrainedModel,
-    gates: Gates,
-    budgets: Sequence[Budget],
-    *,
-    target: float,
-    steps: int,
-    objective: Objective,
-    options: GateOptions,
-    batches: Callable[[int], Iterator[Batch]],
-    accelerator: Accelerator,
-    **loop: Any,
-) -> FitResult:
-    """Train gates and weights jointly while the multipliers hold the expected cost to its ramp.
-
-    `loop` goes to `loop.fit` (seed, state_dir, validate, progress, ...).
+    The rank counts cost, so that sinking all gates alike until a share of the cost is gone closes that share of the
+    ranks. Branches start at the top, so that a module leaves whole only once the loss has said so.
     """
-    multipliers = Multipliers(gates, budgets)
-    ramp = Ramp(target, max(1, round(options.ramp * steps)))
+    cost = unit_prices(gates.anatomy, budgets)
+    worth = scores.units.double().cpu() / cost
+    order = torch.argsort(worth, stable=True)
+    rank = torch.empty_like(worth)
+    rank[order] = (cost[order].cumsum(0) - cost[order] / 2) / cost.sum()
+    with torch.no_grad():
+        gates.units.copy_(UNHARMED + spread * rank)
+        gates.branches.fill_(UNHARMED + spread)
+
+
+def learn(model: PreTrainedModel, gates: Gates, lesson: Lesson, aim: Aim) -> FitResult:
+    """Train gates and weights jointly while the multipliers hold the expected cost to its ramp."""
+    options, training = lesson.options.gates, lesson.training
+    multipliers = Multipliers(gates, aim.budgets)
+    ramp = Ramp(aim.share, max(1, round(options.ramp * lesson.options.learn_steps)))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizers = [
         torch.optim.AdamW(weights, lr=options.weight_rate, weight_decay=1e-3),
@@ -115,16 +82,48 @@ def learn(
         return {"removed": min(reached), "target": wanted}
 
     modules: dict[str, nn.Module] = {"model": model, "gates": gates}
-    with gated(model, gates), undisturbed(model):
+    with (
+        gated(model, gates),
+        undisturbed(model),
+        recomputed(model) if lesson.options.low_memory else nullcontext(),
+    ):
         model.train()
         return fit(
             stage="learn",
-            steps=steps,
-            batches=batches,
-            objective=objective,
+            steps=lesson.options.learn_steps,
+            batches=training.batches,
+            objective=Objective(model, lesson.distiller),
             optimizers=optimizers,
             modules=modules,
-            accelerator=accelerator,
             on_step=hold,
-            **loop,
+            state_dir=None if training.run is None else training.run / "learn",
+            **training.stage(model),
         )
+
+
+def plan_from_gates(gates: Gates, aim: Aim) -> Plan:
+    """The plan of exact cost nearest to what the gates say."""
+    branches = keep_probability(gates.branches.detach().cpu())
+    # Measured from the point where a unit is as likely kept as not, so that the search starts where learning ended.
+    scores = keep_probability(gates.units.detach().cpu()).clamp(1e-6, 1 - 1e-6).logit()
+    shut = frozenset(g.path for g, keep in zip(aim.anatomy.groups, branches.tolist(), strict=True) if keep <= 0.5)
+    return plan_for_target(aim, scores, skipped=shut)
+
+
+def disagreement(gates: Gates, plan: Plan) -> float:
+    """Share of the units that a plan decides otherwise than the gates, which keep what is likelier kept than not."""
+    said = (keep_probability(gates.units.detach().cpu()) > 0.5) & (
+        keep_probability(gates.branches.detach().cpu()) > 0.5
+    )[gates.anatomy.owner]
+    return float((said != kept_units(gates.anatomy, plan)).double().mean())
+
+
+def kept_units(anatomy: Anatomy, plan: Plan) -> Tensor:
+    """(units,) bool: which units of all groups in a row a plan keeps."""
+    masks = [
+        torch.zeros(group.size, dtype=torch.bool).index_fill_(
+            0, torch.tensor(plan.kept[group.path], dtype=torch.long), True
+        )
+        for group in anatomy.groups
+    ]
+    return torch.cat(masks)

@@ -1,92 +1,15 @@
-"""First-order importance: how much the loss would change if a unit's output were removed (Molchanov et al. 2019)."""
+"""One-shot first-order Taylor pruning (Molchanov et al. 2019): the units that are worth least for their cost leave."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from trimbre.anatomy import Anatomy
-from trimbre.budget import Budget
-from trimbre.gates import UNHARMED, Gates, gated
-from trimbre.surgery import Scales
+from trimbre.budget.prices import worth_for_price
+from trimbre.methods.interface import Choice, Lesson, one_shot
+from trimbre.search import Aim, plan_for_target
+
+LEARNS = False
 
 
-class Probe(Gates):
-    """Gates that stand at exactly 1 and only collect gradients."""
-
-    def __init__(self, anatomy: Anatomy):
-        super().__init__(anatomy)
-        with torch.no_grad():
-            self.units.fill_(1.0)
-            self.branches.fill_(1.0)
-
-    def draw(self, *, noise: bool) -> None:
-        self._values = (self.units.split(self.sizes), self.branches)
-
-    def scales(self) -> Scales:
-        ones = [torch.ones(size) for size in self.sizes]
-        paths = [group.path for group in self.groups]
-        return Scales(dict(zip(paths, ones, strict=True)), dict(zip(paths, torch.ones(len(paths)), strict=True)))
-
-
-@dataclass(frozen=True)
-class Importance:
-    """Mean squared gradient of the loss with respect to each gate."""
-
-    units: Tensor
-    """(units,) of all groups in a row."""
-    branches: Tensor
-    """(groups,)"""
-
-
-def importance(
-    model: PreTrainedModel, anatomy: Anatomy, batches: Iterable[Any], loss: Callable[[Any], Tensor]
-) -> Importance:
-    """Average the squared gate gradients of `loss(batch)` over `batches`; the model's weights are left alone.
-
-    The loss must not be at its minimum: cross-entropy against transcripts (the teacher's own where there are none),
-    not the distance to the teacher.
-    """
-    probe = Probe(anatomy).to(model.device)
-    units, branches = torch.zeros_like(probe.units), torch.zeros_like(probe.branches)
-    learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    training = model.training
-    model.eval().requires_grad_(False)
-    count = 0
-    try:
-        with gated(model, probe):
-            for batch in batches:
-                gradients = torch.autograd.grad(loss(batch), (probe.units, probe.branches))
-                units += gradients[0].square()
-                branches += gradients[1].square()
-                count += 1
-    finally:
-        for parameter in learnable:
-            parameter.requires_grad_(True)
-        model.train(training)
-    return Importance(units / max(count, 1), branches / max(count, 1))
-
-
-def unit_prices(gates: Gates, budgets: Sequence[Budget]) -> Tensor:
-    """(units,) what one unit costs, as the mean of its shares of the budgets' dense costs."""
-    shares = torch.stack([budget.cost.unit / budget.dense for budget in budgets]).mean(0)
-    return shares[gates.owner.cpu()]
-
-
-def seed_from_ranks(gates: Gates, scores: Importance, budgets: Sequence[Budget], *, spread: float) -> None:
-    """Start gates from Taylor ranks: the unit that is worth least for its cost at UNHARMED, the best `spread` above.
-
-    The rank counts cost, so that sinking all gates alike until a share of the cost is gone closes that share of the
-    ranks. Branches start at the top, so that a module leaves whole only once the loss has said so.
-    """
-    cost = unit_prices(gates, budgets)
-    worth = scores.units.double().cpu() / cost
-    order = torch.argsort(worth, stable=True)
-    rank = torch.empty_like(worth)
-    rank[order] = (cost[order].cumsum(0) - cost[order] / 2) / cost.sum()
-    with torch.no_grad():
-        gates.units.copy_(UNHARMED + spread * rank)
-        gates.branches.fill_(UNHARMED + spread)
+def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
+    """Cut by the squared slope of the loss over each unit's gate, relative to its price, over the whole model."""
+    worth = worth_for_price(aim.anatomy, aim.budgets, lesson.importance(model, aim).units)
+    return one_shot(plan_for_target(aim, worth), aim)

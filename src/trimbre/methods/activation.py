@@ -1,0 +1,59 @@
+"""One-shot pruning by activations (Wanda, Sun et al. 2024, over whole units): those that add least energy leave."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trimbre.anatomy import Group
+from trimbre.data.batches import Batch
+from trimbre.distill import valid_frames
+from trimbre.methods.interface import Choice, Lesson, one_shot
+from trimbre.search import Aim, plan_for_target, ranks_within
+
+LEARNS = False
+
+
+def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
+    """Cut the same share of every module: energies of unlike modules say nothing of each other."""
+    energies = lesson.training.accelerator.reduce(energy(model, lesson, aim), reduction="mean")
+    return one_shot(plan_for_target(aim, ranks_within(aim.anatomy, energies.cpu())), aim)
+
+
+@torch.no_grad()
+def energy(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Tensor:
+    """(units,) mean squared output of each unit times the squared norm of the weights that read it."""
+    groups = aim.anatomy.groups
+    sums: list[Any] = [0.0] * len(groups)
+    frames = 0
+    for batch in lesson.heard():
+        frames += 1
+        for position, squares in enumerate(_squares(model, batch, groups)):
+            sums[position] = sums[position] + squares
+    found = []
+    for group, total in zip(groups, sums, strict=True):
+        consumer: Any = model.get_submodule(group.consumer)
+        weights = consumer.weight.double().flatten(1).square().sum(0)
+        found.append((total / frames * weights).reshape(group.size, -1).sum(1))
+    return torch.cat(found)
+
+
+def _squares(model: PreTrainedModel, batch: Batch, groups: tuple[Group, ...]) -> list[Tensor]:
+    """(channels,) mean square of every consumer's input over the valid frames of a batch."""
+    found: dict[str, Tensor] = {}
+
+    def watch(group: Group) -> Any:
+        def note(module: Any, args: tuple[Tensor, ...]) -> None:
+            units = args[0].transpose(1, 2) if group.kind.channel_axis == 1 else args[0]
+            found[group.path] = units[valid_frames(model, batch.inputs, units)].double().square().mean(0)
+
+        return note
+
+    handles = [model.get_submodule(group.consumer).register_forward_pre_hook(watch(group)) for group in groups]
+    try:
+        model.eval()(**batch.inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [found[group.path] for group in groups]

@@ -1,0 +1,74 @@
+"""What every method is given and what it gives back."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Protocol
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trimbre.data.batches import Batch
+from trimbre.distill import Distiller
+from trimbre.importance import Importance, importance
+from trimbre.loop import FitResult
+from trimbre.options import PruneOptions
+from trimbre.plan import Plan
+from trimbre.search import Aim
+from trimbre.stages import Training
+from trimbre.surgery import Scales
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What there is to learn from."""
+
+    distiller: Distiller
+    training: Training
+    options: PruneOptions
+    loss: Callable[[PreTrainedModel, Batch], Tensor]
+    """The task's own loss, which is not at its minimum for the unpruned model."""
+
+    def heard(self, start: int = 0) -> Iterator[Batch]:
+        """The batches that scores are measured on, from batch `start` of the training data on."""
+        device = self.training.accelerator.device
+        stream = self.training.batches(start)
+        return (batch.to(device) for batch in islice(stream, self.options.gates.seed_batches))
+
+    def importance(self, model: PreTrainedModel, aim: Aim, start: int = 0) -> Importance:
+        """Taylor scores of `model` as it stands; processes that hear batches of their own get the same ones."""
+        with self.training.accelerator.autocast():
+            found = importance(model, aim.anatomy, self.heard(start), partial(self.loss, model))
+        mean = partial(self.training.accelerator.reduce, reduction="mean")
+        return Importance(mean(found.units), mean(found.branches))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a method decided, and what it took."""
+
+    plan: Plan
+    scales: Scales
+    """Values that the gates ended with, to be folded into the weights at the cut."""
+    fit: FitResult | None = None
+    """What training took meanwhile; None for a method that looks and decides."""
+    expected: list[float] = field(default_factory=list)
+    """Expected share removed when learning ended, per budget, for a method that learns gates."""
+    moved: float | None = None
+    """Share of the units that the search for the exact cost decided otherwise than the method."""
+
+
+class Method(Protocol):
+    """A module of this package."""
+
+    LEARNS: bool
+    """Whether it trains the model while it decides, and so takes `learn_steps`."""
+
+    def choose(self, model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
+        """Decide what `model` keeps; a method that learns trains its weights in place."""
+
+
+def one_shot(plan: Plan, aim: Aim) -> Choice:
+    """The choice of a method that trains nothing."""
+    return Choice(plan, Scales.open(aim.anatomy))

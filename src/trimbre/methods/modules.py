@@ -1,0 +1,28 @@
+"""Module gates only: whole feed-forwards, attentions and convolutions are learned to leave, and no unit by itself."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trimbre.gates import Gates, keep_probability
+from trimbre.lagrangian import SETTLED
+from trimbre.methods import l0
+from trimbre.methods.interface import Choice, Lesson
+from trimbre.search import Aim, plan_for_target, ranks_within
+
+LEARNS = True
+
+
+def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
+    """Learn the gates of modules as `l0` does; where no set of modules has the exact cost, one leaves in part."""
+    gates = l0.start_gates(model, lesson, aim)
+    with torch.no_grad():
+        gates.units.fill_(SETTLED)
+    return l0.learned(model, gates, lesson, aim, plan=lambda: plan_for_target(aim, _scores(gates, aim)))
+
+
+def _scores(gates: Gates, aim: Aim) -> Tensor:
+    """(units,) the modules in their order; within one, units leave in the order of their numbers."""
+    survival = keep_probability(gates.branches.detach().double().cpu())
+    order = survival.argsort().argsort().double()
+    return order[aim.anatomy.owner] + ranks_within(aim.anatomy, -torch.arange(len(aim.anatomy.owner)))

@@ -1,0 +1,15 @@
+"""Units drawn by lot, the same share of every module: what a method must at least be better than."""
+
+import torch
+from transformers import PreTrainedModel
+
+from trimbre.methods.interface import Choice, Lesson, one_shot
+from trimbre.search import Aim, plan_for_target, ranks_within
+
+LEARNS = False
+
+
+def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
+    """Cut by lots that follow from the seed."""
+    lots = torch.rand(len(aim.anatomy.owner), generator=torch.Generator().manual_seed(lesson.options.seed))
+    return one_shot(plan_for_target(aim, ranks_within(aim.anatomy, lots)), aim)

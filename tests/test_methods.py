@@ -1,0 +1,160 @@
+"""Every method behind the one interface: the target is met, and each ranks units by what it says it does."""
+
+import copy
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from test_pruning import QUICK, SMALL, pruned
+
+from trimbre.budget.macs import macs_budget, reference_of
+from trimbre.budget.params import params_budget
+from trimbre.checkpoint import load_plan, save
+from trimbre.data.batches import Batch, training_batches
+from trimbre.data.cuts import read_cuts
+from trimbre.distill import Distiller
+from trimbre.errors import UserError
+from trimbre.loop import accelerator_for
+from trimbre.methods import known_methods, method_called
+from trimbre.methods.activation import energy
+from trimbre.methods.interface import Lesson
+from trimbre.methods.layers import leaving
+from trimbre.methods.magnitude import norms
+from trimbre.options import PruneOptions, RecoverOptions, Target
+from trimbre.plan import Plan
+from trimbre.search import Aim
+from trimbre.stages import Training
+from trimbre.surgery import cut
+from trimbre.task import transcript_loss
+
+pytestmark = pytest.mark.ctc
+
+
+@pytest.fixture
+def aim(model, anatomy, processor):
+    budgets = [params_budget(model, anatomy), macs_budget(model, anatomy, reference_of(model, processor))]
+    return Aim(anatomy, budgets, 0.5, torch.zeros(len(anatomy.groups), dtype=torch.bool))
+
+
+@pytest.fixture
+def lesson(model, processor, noise_corpus):
+    def batches(start):
+        cuts = read_cuts(noise_corpus)
+        return training_batches(cuts, processor=processor, options=SMALL, seed=0, start=start)
+
+    training = Training(batches, accelerator_for("fp32"), seed=0)
+    return Lesson(Distiller(copy.deepcopy(model), QUICK.distill), training, QUICK, transcript_loss)
+
+
+@pytest.mark.parametrize("name", known_methods())
+def test_every_method_meets_the_target(model, lesson, aim, name):
+    method = method_called(name)
+    before = copy.deepcopy(model.state_dict())
+    choice = method.choose(model, lesson, aim)
+    removed = [budget.removed(choice.plan) for budget in aim.budgets]
+    assert sum(removed) / 2 == pytest.approx(0.5, abs=0.01)
+    assert (choice.fit is not None) == method.LEARNS
+    learned = any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert learned == method.LEARNS
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_an_unknown_method_names_the_known_ones():
+    with pytest.raises(UserError, match=r"--method wanda: choose one of l0, .*random"):
+        PruneOptions(method="wanda")
+
+
+def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):
+    group = anatomy.groups[1]
+    found = norms(model, anatomy).split([g.size for g in anatomy.groups])[1]
+    everything = Plan.everything(anatomy.sizes)
+    model.requires_grad_(False)
+    whole = sum(p.double().square().sum() for p in model.parameters())
+    for unit in (0, group.size - 1):
+        kept = tuple(other for other in range(group.size) if other != unit)
+        small = cut(model, Plan(anatomy.sizes, dict(everything.kept) | {group.path: kept}))
+        left = sum(p.double().square().sum() for p in small.parameters())
+        assert float(found[unit]) ** 2 == pytest.approx(float(whole - left), rel=1e-6)
+
+
+def test_energy_is_what_a_unit_adds_to_its_branch(model, lesson, aim, padded):
+    clip = {name: value[2:] for name, value in padded.items()}  # the longest, without padding
+    batch = Batch(clip, None, (), (), 1.5)
+    lesson = replace(lesson, training=replace(lesson.training, batches=lambda start: iter([batch])))
+    index, group = next((i, g) for i, g in enumerate(aim.anatomy.groups) if g.kind.name == "ffn")
+    found = energy(model.eval(), lesson, aim).split([g.size for g in aim.anatomy.groups])[index]
+    consumer, heard = model.get_submodule(group.consumer), []
+    handle = consumer.register_forward_pre_hook(lambda module, args: heard.append(args[0]))
+    with torch.no_grad():
+        model(**clip)
+        handle.remove()
+        for unit in (0, group.size // 2):
+            adds = heard[0][..., unit, None] * consumer.weight[:, unit]
+            assert float(found[unit]) == pytest.approx(float(adds.square().sum(-1).mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "gone"),
+    [(8, 0.5, [1, 3, 4, 6]), (8, 0.75, [1, 2, 3, 4, 5, 6]), (4, 0.25, [1]), (12, 0.1, [4, 8]), (3, 1.0, [0, 1, 2])],
+)
+def test_layers_leave_evenly_and_the_first_and_last_stay(count, share, gone):
+    found = leaving(count, share)
+    stay = [place for place in range(count) if place not in found]
+    assert len(found) == len(gone)
+    if len(stay) > 1:
+        assert (stay[0], stay[-1]) == (0, count - 1)
+        gaps = [b - a for a, b in pairwise(stay)]
+        assert max(gaps) - min(gaps) <= 1
+
+
+def test_whole_layers_leave_and_one_in_part(model, lesson, aim):
+    plan = method_called("layers").choose(model, lesson, aim).plan
+    whole, gone = set(), set()
+    for layer in {group.layer for group in aim.anatomy.groups}:
+        widths = {plan.widths[g.path] / g.size for g in aim.anatomy.groups if g.layer == layer}
+        whole |= {layer} if widths == {1.0} else set()
+        gone |= {layer} if widths == {0.0} else set()
+    assert len(whole) == 1  # of three: half of the cost is one and a half
+    assert len(gone) <= 1
+
+
+def test_module_gates_skip_modules_and_cut_at_most_a_few(model, lesson, aim):
+    plan = method_called("modules").choose(model, lesson, aim).plan
+    part = [g for g in aim.anatomy.groups if 0 < plan.widths[g.path] < g.size]
+    assert plan.skipped
+    assert len(part) <= 3  # one of each kind, where two budgets are traded against each other
+
+
+def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_corpus, tmp_path, monkeypatch):
+    teacher = str(save(model, processor, tmp_path / "teacher"))
+    options = replace(QUICK, method="taylor-iterative", learn_steps=8, recover_steps=0)
+    pruned(teacher, noise_corpus, tmp_path / "whole", options)
+    from trimbre import loop
+
+    usual, count = loop.save_state, []
+
+    def breaks(*args, **kwargs):
+        found = usual(*args, **kwargs)
+        count.append(1)
+        if len(count) == 2:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(loop, "save_state", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        pruned(teacher, noise_corpus, tmp_path / "stopped", options)
+    monkeypatch.setattr(loop, "save_state", usual)
+    pruned(teacher, noise_corpus, tmp_path / "stopped", options, resume=True)
+    assert load_plan(tmp_path / "stopped") == load_plan(tmp_path / "whole")
+
+
+def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus, tmp_path):
+    teacher = str(save(model, processor, tmp_path / "teacher"))
+    options = PruneOptions(
+        target=Target(0.3), method="taylor", recover_steps=0, recover=RecoverOptions(refit_batches=2)
+    )
+    report = pruned(teacher, noise_corpus, tmp_path / "small", options, dev=str(noise_corpus))
+    assert report["audio_seconds"] == 0
+    assert report["stages"] == {}
+    assert "method `taylor`" in (tmp_path / "small/README.md").read_text()
