@@ -25,6 +25,7 @@ from trimbre.training import Average
 
 VERBS = [
     ["bench"],
+    ["compare"],
     ["convert", "ctranslate2"],
     ["inspect"],
     ["train"],

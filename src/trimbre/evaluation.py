@@ -1,5 +1,7 @@
 """Word and character error rates of a recogniser, how sure they are, and how they compare with another's."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -75,6 +77,16 @@ class Evaluation:
             "wer": self.words.to_json(),
             "cer": self.characters.to_json(),
             "unspellable_characters": dict(self.unspellable),
+            "sentences": self.sentences(),
+        }
+
+    def sentences(self) -> dict[str, str]:
+        """What a later comparison needs, compactly: word errors and words of each sentence, and which these are."""
+        spoken = json.dumps([self.ids, self.references], ensure_ascii=False)
+        return {
+            "errors": " ".join(map(str, self.words.per_sentence.tolist())),
+            "words": " ".join(map(str, self.words.reference.tolist())),
+            "sha256": hashlib.sha256(spoken.encode()).hexdigest(),
         }
 
 

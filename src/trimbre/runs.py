@@ -26,6 +26,7 @@ from trimbre.options import BatchOptions, PruneOptions, TrainOptions
 from trimbre.processes import threads_of_all, unreadable_of_all
 from trimbre.pruning import aim_of, prune_model
 from trimbre.report import model_card
+from trimbre.speed import times_faster
 from trimbre.stages import Training
 from trimbre.state import prepare_run, run_folder
 from trimbre.target import Ledger, describe
@@ -230,11 +231,13 @@ def prune(
                 normalize=batches.normalize,
                 margin_percent=margin_percent,
             )
+    faster = times_faster(Recogniser(pruned.model, processor), Recogniser(teacher.float(), processor))
     report = {
         "model": model,
         "options": asdict(options),
         **pruned.to_json(options.target),
         "evaluation": evaluation and evaluation.to_json(),
+        "times_faster": asdict(faster),
         "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
         **_together(accelerator, batches),
         "command": _command("prune"),

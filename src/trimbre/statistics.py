@@ -184,22 +184,41 @@ def paired_difference(
     """
     if not np.array_equal(candidate.reference, baseline.reference):
         raise ValueError("The two systems were measured on different references.")
-    ours, theirs, reference = candidate.per_sentence, baseline.per_sentence, baseline.reference
+    return difference_of(
+        candidate.per_sentence,
+        baseline.per_sentence,
+        baseline.reference,
+        margin_percent=margin_percent,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def difference_of(
+    ours: NDArray[Any],
+    theirs: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    margin_percent: float = 10.0,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> PairedDifference:
+    """The same from errors of each sentence, (sentences,) each: whole numbers, or means over several runs."""
     sums = resampled_sums(np.stack([ours, theirs, reference], 1), resamples=resamples, seed=seed)
     relative = np.where(sums[:, 1] > 0, _ratio(sums[:, 0] - sums[:, 1], sums[:, 1]), np.inf)
     return PairedDifference(
-        difference=candidate.rate - baseline.rate,
+        difference=float((ours.sum() - theirs.sum()) / reference.sum()) if reference.sum() else math.nan,
         interval=_two_sided(_ratio(sums[:, 0] - sums[:, 1], sums[:, 2])),
         relative=float(_ratio(ours.sum() - theirs.sum(), theirs.sum())),
         # An order statistic: interpolating towards infinity would be NaN.
         relative_upper=float(np.quantile(relative, CONFIDENCE, method="higher")),
         margin_percent=margin_percent,
         sentences=len(reference),
-        baseline_errors=baseline.total,
+        baseline_errors=int(theirs.sum()),
     )
 
 
-def resampled_sums(values: NDArray[np.int64], *, resamples: int, seed: int) -> NDArray[np.int64]:
+def resampled_sums(values: NDArray[Any], *, resamples: int, seed: int) -> NDArray[Any]:
     """Draw sentences with replacement and add their values up.
 
     Args:
@@ -213,7 +232,7 @@ def resampled_sums(values: NDArray[np.int64], *, resamples: int, seed: int) -> N
     return np.concatenate(list(_sums(values, resamples, np.random.default_rng(seed))))
 
 
-def _sums(values: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def _sums(values: NDArray[Any], resamples: int, rng: np.random.Generator) -> Iterator[NDArray[Any]]:
     at_once = max(1, 2_000_000 // len(values))  # draws held in memory at a time
     for start in range(0, resamples, at_once):
         drawn = rng.integers(len(values), size=(min(at_once, resamples - start), len(values)))
