@@ -1,17 +1,18 @@
 """Is learning what to cut better than the other ways? Every method at the same cost, data, teacher and steps.
 
-python benchmarks/methods.py run --testbed conformer --only "l0 50% 0" "taylor 50% 0"
-python benchmarks/methods.py table --testbed conformer
+python benchmarks/methods.py list  benchmarks/methods/conformer.json
+python benchmarks/methods.py run   benchmarks/methods/conformer.json --only "l0 50% 0" "taylor 50% 0"
+python benchmarks/methods.py table benchmarks/methods/conformer.json
 
-`run` goes through the cells of a testbed that have no file yet in benchmarks/methods/TESTBED and writes one for each,
-so that it goes on where it stopped; `table` makes the comparison of those that are there. A testbed is a JSON file
-beside the cells: model, data and steps. All speech comes from recipes/teacher/train.sh.
+A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`. `run` goes through the
+cells that have no file yet in the folder beside it and writes one for each, so that it goes on where it stopped; `table`
+makes the comparison of those that are there, and brings README.md up to it. The speech of the testbeds here comes from
+recipes/teacher/train.sh.
 """
 
 import argparse
 import copy
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -43,7 +44,7 @@ from trimbre.surgery import cut
 from trimbre.target import Ledger
 from trimbre.training import initialise
 
-PLACE = Path(__file__).parent / "methods"
+README = Path("README.md")
 ALONE = DistillOptions(posterior_weight=0.0, layer_weight=0.0)
 """No teacher."""
 
@@ -58,7 +59,7 @@ class Entry:
     """`prune`; `control`: train the unpruned model on; `scratch`: train a small one of the same cost from nothing."""
 
 
-def entries(steps: int, learn: int) -> dict[str, Entry]:
+def methods(steps: int, learn: int) -> dict[str, Entry]:
     """Every method by name, for so many steps in all, of which those that learn take `learn` to decide."""
     learned = PruneOptions(learn_steps=learn, recover_steps=steps - learn)
     at_once = PruneOptions(learn_steps=0, recover_steps=steps)
@@ -82,6 +83,45 @@ def entries(steps: int, learn: int) -> dict[str, Entry]:
     }
 
 
+def ablation(steps: int, learn: int) -> dict[str, Entry]:
+    """The default recipe by name, and with one thing at a time done otherwise."""
+    default = PruneOptions(learn_steps=learn, recover_steps=steps - learn)
+    gates, recover = default.gates, default.recover
+
+    def taught(**weights: float) -> PruneOptions:
+        return replace(default, distill=DistillOptions(**weights))
+
+    def learned_for(learn: int) -> PruneOptions:
+        return replace(default, learn_steps=learn, recover_steps=steps - learn)
+
+    varied = {
+        "default": default,
+        "no posteriors": taught(posterior_weight=0.0),
+        "no hidden states": taught(layer_weight=0.0),
+        "neither": replace(default, distill=ALONE),
+        "hidden states, weight 4": taught(layer_weight=4.0),
+        "gates alike": replace(default, gates=replace(gates, spread=0.0)),
+        "gates 4 apart": replace(default, gates=replace(gates, spread=4.0)),
+        "gates 20 apart": replace(default, gates=replace(gates, spread=20.0)),
+        "gate rate 0.02": replace(default, gates=replace(gates, gate_rate=0.02)),
+        "gate rate 0.1": replace(default, gates=replace(gates, gate_rate=0.1)),
+        "learning a quarter as long": learned_for(learn // 4),
+        "learning half as long": learned_for(learn // 2),
+        "learning twice as long": learned_for(2 * learn),
+        "ramp 0.3": replace(default, gates=replace(gates, ramp=0.3)),
+        "ramp 1": replace(default, gates=replace(gates, ramp=1.0)),
+        "no refit": replace(default, recover=replace(recover, refit=False)),
+        "recovery rate 5e-4": replace(default, recover=replace(recover, recover_rate=5e-4)),
+        "recovery rate 2e-3": replace(default, recover=replace(recover, recover_rate=2e-3)),
+        "widths in eights": replace(default, multiple_of=8),
+        "attention protected": replace(default, protect=("attention",)),
+    }
+    return {name: Entry(options) for name, options in varied.items()}
+
+
+ENTRIES = {"methods": methods, "ablation": ablation}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run of the benchmark."""
@@ -102,7 +142,7 @@ class Cell:
 
 def cells(testbed: Mapping[str, Any]) -> Iterator[Cell]:
     """The cells of a testbed, one seed of all first."""
-    known = entries(testbed["steps"], testbed["learn_steps"])
+    known = ENTRIES[testbed["entries"]](testbed["steps"], testbed["learn_steps"])
     for seed in range(max(entry.seeds for entry in known.values())):
         for share in testbed["shares"]:
             for name, entry in known.items():
@@ -182,31 +222,38 @@ def _trained(
 def main() -> int:
     """Run cells, or make the table of those that were run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("verb", choices=["run", "table", "list"])
-    parser.add_argument("--testbed", default="conformer")
+    parser.add_argument("verb", choices=["list", "run", "table"])
+    parser.add_argument("testbed", type=Path, nargs="?", default=Path("benchmarks/methods/conformer.json"))
     parser.add_argument("--only", nargs="*", help="titles of cells, such as 'taylor 50%% 0'")
     asked = parser.parse_args()
-    place = PLACE / asked.testbed
-    testbed = json.loads((PLACE / f"{asked.testbed}.json").read_text()) | {"name": asked.testbed}
-    chosen = [cell for cell in cells(testbed) if not asked.only or cell.title in asked.only]
-    if asked.verb == "list":
-        for cell in chosen:
-            print(("done  " if (place / cell.file).is_file() else "      ") + cell.title)
+    place = asked.testbed.with_suffix("")
+    testbed = json.loads(asked.testbed.read_text()) | {"name": place.name}
+    if asked.verb == "table":
+        make_table(place)
         return 0
-    if asked.verb == "run":
-        for cell in chosen:
-            if not (place / cell.file).is_file():
-                print(f"== {cell.title}", file=sys.stderr, flush=True)
-                place.mkdir(parents=True, exist_ok=True)
-                write_json(place / cell.file, run(cell, testbed))
-        return 0
-    found = Comparison.of([Run.read(str(file)) for file in sorted(place.glob("*.json"))])
-    write(found, PLACE / f"{asked.testbed}-table")
-    Console().print(table(found.to_json()))
-    print(markdown(found.to_json()))
+    for cell in cells(testbed):
+        done = (place / cell.file).is_file()
+        if asked.only and cell.title not in asked.only:
+            continue
+        if asked.verb == "list":
+            print(("done  " if done else "      ") + cell.title)
+        elif not done:
+            print(f"== {cell.title}", file=sys.stderr, flush=True)
+            write_json(place / cell.file, run(cell, testbed))
     return 0
 
 
+def make_table(place: Path) -> None:
+    """Compare the cells of a testbed, and put the table where README.md has a place for it."""
+    found = Comparison.of([Run.read(str(file)) for file in sorted(place.glob("*.json"))])
+    write(found, place.with_name(f"{place.name}-table"))
+    Console().print(table(found.to_json()))
+    start, end = f"<!-- {place.name} -->\n", f"<!-- /{place.name} -->"
+    text = README.read_text()
+    if start in text:
+        before, rest = text.split(start)
+        README.write_text(f"{before}{start}\n{markdown(found.to_json())}\n{end}{rest.split(end)[1]}")
+
+
 if __name__ == "__main__":
-    os.chdir(Path(__file__).resolve().parent.parent)
     sys.exit(main())
