@@ -91,10 +91,10 @@ def bench(
     at_least("repeats", repeats, 1)
     models, runtimes, threads = _once(models), _once(runtimes), _once(threads)
     with tempfile.TemporaryDirectory() as folder:
-        places = {(model, runtime): _prepared(model, runtime, Path(folder)) for model in models for runtime in runtimes}
+        places = {(model, runtime): prepared(model, runtime, Path(folder)) for model in models for runtime in runtimes}
         subjects = [Subject(m, runtime, count) for count in threads for runtime in runtimes for m in models]
         alone = {key: _alone(place, key[1], max(SECONDS)) for key, place in places.items()}
-        listeners = {s: _listener(places[s.model, s.runtime], s.runtime, s.threads) for s in subjects}
+        listeners = {s: listening(places[s.model, s.runtime], s.runtime, s.threads) for s in subjects}
         times = _times(listeners, repeats, seed)
         files = {key: _weights(place, key[1]) for key, place in places.items()}
     found = []
@@ -125,7 +125,7 @@ def _once(given: Sequence[Any]) -> list[Any]:
 
 def _times(listeners: Mapping[Subject, Listen], repeats: int, seed: int) -> dict[Subject, dict[float, list[float]]]:
     """Seconds of every subject for every length, repeat by repeat."""
-    clips = {length: _noise(length, seed) for length in SECONDS}
+    clips = {length: noise(length, seed) for length in SECONDS}
     times: dict[Subject, dict[float, list[float]]] = {s: {length: [] for length in SECONDS} for s in listeners}
     for subject, listen in listeners.items():  # the first call of each size lays memory out
         with using_threads(subject.threads):
@@ -147,7 +147,7 @@ def _totals(times: Mapping[float, Sequence[float]]) -> list[float]:
     return [sum(spent) for spent in zip(*times.values(), strict=True)]
 
 
-def _prepared(model: str, runtime: str, folder: Path) -> str:
+def prepared(model: str, runtime: str, folder: Path) -> str:
     """What the runtime loads: the model itself, or a directory that it's exported to."""
     if runtime.startswith("torch"):
         return model
@@ -158,7 +158,7 @@ def _prepared(model: str, runtime: str, folder: Path) -> str:
     return str(out)
 
 
-def _listener(place: str, runtime: str, threads: int) -> Listen:
+def listening(place: str, runtime: str, threads: int) -> Listen:
     """A function from a clip to its text."""
     if runtime.startswith("onnx"):
         from trimbre.exporting.runtime import load_exported
@@ -187,9 +187,9 @@ def _measured_alone(place: str, runtime: str, seconds: float) -> tuple[float, in
         import onnxruntime  # noqa: F401  a library, not the model
     with using_threads(1):
         before, start = resident(), time.perf_counter()
-        listen = _listener(place, runtime, 1)
+        listen = listening(place, runtime, 1)
         took = time.perf_counter() - start
-        listen(_noise(seconds, 0))
+        listen(noise(seconds, 0))
         after = resident(at_most=True)
     return took, None if before is None or after is None else after - before
 
@@ -201,6 +201,6 @@ def _weights(place: str, runtime: str) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _noise(seconds: float, seed: int) -> np.ndarray:
+def noise(seconds: float, seed: int) -> np.ndarray:
     draw = np.random.default_rng(seed)
     return (0.1 * draw.standard_normal(int(seconds * SAMPLE_RATE))).astype(np.float32)

@@ -25,6 +25,13 @@ class NoRoom(UserError):
         self.reason = reason
 
 
+def cache_folder() -> Path:
+    """Where Trimbre keeps what it fetched or measured: `$TRIMBRE_CACHE`, or `trimbre` in the user's cache folder."""
+    if given := os.environ.get("TRIMBRE_CACHE"):
+        return Path(given).absolute()  # apt takes relative folders to be below its own
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "trimbre"
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file to; it takes the place of `path` only if the block succeeds.

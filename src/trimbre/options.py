@@ -4,18 +4,19 @@ Nothing heavy is imported here, so that `trimbre --help` is immediate.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from trimbre.errors import UserError
 from trimbre.methods import known_methods
 
-BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs")}
+BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs"), "latency": ("latency",)}
 NORMALISERS = ("none", "basic", "whisper-en")
 PRECISIONS = ("auto", "bf16", "fp32")
 RUNTIMES = ("onnx", "sherpa-onnx", "onnx-asr")
 BENCH_RUNTIMES = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
+BENCH_THREADS = (1, 2)
 EXPORT_PRECISIONS = ("fp32", "int8")
 
 
@@ -125,22 +126,61 @@ class TrainOptions:
         one_of("precision", self.precision, PRECISIONS)
 
 
-@Parameter(name="*", group=Group("Target", sort_key=10))
+RTF_ALONE = "--rtf says how fast the whole model is to be: leave --remove and --of out, and any --budget but latency"
+
+
+def _one_target(given: Any) -> None:
+    """Raise ValueError where a time is asked for and a share typed beside it."""
+    typed = {argument.name: argument.value for argument in given if argument.tokens}
+    if "--rtf" in typed and ({"--remove", "--of"} & set(typed) or typed.get("--budget", "latency") != "latency"):
+        raise ValueError(RTF_ALONE)
+
+
+@Parameter(name="*", group=Group("Target", sort_key=10, validator=_one_target))
 @dataclass(frozen=True)
 class Target:
-    """A share of a cost that is to leave."""
+    """A share of a cost that is to leave, or the time that is to be left."""
 
     remove: float = 0.5
     """Share to remove, above 0 and below 1."""
+    rtf: float | None = None
+    """Seconds per second of audio that the whole model is to take, such as 0.01, in place of a share."""
     budget: str = "both"
-    """params, macs, or both: half of both is half of the parameters and half of the multiply-accumulates."""
+    """params, macs, latency (measured time) or both: half of both is half of the parameters and half of the
+    multiply-accumulates."""
     of: str = "blocks"
-    """What the share is of, and what is cut: blocks, encoder (with its front end), model, or Whisper's decoder."""
+    """What the share is of, and what is cut: blocks, encoder (with its front end), model, or Whisper's decoder. Of
+    time, only that of the whole model holds features, front end and head."""
 
     def __post_init__(self) -> None:
         if not 0 < self.remove < 1:
             raise UserError(f"--remove {self.remove:g}: give a share between 0 and 1, such as 0.5 for half")
         one_of("budget", self.budget, tuple(BUDGETS))
+        if self.rtf is not None:
+            _above_zero("rtf", self.rtf)
+            if self.remove != 0.5 or self.of not in ("blocks", "model") or self.budget not in ("both", "latency"):
+                raise UserError(RTF_ALONE)
+            object.__setattr__(self, "budget", "latency")
+            object.__setattr__(self, "of", "model")
+
+
+@Parameter(name="*", group=Group("Latency", sort_key=10.5))
+@dataclass(frozen=True)
+class LatencyOptions:
+    """Where time is measured, for --budget latency and --rtf."""
+
+    table: str | None = None
+    """A table of times that trimbre bench --table wrote, here or on the device that the model is for."""
+    runtime: str = "onnx-fp32"
+    """Where there is none, one is measured on this machine, once: torch-fp32, torch-bf16, onnx-fp32 or onnx-int8."""
+    threads: int = 1
+    """How many threads compute meanwhile."""
+
+    def __post_init__(self) -> None:
+        one_of("runtime", self.runtime, BENCH_RUNTIMES)
+        at_least("threads", self.threads, 1)
+        if self.table is not None and (self.runtime, self.threads) != ("onnx-fp32", 1):
+            raise UserError("--table says itself what was measured: leave --runtime and --threads out")
 
 
 @Parameter(name="*", group=Group("Learning what to cut", sort_key=12))
@@ -209,6 +249,7 @@ class PruneOptions:
     """What to remove and how long to train for it."""
 
     target: Target = field(default_factory=Target)
+    latency: LatencyOptions = field(default_factory=LatencyOptions)
     method: str = "l0"
     """How to decide what is cut: l0 (learned gates), modules (learned, whole modules only), taylor, taylor-iterative,
     activation, magnitude, layers (evenly spaced) or random."""
@@ -235,6 +276,8 @@ class PruneOptions:
         at_least("learn_steps", self.learn_steps, 0)
         at_least("recover_steps", self.recover_steps, 0)
         at_least("multiple_of", self.multiple_of, 1)
+        if self.target.budget != "latency" and self.latency != LatencyOptions():
+            raise UserError("--table, --runtime and --threads are for --budget latency and --rtf: give one of these")
         if self.control and self.low_memory:
             raise UserError("--control trains on what --low-memory holds in bfloat16: leave one of them out")
 

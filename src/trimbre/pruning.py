@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.anatomy import Anatomy, anatomy_of
+from trimbre.budget.latency import LatencyTable
 from trimbre.distill import Distiller
 from trimbre.loop import FitResult
 from trimbre.memory import halve, recomputed
@@ -63,6 +64,7 @@ def prune_model(
     *,
     options: PruneOptions,
     training: Training,
+    table: LatencyTable | None = None,
 ) -> Pruned:
     """Choose what a copy of `model` keeps, cut it, check that the cut changed nothing, refit and train the rest.
 
@@ -72,7 +74,7 @@ def prune_model(
         UserError: the target cannot be reached.
     """
     anatomy = anatomy_of(model)
-    ledger = Ledger.of(model, anatomy, processor)
+    ledger = Ledger.of(model, anatomy, processor, table)
     aim = aim_of(anatomy, ledger, options)
     method = method_called(options.method)
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from trimbre.anatomy import anatomy_of
+from trimbre.budget.latency import LatencyTable
 from trimbre.checkpoint import load_plan, save
 from trimbre.data.batches import training_batches
 from trimbre.data.check import Tolerance, check_training_data, refuse_untranscribed
@@ -20,16 +21,18 @@ from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.evaluation import evaluate_sets, quick_wer
 from trimbre.loop import accelerator_for
+from trimbre.measuring import by_the_clock, table_for
 from trimbre.methods import method_called
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, PruneOptions, TrainOptions
 from trimbre.processes import threads_of_all, unreadable_of_all
-from trimbre.pruning import aim_of, prune_model
+from trimbre.pruning import Pruned, aim_of, prune_model
 from trimbre.report import model_card
+from trimbre.search import Protection
 from trimbre.speed import times_faster
 from trimbre.stages import Training
 from trimbre.state import prepare_run, run_folder
-from trimbre.target import Ledger, describe
+from trimbre.target import Ledger, describe, missed_time
 from trimbre.training import best_of, build, respell, train_model
 
 
@@ -182,7 +185,14 @@ def prune(
     for name, judged in watched.items():
         refuse_untranscribed(judged, name=f"--watch {name}={(watch or {})[name]}")
     checked = check_training_data(cuts, name=train, processor=processor, normalize=batches.normalize)
-    foreseen = _foreseen(Recogniser(teacher, processor), options)  # refuses before a run is begun
+    table = None
+    if options.target.budget == "latency":
+        with accelerator.main_process_first():  # what it measures is kept, and the others read that
+            table = _table(Recogniser(teacher, processor), model, options, run_folder(out) if resume else None)
+    asked = options
+    # Both refuse before a run is begun.
+    options = _settled(Recogniser(teacher, processor), options, table)
+    foreseen = _foreseen(Recogniser(teacher, processor), options, table)
     if checked.transcribed < checked.utterances and not (
         options.distill.posterior_weight or options.distill.layer_weight
     ):
@@ -192,7 +202,13 @@ def prune(
         )
     if dry_run:
         return {"model": model, "data": checked.to_json(), **_together(accelerator, batches), **foreseen}
-    given = {"model": model, "train": train, "options": asdict(options), "batches": asdict(batches)}
+    given = {
+        "model": model,
+        "train": train,
+        "options": asdict(asked),
+        "batches": asdict(batches),
+        **({"table": table.to_json()} if table else {}),
+    }
     run = _begin(out, given, resume=resume, accelerator=accelerator)
     tolerance = Tolerance(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
 
@@ -219,7 +235,7 @@ def prune(
         validate=None if judged_on is None else judge,
         validate_every=validate_every,
     )
-    pruned = prune_model(teacher, processor, options=options, training=training)
+    pruned = prune_model(teacher, processor, options=options, training=training, table=table)
     evaluation = None
     if judged_on is not None and accelerator.is_main_process:
         with threads_of_all(accelerator):
@@ -232,10 +248,14 @@ def prune(
                 margin_percent=margin_percent,
             )
     faster = times_faster(Recogniser(pruned.model, processor), Recogniser(teacher.float(), processor))
+    told = pruned.to_json(options.target)
+    if table is not None and accelerator.is_main_process:
+        told["latency"] = _timed(load(model), pruned, asked.target.rtf)
+        told["missed"] = told["missed"] or missed_time(told["latency"])
     report = {
         "model": model,
-        "options": asdict(options),
-        **pruned.to_json(options.target),
+        "options": asdict(asked),
+        **told,
         "evaluation": evaluation and evaluation.to_json(),
         "times_faster": asdict(faster),
         "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
@@ -257,10 +277,42 @@ def prune(
     return report
 
 
-def _foreseen(recogniser: Recogniser, options: PruneOptions) -> dict[str, Any]:
+def _table(recogniser: Recogniser, name: str, options: PruneOptions, run: Path | None) -> LatencyTable:
+    """The table of times that a run goes by; one that is resumed goes by the same."""
+    noted = None if run is None else run / "settings.json"
+    if noted is not None and noted.is_file() and (kept := json.loads(noted.read_text()).get("table")):
+        return LatencyTable.from_json(kept)
+    return table_for(*recogniser, name=name, options=options.latency)
+
+
+def _settled(recogniser: Recogniser, options: PruneOptions, table: LatencyTable | None) -> PruneOptions:
+    """Options whose target is a share; raises UserError for a time that cannot be reached."""
+    if options.target.rtf is None:
+        return options
+    anatomy = anatomy_of(recogniser.model)
+    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor, table)
+    protected = Protection.parse(options.protect, anatomy).mask(anatomy)
+    return replace(options, target=ledger.settled(options.target, anatomy, protected))
+
+
+def _timed(teacher: Recogniser, pruned: Pruned, rtf: float | None) -> dict[str, Any]:
+    """What the table foretold of a pruned model and, where it speaks of this machine, what the clock says."""
+    table, budget = pruned.ledger.table, pruned.ledger.budgets["latency", "model"]
+    assert table is not None
+    return {
+        "where": pruned.ledger.words,
+        "asked": rtf,
+        "unpruned": budget.dense,
+        "pruned": budget.cost.of(pruned.plan),
+        "measured": by_the_clock(teacher, pruned.model, table),
+        "table": table.to_json(),
+    }
+
+
+def _foreseen(recogniser: Recogniser, options: PruneOptions, table: LatencyTable | None) -> dict[str, Any]:
     """What a run would remove, without running it; raises UserError for what cannot be reached."""
     anatomy = anatomy_of(recogniser.model)
-    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor)
+    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor, table)
     aim = aim_of(anatomy, ledger, options)
     return {
         **describe(ledger, anatomy),

@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
+from trimbre.budget.latency import LatencyTable, latency_budget
 from trimbre.budget.macs import macs_budget, reference_of
 from trimbre.budget.params import params_budget
+from trimbre.errors import UserError
 from trimbre.options import BUDGETS, Target, one_of
 from trimbre.plan import Plan
 from trimbre.search import TOLERANCE
@@ -20,37 +24,76 @@ class Ledger:
     """Every budget of a model in every scope."""
 
     budgets: Mapping[tuple[str, str], Budget]
-    """(`params` or `macs`, scope) -> budget"""
+    """(`params`, `macs` or, where there is a table, `latency`; scope) -> budget"""
+    table: LatencyTable | None = None
+    """Where time was measured."""
 
     @classmethod
-    def of(cls, model: PreTrainedModel, anatomy: Anatomy, processor: ProcessorMixin) -> "Ledger":
-        """Measure `model` as it stands."""
+    def of(
+        cls,
+        model: PreTrainedModel,
+        anatomy: Anatomy,
+        processor: ProcessorMixin,
+        table: LatencyTable | None = None,
+    ) -> "Ledger":
+        """Measure `model` as it stands; its time by a table, where one is given."""
         reference = reference_of(model, processor)
-        return cls(
-            {("params", scope): params_budget(model, anatomy, scope=scope) for scope in anatomy.scopes}
-            | {("macs", scope): macs_budget(model, anatomy, reference, scope=scope) for scope in anatomy.scopes}
-        )
+        budgets = {("params", scope): params_budget(model, anatomy, scope=scope) for scope in anatomy.scopes}
+        budgets |= {("macs", scope): macs_budget(model, anatomy, reference, scope=scope) for scope in anatomy.scopes}
+        if table is not None:
+            budgets |= {("latency", scope): latency_budget(table, anatomy, scope=scope) for scope in anatomy.scopes}
+        return cls(budgets, table)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is counted."""
+        return tuple(dict.fromkeys(name for name, _ in self.budgets))
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """What a share may be of, in the family's order."""
-        return tuple(scope for name, scope in self.budgets if name == "params")
+        return tuple(dict.fromkeys(scope for _, scope in self.budgets))
 
     def asked(self, target: Target) -> list[Budget]:
         """The budgets that a target speaks of; raises UserError for a scope that the family hasn't."""
         one_of("of", target.of, self.scopes)
         return [self.budgets[name, target.of] for name in BUDGETS[target.budget]]
 
+    def settled(self, target: Target, anatomy: Anatomy, protected: Tensor) -> Target:
+        """The target as a share, where a time was asked for.
+
+        Args:
+            protected: (groups,) bool: what may not be cut.
+
+        Raises:
+            UserError: the model is as fast as that already, or what may not be cut takes longer.
+        """
+        if target.rtf is None:
+            return target
+        budget = self.budgets["latency", "model"]
+        sizes = torch.tensor([float(group.size) for group in anatomy.groups], dtype=torch.float64)
+        least = float(budget.cost(sizes, protected.double())) + 1.01 * TOLERANCE * budget.dense
+        asked = f"--rtf {target.rtf:g}: in {self.words} the model takes {budget.dense:.3g} seconds per second of audio"
+        if target.rtf >= budget.dense:
+            raise UserError(f"{asked} as it is, so that nothing need leave: ask for less")
+        if target.rtf < least:
+            raise UserError(f"{asked}, and {least:.3g} with all gone that may be cut: ask for that or more")
+        return Target(remove=1 - target.rtf / budget.dense, budget="latency", of="model")
+
+    @property
+    def words(self) -> str:
+        """Where time was measured."""
+        assert self.table is not None
+        threads = f"{self.table.threads} thread{'s' if self.table.threads > 1 else ''}"
+        return f"{self.table.runtime} on {threads} of {self.table.machine['processor']}"
+
     def shares(self, plan: Plan) -> dict[str, dict[str, float]]:
         """Share removed by `plan`, by budget and scope."""
-        return {
-            name: {scope: self.budgets[name, scope].removed(plan) for scope in self.scopes}
-            for name in ("params", "macs")
-        }
+        return {name: {s: self.budgets[name, s].removed(plan) for s in self.scopes} for name in self.names}
 
     def dense(self) -> dict[str, dict[str, float]]:
-        """Parameters and multiply-accumulates per second of audio before the cut, by scope."""
-        return {name: {s: self.budgets[name, s].dense for s in self.scopes} for name in ("params", "macs")}
+        """Parameters, and multiply-accumulates and seconds per second of audio, before the cut, by scope."""
+        return {name: {s: self.budgets[name, s].dense for s in self.scopes} for name in self.names}
 
 
 def shortfall(target: Target, budgets: list[Budget], plan: Plan) -> str | None:
@@ -65,13 +108,26 @@ def shortfall(target: Target, budgets: list[Budget], plan: Plan) -> str | None:
     return f"asked to remove {target.remove:.1%}, removed {' and '.join(missed)}" if missed else None
 
 
+def missed_time(found: Mapping[str, Any]) -> str | None:
+    """A sentence where the clock says that a pruned model takes over a tenth longer than was asked for.
+
+    What was measured is set against the unpruned model in the same minutes, so that a busy machine is none's fault.
+    """
+    if found["asked"] is None or found["measured"] is None:
+        return None
+    reached = found["measured"]["share"] * found["unpruned"]
+    if reached <= 1.1 * found["asked"]:
+        return None
+    return f"asked for --rtf {found['asked']:g}, and the pruned model takes {reached:.3g} seconds per second of audio"
+
+
 def describe(ledger: Ledger, anatomy: Anatomy) -> dict[str, Any]:
     """What can be cut and what each kind weighs, as plain data."""
     kinds: dict[str, Any] = {}
     for name, kind in anatomy.kinds.items():
         groups = [(i, g) for i, g in enumerate(anatomy.groups) if g.kind.name == name]
         shares = {}
-        for budget_name in ("params", "macs"):
+        for budget_name in ledger.names:
             budget = ledger.budgets[budget_name, "blocks"]
             cost = sum(float(budget.cost.branch[i] + budget.cost.unit[i] * g.size) for i, g in groups)
             shares[budget_name] = cost / budget.dense

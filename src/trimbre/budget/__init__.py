@@ -1,13 +1,17 @@
 """What a soft or hard Plan costs: one function for the expected cost of gates and the exact cost of a cut model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from trimbre.anatomy import Anatomy
 from trimbre.plan import Plan
+
+TITLES = {"params": "parameters", "macs": "multiply-accumulates", "latency": "measured time"}
+"""What each budget counts, in words."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,44 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class CurvedCost(Cost):
+    """A cost that rises along a curve of straight pieces with each group's width, from nothing at none.
+
+    cost = fixed + sum over groups of open * curve(width). `branch` is zero, and `unit` the mean price of a unit.
+    """
+
+    starts: Tensor
+    """(groups, pieces) float64: the width at which each piece begins."""
+    lengths: Tensor
+    """(groups, pieces) float64: how many units it is long."""
+    slopes: Tensor
+    """(groups, pieces) float64: what one more unit costs along it."""
+
+    def __call__(self, widths: Tensor, opens: Tensor) -> Tensor:
+        along = (widths.unsqueeze(1) - self.starts).clamp_min(0).minimum(self.lengths)
+        return self.fixed + (opens * (along * self.slopes).sum(1)).sum()
+
+
+def curved(fixed: float, curves: Sequence[Sequence[tuple[float, float]]], sizes: Sequence[int]) -> CurvedCost:
+    """A cost from the (width, cost) corners of every group's curve, ascending and above width 0, and its size."""
+    pieces = max((len(curve) for curve in curves), default=0)
+    starts, lengths, slopes = (torch.zeros(len(curves), pieces, dtype=torch.float64) for _ in range(3))
+    for group, curve in enumerate(curves):
+        for piece, ((low, before), (high, after)) in enumerate(pairwise([(0.0, 0.0), *curve])):
+            starts[group, piece], lengths[group, piece] = low, high - low
+            slopes[group, piece] = (after - before) / (high - low)
+    whole = torch.tensor(sizes, dtype=torch.float64)
+    nothing = torch.zeros_like(whole)
+    at_full = ((whole.unsqueeze(1) - starts).clamp_min(0).minimum(lengths) * slopes).sum(1)
+    return CurvedCost(fixed, nothing, at_full / whole.clamp_min(1), starts, lengths, slopes)
+
+
+@dataclass(frozen=True)
 class Budget:
     """What is to be saved, as a share of the dense cost within a scope."""
 
     name: str
-    """`params` or `macs`."""
+    """`params`, `macs` or `latency`."""
     scope: str
     """The denominator, by its name in `Anatomy.scopes`."""
     cost: Cost
@@ -51,7 +88,7 @@ class Budget:
     def title(self) -> str:
         """What it counts, in words, such as `the blocks' parameters`."""
         owner = f"the {self.scope}'" if self.scope.endswith("s") else f"the {self.scope}'s"
-        return f"{owner} {'parameters' if self.name == 'params' else 'multiply-accumulates'}"
+        return f"{owner} {TITLES[self.name]}"
 
     def removed(self, plan: Plan) -> float:
         """Share of the dense cost that `plan` removes, 0 to 1."""

@@ -1,7 +1,11 @@
 """`trimbre bench`: how fast models are where they are deployed."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from trimbre.cli.console import Json, Seed, app, show
-from trimbre.options import BENCH_RUNTIMES
+from trimbre.errors import UserError
+from trimbre.options import BENCH_RUNTIMES, BENCH_THREADS
 
 
 @app.command(
@@ -9,13 +13,16 @@ from trimbre.options import BENCH_RUNTIMES
 
     trimbre bench models/telephone-en half
 
-    trimbre bench MODEL half --runtimes onnx-fp32 onnx-int8 --threads 1 --json"""
+    trimbre bench MODEL half --runtimes onnx-fp32 onnx-int8 --threads 1 --json
+
+    trimbre bench MODEL --table here.json --runtimes onnx-fp32 --threads 1"""
 )
 def bench(
     *models: str,
     runtimes: tuple[str, ...] = BENCH_RUNTIMES,
-    threads: tuple[int, ...] = (1, 2),
-    repeats: int = 9,
+    threads: tuple[int, ...] = BENCH_THREADS,
+    repeats: int | None = None,
+    table: Path | None = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
@@ -30,14 +37,41 @@ def bench(
     threads
         Numbers of threads to compute with.
     repeats
-        How often each clip is heard; all are heard in turn, so that a busy machine slows them all alike.
+        How often each clip is heard, 9 times by default and 40 for a table; all are heard in turn, so that a busy
+        machine slows them all alike.
+    table
+        Write to this file how long one model takes by the widths of its modules, in one runtime and with one number of
+        threads, in place of timing it: trimbre prune --table reads it, on another machine too.
     """
     from dataclasses import asdict
 
     from trimbre import report
     from trimbre.benchmarking import SECONDS
     from trimbre.benchmarking import bench as measure
+    from trimbre.measuring import REPEATS
 
+    if table is not None:
+        return _table(models, runtimes, threads, REPEATS if repeats is None else repeats, table, json)
+    repeats = 9 if repeats is None else repeats
     timings = measure(models=models, runtimes=runtimes, threads=threads, repeats=repeats, seed=seed)
     found = {"seconds": SECONDS, "repeats": repeats, "timings": [asdict(timing) for timing in timings]}
     return show(found, json, *report.benches(timings))
+
+
+def _table(
+    models: Sequence[str], runtimes: Sequence[str], threads: Sequence[int], repeats: int, out: Path, json: bool
+) -> int:
+    """Write a latency table."""
+    from trimbre import report
+    from trimbre.measuring import write_table
+
+    if len(models) != 1:
+        raise UserError(f"--table is of one model, and {len(models)} are given: name one")
+    # What is compared by default is several; a table is of the one that most deploy in.
+    runtimes = ("onnx-fp32",) if tuple(runtimes) == BENCH_RUNTIMES else runtimes
+    threads = (1,) if tuple(threads) == BENCH_THREADS else threads
+    for name, given in (("--runtimes", runtimes), ("--threads", threads)):
+        if len(given) != 1:
+            raise UserError(f"--table is of one runtime and one number of threads: give one with {name}")
+    written = write_table(model=models[0], out=out, runtime=runtimes[0], threads=threads[0], repeats=repeats)
+    return show(written.to_json(), json, *report.latency_table(written, out))

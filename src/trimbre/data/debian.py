@@ -7,14 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimbre.errors import UserError
-from trimbre.files import directory_written_whole, written_whole
-
-
-def cache_folder() -> Path:
-    """Where Trimbre keeps what it has fetched: `$TRIMBRE_CACHE`, or `trimbre` in the user's cache folder."""
-    if given := os.environ.get("TRIMBRE_CACHE"):
-        return Path(given).absolute()  # apt takes relative folders to be below its own
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "trimbre"
+from trimbre.files import cache_folder, directory_written_whole, written_whole
 
 
 def fetch(packages: Sequence[str], *, into: Path | None = None) -> list[Path]:

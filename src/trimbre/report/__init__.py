@@ -7,11 +7,13 @@ from typing import Any
 from rich.table import Table
 
 from trimbre.benchmarking import Timing
+from trimbre.budget.latency import LatencyTable
 from trimbre.data.corpus import Corpus
 from trimbre.speed import RealTimeFactors, Spread
 from trimbre.transcription import CHUNK_SECONDS
 
-SHOWN = {"params": "parameters", "macs": "multiply-accumulates"}
+SHOWN = {"params": "parameters", "macs": "multiply-accumulates", "latency": "measured time"}
+PER_SECOND = {"params": "", "macs": " per second of audio", "latency": " s per second of audio"}
 
 
 def corpus(written: Corpus) -> Iterator[Any]:
@@ -32,15 +34,15 @@ def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
     dense = found["dense"]
     table = Table(title=f"{found['model']}: what can be cut, and its share of the blocks")
     table.add_column("kind", no_wrap=True)
-    for heading in ("modules", "units", "parameters", "MACs"):
+    for heading in ("modules", "units", *(SHOWN[cost] for cost in dense)):
         table.add_column(heading, justify="right")
     for name, kind in found["kinds"].items():
-        shares = [f"{kind['share_of_blocks'][cost]:.1%}" for cost in ("params", "macs")]
+        shares = [f"{share:.1%}" for share in kind["share_of_blocks"].values()]
         table.add_row(f"{name} ({kind['unit']}s)", str(kind["modules"]), f"{kind['units']:,}", *shares)
     yield table
-    for cost, title in SHOWN.items():
-        sizes = ", ".join(f"{scope} {dense[cost][scope]:,.0f}" for scope in dense[cost])
-        yield f"{title}{' (MACs) per second of audio' if cost == 'macs' else ''}: {sizes}"
+    for cost in dense:
+        sizes = ", ".join(f"{scope} {amount(cost, dense[cost][scope])}" for scope in dense[cost])
+        yield f"{SHOWN[cost]}{' (MACs)' if cost == 'macs' else ''}{PER_SECOND[cost]}: {sizes}"
     if (distance := found.get("masked_equals_sliced_within")) is not None:
         yield f"masked equals sliced: outputs differ by at most {distance:.1e} of their norm"
 
@@ -49,9 +51,10 @@ def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
     """What a run would do, without doing it."""
     yield from inspection(found)
     options, data = found["options"], found["data"]
-    for cost, amount in found["to_remove"].items():
+    for cost, much in found["to_remove"].items():
         yield (
-            f"to remove: {options['target']['remove']:.1%} of the {SHOWN[cost]} of the {found['of']}, {amount:,.0f} "
+            f"to remove: {options['target']['remove']:.1%} of the {SHOWN[cost]} of the {found['of']}, "
+            f"{amount(cost, much)}{PER_SECOND[cost]} "
             f"(at most {found['reachable'][cost]:.1%} can be removed)"
         )
     labelled = f"{data['transcribed']} of them with transcripts"
@@ -64,6 +67,8 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
     """What a run removed, where from, and what it did to the error rates."""
     yield widths_table(found["widths"])
     yield shares_table(found["removed"], found["dense"])
+    if "latency" in found:
+        yield time_line(found["latency"])
     if found["evaluation"]:
         yield rates_table(found["evaluation"], found["compared_with"])
     minutes = sum(stage["minutes"] for name, stage in found["stages"].items() if name != "control")
@@ -112,12 +117,33 @@ def shares_table(removed: Mapping[str, Mapping[str, float]], dense: Mapping[str,
     scopes = list(removed["params"])
     for heading in (*scopes, "model before", "after"):
         table.add_column(heading, justify="right")
-    for name, title in (("params", "parameters"), ("macs", "MACs per second")):
+    for name, title in (("params", "parameters"), ("macs", "MACs per second"), ("latency", "s per second")):
+        if name not in removed:
+            continue
         before = dense[name]["model"]
         after = before * (1 - removed[name]["model"])
         shares = [f"{removed[name][scope]:.1%}" for scope in scopes]
-        table.add_row(title, *shares, f"{before:,.0f}", f"{after:,.0f}")
+        table.add_row(title, *shares, amount(name, before), amount(name, after))
     return table
+
+
+def amount(cost: str, much: float) -> str:
+    """So much of a cost, in its own places."""
+    return f"{much:.3g}" if cost == "latency" else f"{much:,.0f}"
+
+
+def time_line(found: Mapping[str, Any]) -> str:
+    """How fast a model became: by the table, and by the clock where that's the table's."""
+    said = (
+        f"in {found['where']}, {found['table']['seconds']:g} s of audio at once: foretold {found['pruned']:.3g} "
+        f"seconds per second of audio, {found['unpruned']:.3g} before"
+    )
+    if measured := found["measured"]:
+        said += (
+            f"; measured {measured['pruned']:.3g}, {measured['unpruned']:.3g} before "
+            f"({1 / measured['share']:.2f} times faster)"
+        )
+    return said
 
 
 def rates_table(evaluation: Mapping[str, Any], compared_with: str) -> Table:
@@ -192,6 +218,22 @@ def benches(timings: Sequence[Timing]) -> Iterator[Any]:
     yield needs
 
 
+def latency_table(written: LatencyTable, out: Path) -> Iterator[Any]:
+    """What a table of times says."""
+    table = Table(
+        title=f"{written.runtime}, {written.threads} thread{'s' if written.threads > 1 else ''}, "
+        f"{written.machine['processor']}: ms for one module, in {written.seconds:g} s of audio",
+        caption=f"What no cut changes: {1000 * written.seconds * written.fixed:.2f} ms. The curves are within "
+        f"{written.spread:.1%} of all that was measured.",
+    )
+    table.add_column("sort")
+    table.add_column("by its width")
+    for sort, curve in written.curves.items():
+        table.add_row(sort, ", ".join(f"{width}: {1000 * written.seconds * cost:.2f}" for width, cost in curve))
+    yield table
+    yield f"{out}: prune for it with trimbre prune --budget latency --table {out}, or with --rtf in place of --remove"
+
+
 def model_card(report: Mapping[str, Any]) -> str:
     """README.md of a pruned checkpoint: what was removed, what it costs in errors, how to load it."""
     removed, dense = report["removed"], report["dense"]
@@ -210,10 +252,12 @@ def model_card(report: Mapping[str, Any]) -> str:
         f"| removed | {' | '.join(f'of the {scope}' for scope in removed['params'])} | left in the model |",
         f"|{'---|' * (len(removed['params']) + 2)}",
     ]
-    for name, title in SHOWN.items():
+    for name in removed:
         shares = " | ".join(f"{removed[name][scope]:.1%}" for scope in removed[name])
         left = dense[name]["model"] * (1 - removed[name]["model"])
-        lines.append(f"| {title} | {shares} | {left:,.0f}{'' if name == 'params' else ' per second of audio'} |")
+        lines.append(f"| {SHOWN[name]} | {shares} | {amount(name, left)}{PER_SECOND[name]} |")
+    if "latency" in report:
+        lines += ["", f"Time: {time_line(report['latency'])}."]
     if evaluation := report.get("evaluation"):
         lines += [
             "",

@@ -1,0 +1,283 @@
+"""Tables of times: curves are found again, and a cost is what its curves say; never a time itself."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import edge_plans, random_plan
+from mini_recogniser import mini_parakeet, mini_processor
+
+from trimbre import measuring
+from trimbre.anatomy import anatomy_of
+from trimbre.budget import curved
+from trimbre.budget.latency import LatencyTable, check_fits, latency_budget, signature_of, sort_of
+from trimbre.checkpoint import save
+from trimbre.cli import run
+from trimbre.errors import UserError
+from trimbre.gates import Gates
+from trimbre.lagrangian import Multipliers
+from trimbre.measuring import fit, measure, plans_of, sorts_of, table_for, widths_of
+from trimbre.models import Recogniser
+from trimbre.options import LatencyOptions, PruneOptions, Target
+from trimbre.plan import Plan
+from trimbre.search import check_reachable, plan_for_target
+from trimbre.surgery import cut
+from trimbre.target import Ledger, missed_time
+
+SECONDS = {"fixed": 0.02, "module": 0.004, "unit": 0.0005}
+"""A recogniser whose modules take so long, and the units of its n-th sort n + 1 times as long."""
+
+
+def clock(anatomy):
+    """Seconds that a plan takes by closed form, beside the whole model, in a machine that slows down as it goes."""
+    order = list(sorts_of(anatomy))
+    sort = {group.path: order.index(sort_of(group)) for group in anatomy.groups}
+    pace = iter(range(1, 10_000))
+
+    def seconds(plan):
+        return SECONDS["fixed"] + sum(
+            SECONDS["module"] + SECONDS["unit"] * (1 + sort[path]) * width
+            for path, width in plan.widths.items()
+            if width
+        )
+
+    def compare(plan):
+        slower = 1 + 0.1 * next(pace)
+        return slower * seconds(plan), slower * seconds(Plan.everything(anatomy.sizes))
+
+    return seconds, compare
+
+
+@pytest.fixture
+def table(model, processor, anatomy):
+    return measure(model, processor, name="it", runtime="torch-fp32", compare=clock(anatomy)[1])
+
+
+def test_the_curves_foretell_every_plan(model, processor, anatomy, table):
+    """As far as widths are measured: below the least a curve leads to nothing."""
+    seconds, _ = clock(anatomy)
+    budget = latency_budget(table, anatomy, scope="model")
+    first = 1.1  # the pace of the fastest repeat
+    assert table.spread < 1e-9
+    assert budget.dense * table.seconds == pytest.approx(first * seconds(Plan.everything(anatomy.sizes)))
+    for plan in [random_plan(anatomy, seed) for seed in range(6)] + list(edge_plans(anatomy).values()):
+        lowest = {group.path: widths_of(sorts_of(anatomy)[sort_of(group)])[0] for group in anatomy.groups}
+        if all(width == 0 or width >= lowest[path] for path, width in plan.widths.items()):
+            assert budget.cost.of(plan) * table.seconds == pytest.approx(first * seconds(plan))
+
+
+def test_modules_of_unlike_widths_share_a_curve(model, anatomy):
+    small = anatomy_of(cut(model, random_plan(anatomy, 4, skip=0.1)))
+    seconds, _ = clock(small)
+    plans = list(plans_of(small))
+    fixed, curves, spread = fit(small, plans, [seconds(plan) for plan in plans])
+    assert spread < 1e-6
+    assert fixed == pytest.approx(SECONDS["fixed"], rel=1e-6)
+    assert set(curves) == set(sorts_of(small))
+
+
+def test_no_curve_falls_however_the_clock_errs(anatomy):
+    torch.manual_seed(0)
+    seconds, _ = clock(anatomy)
+    plans = list(plans_of(anatomy))
+    costs = [seconds(plan) * (1 + 0.1 * float(torch.randn(()))) for plan in plans]
+    fixed, curves, spread = fit(anatomy, plans, costs)
+    assert fixed >= 0
+    assert spread > 0.01
+    for curve in curves.values():
+        values = [cost for _, cost in curve]
+        assert values == sorted(values)
+        assert values[0] >= 0
+
+
+def test_every_kind_and_end_is_measured(anatomy):
+    plans = list(plans_of(anatomy))
+    assert not plans[0].changes
+    assert any(len(plan.skipped) == len(plan.sizes) for plan in plans)
+    for groups in sorts_of(anatomy).values():
+        seen = {plan.widths[group.path] for plan in plans for group in groups}
+        assert set(widths_of(groups)) <= seen
+        assert max(group.size for group in groups) in widths_of(groups)
+        if groups[0].kind.rows > 1:
+            assert {1, 2} <= set(widths_of(groups))
+
+
+def test_a_curve_by_hand_and_its_slopes():
+    cost = curved(1.0, [[(2, 4.0), (6, 6.0)], []], [6, 3])
+    for width, expected in [(0, 1.0), (1, 3.0), (2, 5.0), (3, 5.5), (6, 7.0)]:
+        widths = torch.tensor([float(width), 3.0], dtype=torch.float64, requires_grad=True)
+        opens = torch.ones(2, dtype=torch.float64, requires_grad=True)
+        value = cost(widths, opens)
+        assert value.item() == expected
+        if width in (1, 3):
+            slopes, by_opens = torch.autograd.grad(value, (widths, opens))
+            assert slopes.tolist() == [2.0 if width == 1 else 0.5, 0.0]
+            assert by_opens.tolist() == [expected - 1.0, 0.0]
+    assert cost.unit.tolist() == [1.0, 0.0]
+    assert cost.branch.tolist() == [0.0, 0.0]
+
+
+def test_what_no_cut_changes_is_the_whole_models_alone(anatomy, table):
+    found = {scope: latency_budget(table, anatomy, scope=scope) for scope in anatomy.scopes}
+    whole = found.pop("model")
+    assert whole.cost.fixed == table.fixed > 0
+    assert all(budget.cost.fixed == 0 and budget.reachable == 1 for budget in found.values())
+    assert whole.dense == pytest.approx(found["blocks"].dense + table.fixed)
+    assert whole.title == "the model's measured time"
+
+
+def ledger_of(table, anatomy):
+    """The times alone."""
+    return Ledger({("latency", s): latency_budget(table, anatomy, scope=s) for s in anatomy.scopes}, table)
+
+
+def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
+    ledger = ledger_of(table, anatomy)
+    budgets = ledger.asked(Target(remove=0.4, budget="latency"))
+    gates = Gates(anatomy)
+    multipliers = Multipliers(gates, budgets)
+    assert multipliers.meet(0.4) == pytest.approx([0.4], abs=1e-4)
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    torch.manual_seed(1)
+    scores = {group.path: torch.randn(group.size) for group in anatomy.groups}
+    plan = plan_for_target(anatomy, scores, budgets=budgets, target=0.4, prices=multipliers.prices, protected=free)
+    assert abs(budgets[0].removed(plan) - 0.4) < 0.03  # a head of these tiny models is that much
+    check_reachable(anatomy, budgets, 0.9, free)
+    assert ledger.shares(plan)["latency"]["blocks"] == budgets[0].removed(plan)
+
+
+def test_a_time_is_asked_for_as_a_share(anatomy, table):
+    ledger = ledger_of(table, anatomy)
+    dense = ledger.budgets["latency", "model"].dense
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    settled = ledger.settled(Target(rtf=0.8 * dense), anatomy, free)
+    assert settled.rtf is None
+    assert (settled.budget, settled.of) == ("latency", "model")
+    assert settled.remove == pytest.approx(0.2)
+    assert ledger.settled(Target(), anatomy, free) == Target()
+    with pytest.raises(UserError, match="nothing need leave"):
+        ledger.settled(Target(rtf=dense), anatomy, free)
+    with pytest.raises(UserError, match="with all gone that may be cut") as error:
+        ledger.settled(Target(rtf=table.fixed), anatomy, free)
+    named = float(str(error.value).split("and ")[1].split(" ")[0])
+    assert ledger.settled(Target(rtf=1.005 * named), anatomy, free).remove < 1
+    with pytest.raises(UserError, match="with all gone that may be cut"):
+        ledger.settled(Target(rtf=0.8 * dense), anatomy, ~free)
+
+
+def test_a_table_is_written_read_and_refused(model, anatomy, table, tmp_path):
+    table.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json") == table
+    check_fits(table, model, anatomy, "table.json")
+    data = json.loads((tmp_path / "table.json").read_text())
+    sort = next(iter(data["curves"]))
+    for broken, complaint in [
+        ({**data, "format": 99}, "newer than this Trimbre reads"),
+        ({name: value for name, value in data.items() if name != "fixed"}, "not a latency table"),
+        ({**data, "curves": {**data["curves"], sort: [[4, 1.0], [2, 2.0]]}}, "doesn't rise"),
+        ({**data, "curves": {**data["curves"], sort: [[2, 2.0], [4, 1.0]]}}, "doesn't rise"),
+        ({**data, "curves": 3}, "not a latency table"),
+        ([], "not a latency table"),
+    ]:
+        (tmp_path / "broken.json").write_text(json.dumps(broken))
+        with pytest.raises(UserError, match=complaint):
+            LatencyTable.load(tmp_path / "broken.json")
+    with pytest.raises(UserError, match="another shape"):
+        check_fits(table, mini_parakeet(), anatomy_of(mini_parakeet()), "table.json")
+    with pytest.raises(UserError, match="knows nothing of"):
+        latency_budget(replace(table, curves={}), anatomy)
+
+
+def test_a_table_serves_what_was_cut_from_its_model(model, anatomy, table):
+    for plan in [random_plan(anatomy, 5), edge_plans(anatomy)["no modules"], edge_plans(anatomy)["no units"]]:
+        small = cut(model, plan)
+        assert signature_of(small, anatomy_of(small)) == table.signature
+        again = anatomy_of(small)
+        check_fits(table, small, again, "table.json")
+        left = latency_budget(table, again, scope="model").dense
+        assert left == pytest.approx(latency_budget(table, anatomy, scope="model").cost.of(plan))
+
+
+def test_whole_recognisers_are_timed(model, processor, anatomy, monkeypatch):
+    """Every plan is heard beside the whole model, and a decoder writes as much whatever is left of it."""
+    heard = []
+    monkeypatch.setattr(measuring, "seconds_to", lambda listen, clip: heard.append((listen, len(listen(clip)))) or 1.0)
+    monkeypatch.setattr(measuring, "plans_of", lambda anatomy: list(plans_of(anatomy))[:3])
+    monkeypatch.setattr(measuring, "fit", lambda anatomy, plans, costs: (0.0, {}, float(len(costs))))
+    table = measure(model, processor, name="it", runtime="torch-fp32", repeats=1)
+    assert table.spread == 3
+    assert len(heard) == 2 * 2
+    assert len({listen for listen, _ in heard}) == 1 + 2
+    assert table.machine["cores"] >= 1
+    assert "torch" in table.versions
+    if model.config.is_encoder_decoder:
+        assert model.generation_config.min_new_tokens is None
+
+
+def test_a_measured_table_is_kept_and_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TRIMBRE_CACHE", raising=False)
+    model, processor = mini_parakeet(), mini_processor()
+    counted = []
+
+    def known(*args, **how):
+        counted.append(how["runtime"])
+        return measure(*args, **how, compare=clock(anatomy_of(model))[1])
+
+    monkeypatch.setattr(measuring, "measure", known)
+    first = table_for(model, processor, name="it", options=LatencyOptions(runtime="torch-fp32"))
+    again = table_for(model, processor, name="it", options=LatencyOptions(runtime="torch-fp32"))
+    assert first == again
+    assert counted == ["torch-fp32"]
+    table_for(model, processor, name="it", options=LatencyOptions(runtime="torch-fp32", threads=2))
+    monkeypatch.setattr(measuring, "machine", lambda: {"processor": "another", "cores": 1})
+    table_for(model, processor, name="it", options=LatencyOptions(runtime="torch-fp32"))
+    assert len(counted) == 3
+    first.save(tmp_path / "given.json")
+    assert table_for(model, processor, name="it", options=LatencyOptions(table=str(tmp_path / "given.json"))) == first
+    assert measuring.by_the_clock(Recogniser(model, processor), model, first) is None  # of another machine by now
+    assert len(list((tmp_path / "trimbre" / "latency").iterdir())) == 3
+
+
+def test_the_command_writes_a_table(tmp_path, monkeypatch, capsys):
+    model = mini_parakeet()
+    place = str(save(model, mini_processor(), tmp_path / "model"))
+    known = clock(anatomy_of(model))[1]
+    monkeypatch.setattr(measuring, "measure", lambda *args, **how: measure(*args, **how, compare=known))
+    out = tmp_path / "table.json"
+    assert run(["bench", place, "--table", str(out)]) == 0
+    assert "What no cut changes" in " ".join(capsys.readouterr().out.split())
+    assert (LatencyTable.load(out).runtime, LatencyTable.load(out).threads) == ("onnx-fp32", 1)
+    for arguments, complaint in [
+        ([place, place, "--table", str(out)], "of one model"),
+        ([place, "--table", str(out), "--threads", "1", "4"], "one with --threads"),
+        ([place, "--table", str(tmp_path)], "is a folder"),
+    ]:
+        assert run(["bench", *arguments]) == 2
+        assert complaint in capsys.readouterr().err
+
+
+def test_options_that_contradict_each_other():
+    for wrong in (
+        lambda: Target(rtf=0.01, remove=0.3),
+        lambda: Target(rtf=0.01, of="encoder"),
+        lambda: Target(rtf=0.01, budget="macs"),
+        lambda: Target(rtf=0.0),
+        lambda: PruneOptions(latency=LatencyOptions(runtime="torch-fp32")),
+        lambda: LatencyOptions(table="here.json", threads=2),
+        lambda: LatencyOptions(runtime="tflite"),
+    ):
+        with pytest.raises(UserError, match="--"):
+            wrong()
+    asked = PruneOptions(target=Target(rtf=0.01), latency=LatencyOptions(threads=2)).target
+    assert (asked.budget, asked.of) == ("latency", "model")
+
+
+def test_a_time_missed_is_said():
+    found = {"asked": 0.01, "unpruned": 0.02, "measured": {"pruned": 3.0, "unpruned": 6.0, "share": 0.5}}
+    assert missed_time(found) is None
+    slow = found | {"measured": {"pruned": 3.0, "unpruned": 5.0, "share": 0.6}}
+    assert "takes 0.012 seconds" in missed_time(slow)
+    assert missed_time(slow | {"asked": None}) is None
+    assert missed_time(found | {"measured": None}) is None
