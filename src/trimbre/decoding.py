@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trimbre.features import computes, log_mel
+
 SAMPLE_RATE = 16_000
 """What recognisers hear, in samples per second."""
 
@@ -15,6 +17,8 @@ SAMPLE_RATE = 16_000
 def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor]:
     """Turn clips, (samples,) each and mono at 16 kHz, into the padded inputs of a model's forward."""
     extractor = processor.feature_extractor
+    if computes(extractor):
+        return log_mel(clips, extractor)
     padding = "max_length" if hasattr(extractor, "chunk_length") else True  # Whisper hears windows of one length
     return dict(extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt"))
 

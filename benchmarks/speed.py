@@ -1,0 +1,173 @@
+"""How much faster pruned models are where they run, and how well a latency table foretells it.
+
+Times the model, half of it, a quarter of it and half in int8 side by side, audio to text, each in turn within every
+repeat; then plans of random widths and plans for given times, each beside the whole model, against what the table says.
+Without models of its own, half and quarter are cut by random scores: made to be timed, they recognise nothing.
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --half half --quarter quarter --plans 0
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from trimbre.anatomy import Anatomy, anatomy_of
+from trimbre.benchmarking import Listen, listening, noise, prepared
+from trimbre.budget.latency import LatencyTable, latency_budget
+from trimbre.checkpoint import save
+from trimbre.cli import prepare_libraries
+from trimbre.gates import Gates
+from trimbre.lagrangian import prices
+from trimbre.measuring import beside, table_for
+from trimbre.models import Recogniser, load
+from trimbre.options import LatencyOptions, Target
+from trimbre.plan import Plan
+from trimbre.progress import progress
+from trimbre.search import plan_for_target
+from trimbre.speed import seconds_to, using_threads
+from trimbre.surgery import cut
+from trimbre.target import Ledger
+
+LENGTHS = (1.0, 5.0, 10.0, 15.0)
+"""Seconds of the clips that are heard."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="models/telephone-en")
+    parser.add_argument("--half", help="a pruned model; one is made without it")
+    parser.add_argument("--quarter", help="a pruned model; one is made without it")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=25)
+    parser.add_argument("--runtime", default="onnx-fp32", help="what the table is of")
+    parser.add_argument("--table", help="a latency table of this machine; one is measured without it")
+    parser.add_argument("--plans", type=int, default=10, help="random plans to foretell; 0 makes no table")
+    parser.add_argument("--shares", type=float, nargs="*", default=[0.7, 0.5, 0.4], help="of the time, asked as --rtf")
+    given = parser.parse_args()
+    prepare_libraries()
+    torch.set_num_threads(given.threads)
+    recogniser = load(given.model)
+    with tempfile.TemporaryDirectory() as folder:
+        places = {
+            "half": given.half or made(recogniser, 0.5, Path(folder) / "half"),
+            "quarter": given.quarter or made(recogniser, 0.75, Path(folder) / "quarter"),
+        }
+        side_by_side(given.model, places, given.threads, given.repeats, Path(folder))
+    if given.plans:
+        options = LatencyOptions(given.table, *(() if given.table else (given.runtime, given.threads)))
+        foretold(recogniser, table_for(*recogniser, name=given.model, options=options), given.plans, given.shares)
+
+
+def made(recogniser: Recogniser, remove: float, out: Path) -> str:
+    """Cut a share of the blocks' parameters and multiply-accumulates by random scores, and save what is left."""
+    anatomy = anatomy_of(recogniser.model)
+    plan = by_chance(anatomy, Ledger.of(recogniser.model, anatomy, recogniser.processor), Target(remove=remove))
+    return str(save(cut(recogniser.model, plan), recogniser.processor, out, plan=plan))
+
+
+def by_chance(anatomy: Anatomy, ledger: Ledger, target: Target, seed: int = 0) -> Plan:
+    """A plan that meets a target and keeps units at random."""
+    draw = torch.Generator().manual_seed(seed)
+    budgets = ledger.asked(target)
+    return plan_for_target(
+        anatomy,
+        {group.path: torch.randn(group.size, generator=draw) for group in anatomy.groups},
+        budgets=budgets,
+        target=target.remove,
+        prices=prices(Gates(anatomy), budgets),
+        protected=torch.zeros(len(anatomy.groups), dtype=torch.bool),
+    )
+
+
+def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: int, folder: Path) -> None:
+    """Time the whole model, the pruned ones and the first of them in int8, and print how they compare."""
+    wanted = {"dense": (dense, "onnx-fp32"), "dense, int8": (dense, "onnx-int8")}
+    wanted |= {name: (place, "onnx-fp32") for name, place in places.items()}
+    wanted |= {"half, int8": (places["half"], "onnx-int8")}
+    (folder / "exports").mkdir()
+    ready = {name: (prepared(*what, folder / "exports"), what[1]) for name, what in wanted.items()}
+    listeners: dict[str, Listen] = {name: listening(*what, threads) for name, what in ready.items()}
+    files = {
+        name: sum(file.stat().st_size for file in Path(place).glob("*.onnx*")) for name, (place, _) in ready.items()
+    }
+    clips = {length: noise(length, 0) for length in LENGTHS}
+    spent = {name: {length: [] for length in LENGTHS} for name in listeners}
+    with using_threads(threads), progress("speed", repeats) as show:
+        for repeat in range(-1, repeats):  # the first lays memory out
+            for length, clip in clips.items():
+                for name in list(listeners)[:: 1 if repeat % 2 else -1]:
+                    took = seconds_to(listeners[name], clip)
+                    if repeat >= 0:
+                        spent[name][length].append(took)
+            show(repeat + 1)
+    title = f"ONNX Runtime, {threads} thread{'s' if threads > 1 else ''}, audio to text: ms, medians of {repeats}"
+    table = Table(
+        title=title, caption="Times faster than dense: the median of ratios within repeats, extremes in brackets."
+    )
+    for heading in ("model", *(f"{length:g} s" for length in LENGTHS), "times faster, 10 s", "all", "MB", "of dense"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for name, times in spent.items():
+        cells = [f"{1000 * statistics.median(times[length]):.1f}" for length in LENGTHS]
+        at_ten = [a / b for a, b in zip(spent["dense"][10.0], times[10.0], strict=True)]
+        together = [sum(each) for each in zip(*times.values(), strict=True)]
+        whole = [sum(each) for each in zip(*spent["dense"].values(), strict=True)]
+        overall = [a / b for a, b in zip(whole, together, strict=True)]
+        size = (f"{files[name] / 1e6:.1f}", f"{files[name] / files['dense']:.1%}")
+        table.add_row(name, *cells, extremes(at_ten), extremes(overall), *size)
+    Console(width=150).print(table)
+
+
+def extremes(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+
+def foretold(recogniser: Recogniser, table: LatencyTable, count: int, shares: Sequence[float]) -> None:
+    """Cut by plans, and print what the table says of each beside what the clock says."""
+    anatomy = anatomy_of(recogniser.model)
+    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor, table)
+    budget = latency_budget(table, anatomy, scope="model")
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    plans = {f"random {seed}": random_widths(anatomy, seed) for seed in range(count)}
+    for share in shares:
+        asked = ledger.settled(Target(rtf=share * budget.dense), anatomy, free)
+        plans[f"--rtf {share * budget.dense:.3g}"] = by_chance(anatomy, ledger, asked)
+    shown = Table(
+        title=f"{ledger.words}, {table.seconds:g} s of audio: seconds per second of audio",
+        caption=f"The model as it is takes {budget.dense:.3g}. Measured: its share of the whole model's time in the same "
+        f"run, times that. The table's curves are within {table.spread:.1%} of all that they were fitted to.",
+    )
+    for heading in ("plan", "foretold", "measured", "off by"):
+        shown.add_column(heading, justify="left" if heading == "plan" else "right")
+    off = []
+    with (
+        beside(*recogniser, runtime=table.runtime, threads=table.threads, seconds=table.seconds, repeats=40) as timed,
+        progress("foretold", len(plans)) as show,
+    ):
+        for done, (name, plan) in enumerate(plans.items(), 1):
+            small, whole = timed(cut(recogniser.model, plan))
+            said, found = budget.cost.of(plan), small / whole * budget.dense
+            off.append(said / found - 1)
+            shown.add_row(name, f"{said:.3g}", f"{found:.3g}", f"{off[-1]:+.1%}")
+            show(done)
+    Console(width=110).print(shown)
+    print(f"off by {max(map(abs, off)):.1%} at most, {statistics.median(map(abs, off)):.1%} as a median")
+
+
+def random_widths(anatomy: Anatomy, seed: int) -> Plan:
+    """Random widths in every module, a tenth of them skipped."""
+    draw = random.Random(seed)
+    skipped = frozenset(group.path for group in anatomy.groups if draw.random() < 0.1)
+    kept = {group.path: tuple(range(draw.randint(1, group.size))) for group in anatomy.groups}
+    return Plan(anatomy.sizes, kept, skipped)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Log-mel features as transformers' Parakeet extractor computes them, in less than half of its time.
+
+Features are what pruning doesn't touch: the smaller a model, the larger their share of the time. The extractor spends
+most of its own on the magnitudes of a complex spectrum, a root and a square that undo each other, and on turning the
+result round; here frames lie along rows from the start, and power is the sum of two squares.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.models.parakeet.feature_extraction_parakeet import (
+    EPSILON,
+    LOG_ZERO_GUARD_VALUE,
+    ParakeetFeatureExtractor,
+)
+
+
+def computes(extractor: Any) -> bool:
+    """Whether `log_mel` gives what an extractor does: one of the class that it was written after, as it's made."""
+    return type(extractor) is ParakeetFeatureExtractor and (extractor.padding_side, extractor.padding_value) == (
+        "right",
+        0,
+    )
+
+
+def log_mel(clips: Sequence[np.ndarray], extractor: Any) -> dict[str, Tensor]:
+    """`input_features` (batch, frames, mels) and `attention_mask` (batch, frames) of clips, (samples,) each.
+
+    Args:
+        extractor: a `ParakeetFeatureExtractor`; its sizes, filters and window are used.
+    """
+    n_fft, hop, width = extractor.n_fft, extractor.hop_length, extractor.win_length
+    lengths = torch.tensor([len(clip) for clip in clips])
+    margin = n_fft // 2
+    padded = torch.zeros(len(clips), int(lengths.max()) + 2 * margin)
+    for row, clip in zip(padded, clips, strict=True):
+        samples = torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))
+        heard = row[margin : margin + len(samples)]
+        heard.copy_(samples)
+        if extractor.preemphasis is not None:
+            heard[1:] -= extractor.preemphasis * samples[:-1]
+    left = (n_fft - width) // 2
+    window = torch.hann_window(width, periodic=False)
+    window = torch.nn.functional.pad(window, (left, n_fft - width - left))
+    spectrum = torch.fft.rfft(padded.unfold(1, n_fft, hop) * window)
+    power = spectrum.real.square() + spectrum.imag.square()
+    mels = (power @ extractor.mel_filters.T + LOG_ZERO_GUARD_VALUE).log_()
+    frames = lengths // hop
+    mask = torch.arange(mels.shape[1]) < frames.unsqueeze(1)
+    return {"input_features": _normalised(mels, frames, mask), "attention_mask": mask}
+
+
+def _normalised(mels: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 in every band over an utterance's own frames, and 0 beyond them."""
+    shown, count = mask.unsqueeze(2), frames.reshape(-1, 1, 1)
+    mels = mels * shown
+    away = (mels - mels.sum(1, keepdim=True) / count) * shown
+    deviation = (away.square().sum(1, keepdim=True) / (count - 1)).sqrt()
+    return away / (deviation + EPSILON)
