@@ -141,8 +141,8 @@ def foretold(recogniser: Recogniser, table: LatencyTable, count: int, shares: Se
         plans[f"--rtf {share * budget.dense:.3g}"] = by_chance(anatomy, ledger, asked)
     shown = Table(
         title=f"{ledger.words}, {table.seconds:g} s of audio: seconds per second of audio",
-        caption=f"The model as it is takes {budget.dense:.3g}. Measured: its share of the whole model's time in the same "
-        f"run, times that. The table's curves are within {table.spread:.1%} of all that they were fitted to.",
+        caption=f"The model as it is takes {budget.dense:.3g}. Measured: the share of the whole model's time in the "
+        f"same run, times that. The table's curves are within {table.spread:.1%} of all that they were fitted to.",
     )
     for heading in ("plan", "foretold", "measured", "off by"):
         shown.add_column(heading, justify="left" if heading == "plan" else "right")
