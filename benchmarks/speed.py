@@ -24,14 +24,12 @@ from trimbre.benchmarking import Listen, listening, noise, prepared
 from trimbre.budget.latency import LatencyTable, latency_budget
 from trimbre.checkpoint import save
 from trimbre.cli import prepare_libraries
-from trimbre.gates import Gates
-from trimbre.lagrangian import prices
 from trimbre.measuring import beside, table_for
 from trimbre.models import Recogniser, load
 from trimbre.options import LatencyOptions, Target
 from trimbre.plan import Plan
 from trimbre.progress import progress
-from trimbre.search import plan_for_target
+from trimbre.search import Aim, plan_for_target
 from trimbre.speed import seconds_to, using_threads
 from trimbre.surgery import cut
 from trimbre.target import Ledger
@@ -76,15 +74,9 @@ def made(recogniser: Recogniser, remove: float, out: Path) -> str:
 def by_chance(anatomy: Anatomy, ledger: Ledger, target: Target, seed: int = 0) -> Plan:
     """A plan that meets a target and keeps units at random."""
     draw = torch.Generator().manual_seed(seed)
-    budgets = ledger.asked(target)
-    return plan_for_target(
-        anatomy,
-        {group.path: torch.randn(group.size, generator=draw) for group in anatomy.groups},
-        budgets=budgets,
-        target=target.remove,
-        prices=prices(Gates(anatomy), budgets),
-        protected=torch.zeros(len(anatomy.groups), dtype=torch.bool),
-    )
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    scores = torch.randn(sum(group.size for group in anatomy.groups), generator=draw)
+    return plan_for_target(Aim(anatomy, ledger.asked(target), target.remove, free), scores)
 
 
 def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: int, folder: Path) -> None:

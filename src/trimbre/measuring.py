@@ -212,6 +212,8 @@ def fit(
     known = np.array(costs)
     relative = np.array(rows) / known[:, None]
     rises, _ = nnls(relative, np.ones(len(known)))
+    # What seems to be free costs a trifle, so that what a unit is worth for its price is a number.
+    rises[1:] = np.maximum(rises[1:], 1e-7 * known.max())
     spread = float(np.abs(relative @ rises - 1).max())
     curves, at = {}, 1
     for sort, widths in corners.items():

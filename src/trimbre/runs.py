@@ -303,7 +303,7 @@ def _timed(teacher: Recogniser, pruned: Pruned, rtf: float | None) -> dict[str, 
         "where": pruned.ledger.words,
         "asked": rtf,
         "unpruned": budget.dense,
-        "pruned": budget.cost.of(pruned.plan),
+        "pruned": budget.cost.of(pruned.choice.plan),
         "measured": by_the_clock(teacher, pruned.model, table),
         "table": table.to_json(),
     }
