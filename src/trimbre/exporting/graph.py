@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.decoding import SAMPLE_RATE, features_of, output_lengths
 from trimbre.errors import UserError
 from trimbre.exporting.layouts import Layout
+from trimbre.exporting.quicker import quicken
 from trimbre.modeling_trimbre import BiasOnly, Skipped
 
 EQUAL = 1e-4
@@ -118,6 +119,7 @@ def exportable(model: PreTrainedModel) -> PreTrainedModel:
         replacement = _replacement(module)
         if replacement is not None:
             copied.set_submodule(path, replacement)
+    quicken(copied)
     return copied
 
 

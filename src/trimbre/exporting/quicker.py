@@ -1,0 +1,137 @@
+"""A Parakeet's modules in forms that give what they give, up to rounding, with fewer passes over memory in a graph.
+
+A product of matrices runs at the processor's peak in ONNX Runtime; what is worth saving are the passes between them.
+They weigh the more the narrower the modules are, and no pruning takes them away.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def quicken(model: Any) -> None:
+    """Put the quicker forms into a copy of a model that is to be exported, in place; other families stay."""
+    for path, module in list(model.named_modules()):
+        form = FORMS.get(type(module).__name__)
+        if form is not None:
+            model.set_submodule(path, form(module))
+
+
+class Subsampling(nn.Module):
+    """The front end, whose masks lie along whole rows and come once where they came twice.
+
+    A mask of 0 and 1 commutes with a rectifier, which the convolution before it can then take along; and it need not
+    come between a depthwise convolution and the pointwise one after it, which sees every position for itself.
+    """
+
+    def __init__(self, front: Any):
+        super().__init__()
+        self.layers = front.layers
+        self.linear = front.linear
+        self.length_of = front._get_output_length
+
+    def forward(self, input_features: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        hidden = input_features.unsqueeze(1)
+        lengths = None if attention_mask is None else attention_mask.sum(-1)
+        for layer in self.layers:
+            hidden = layer(hidden)
+            if lengths is not None and isinstance(layer, nn.Conv2d):
+                lengths = self.length_of(lengths, layer)
+            if lengths is not None and isinstance(layer, nn.ReLU):
+                kept = (torch.arange(hidden.shape[2]) < lengths[:, None]).to(hidden.dtype)
+                hidden = hidden * kept[:, None, :, None].expand(-1, 1, -1, hidden.shape[3])
+        hidden = hidden.transpose(1, 2).reshape(hidden.shape[0], hidden.shape[2], -1)
+        return self.linear(hidden)
+
+
+class Attention(nn.Module):
+    """Relative attention whose scale and biases are part of the weights, and whose shift by rows takes two slices.
+
+    Queries' biases join the two position biases. Keys' add the same to all of a row, which a softmax doesn't see.
+    Values' pass through the weights of attention, which add up to 1, into the output's.
+    """
+
+    def __init__(self, attention: Any):
+        super().__init__()
+        self.head_dim, scale = attention.head_dim, attention.scaling
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.q_proj, self.k_proj, self.v_proj = (
+            nn.Linear(p.in_features, p.out_features, bias=False) for p in projections
+        )
+        self.relative_k_proj, self.o_proj = attention.relative_k_proj, attention.o_proj
+        with torch.no_grad():
+            self.q_proj.weight = nn.Parameter(attention.q_proj.weight * scale)
+            self.k_proj.weight, self.v_proj.weight = attention.k_proj.weight, attention.v_proj.weight
+            asked = 0.0 if attention.q_proj.bias is None else attention.q_proj.bias.reshape(-1, self.head_dim)
+            self.bias_u, self.bias_v = (
+                nn.Parameter(((bias + asked) * scale).unsqueeze(1)) for bias in (attention.bias_u, attention.bias_v)
+            )
+            if attention.v_proj.bias is not None:
+                given = self.o_proj.weight @ attention.v_proj.bias
+                self.o_proj.bias = nn.Parameter(given if self.o_proj.bias is None else given + self.o_proj.bias)
+
+    def forward(
+        self, hidden_states: Tensor, position_embeddings: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        batch, time = hidden_states.shape[:2]
+        heads = self.bias_u.shape[0]
+
+        def apart(hidden: Tensor) -> Tensor:  # (batch, heads, time, head size)
+            return hidden.reshape(hidden.shape[0], hidden.shape[1], heads, self.head_dim).transpose(1, 2)
+
+        query = apart(self.q_proj(hidden_states))
+        # One more position, which no query reads, makes rows of 2 time, so that none has to be padded to it.
+        positions = apart(self.relative_k_proj(nn.functional.pad(position_embeddings[:1], (0, 0, 0, 1))))
+        by_position = (query + self.bias_v) @ positions.transpose(2, 3)
+        flat = by_position.reshape(batch, heads, 2 * time * time)[:, :, time - 1 : time - 1 + time * (2 * time - 1)]
+        by_position = flat.reshape(batch, heads, time, 2 * time - 1)[..., :time]
+        scores = (query + self.bias_u) @ apart(self.k_proj(hidden_states)).transpose(2, 3) + by_position
+        if attention_mask is not None:
+            scores = scores.masked_fill(attention_mask.logical_not(), torch.finfo(scores.dtype).min)
+        mixed = scores.softmax(-1) @ apart(self.v_proj(hidden_states))
+        return self.o_proj(mixed.transpose(1, 2).reshape(batch, time, heads * self.head_dim)), None
+
+
+class Block(nn.Module):
+    """A block whose halves of feed-forwards are part of their weights."""
+
+    def __init__(self, block: Any):
+        super().__init__()
+        for name, child in block.named_children():
+            self.add_module(name, child)
+        with torch.no_grad():
+            for branch in (block.feed_forward1, block.feed_forward2):
+                consumer = dict(branch.named_children()).get("linear2")  # one that was skipped has none
+                for parameter in () if consumer is None else consumer.parameters():
+                    parameter.mul_(0.5)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_embeddings: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        part: Any = self
+        hidden = hidden_states + part.feed_forward1(part.norm_feed_forward1(hidden_states))
+        hidden = (
+            hidden
+            + part.self_attn(
+                hidden_states=part.norm_self_att(hidden),
+                attention_mask=attention_mask,
+                position_embeddings=position_embeddings,
+            )[0]
+        )
+        hidden = hidden + part.conv(part.norm_conv(hidden), attention_mask=attention_mask)
+        hidden = hidden + part.feed_forward2(part.norm_feed_forward2(hidden))
+        return part.norm_out(hidden)
+
+
+FORMS: dict[str, Callable[[Any], nn.Module]] = {
+    "ParakeetEncoderSubsamplingConv2D": Subsampling,
+    "ParakeetEncoderAttention": Attention,
+    "ParakeetEncoderBlock": Block,
+}
+"""transformers' class -> the form that computes the same."""
