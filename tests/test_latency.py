@@ -8,7 +8,7 @@ import torch
 from conftest import edge_plans, random_plan
 from mini_recogniser import mini_parakeet, mini_processor
 
-from trimbre import measuring
+from trimbre import measuring, runs
 from trimbre.anatomy import anatomy_of
 from trimbre.budget import curved
 from trimbre.budget.latency import LatencyTable, check_fits, latency_budget, signature_of, sort_of
@@ -18,8 +18,8 @@ from trimbre.errors import UserError
 from trimbre.gates import Gates
 from trimbre.lagrangian import Multipliers
 from trimbre.measuring import fit, measure, plans_of, sorts_of, table_for, widths_of
-from trimbre.models import Recogniser
-from trimbre.options import LatencyOptions, PruneOptions, Target
+from trimbre.models import Recogniser, load
+from trimbre.options import BatchOptions, GateOptions, LatencyOptions, PruneOptions, Target
 from trimbre.plan import Plan
 from trimbre.search import Aim, check_reachable, plan_for_target
 from trimbre.surgery import cut
@@ -281,3 +281,81 @@ def test_a_time_missed_is_said():
     assert "takes 0.012 seconds" in missed_time(slow)
     assert missed_time(slow | {"asked": None}) is None
     assert missed_time(found | {"measured": None}) is None
+
+
+@pytest.fixture
+def known_times(monkeypatch):
+    """Tables of the closed form, and a clock that goes by it too."""
+
+    def known(model, *args, **how):
+        return measure(model, *args, **how, compare=clock(anatomy_of(model))[1])
+
+    monkeypatch.setattr(measuring, "measure", known)
+    monkeypatch.setattr(measuring, "in_turns", lambda small, whole, clip, **how: (0.6, 1.0))
+
+
+@pytest.mark.parametrize("family", ["parakeet"], indirect=True)
+def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, known_times, capsys):
+    place = str(save(model, processor, tmp_path / "model"))
+    file = tmp_path / "table.json"
+    assert run(["bench", place, "--table", str(file), "--runtimes", "torch-fp32"]) == 0
+    dense = latency_budget(LatencyTable.load(file), anatomy, scope="model").dense
+    prune = ["prune", place, "--train", str(noise_corpus), "--learn-steps", "2", "--recover-steps", "0"]
+    prune += ["--seed-batches", "1", "--max-duration", "6", "--precision", "fp32", "--table", str(file)]
+    capsys.readouterr()
+    assert run([*prune, "--rtf", f"{0.8 * dense}", "--dry-run", "--out", str(tmp_path / "no")]) == 0
+    assert "measured time" in capsys.readouterr().out
+    run([*prune, "--rtf", f"{0.6 * dense}", "--out", str(tmp_path / "small"), "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    small = load(tmp_path / "small").model
+    told = found["latency"]
+    left = latency_budget(LatencyTable.load(file), anatomy_of(small), scope="model").dense
+    assert told["pruned"] == pytest.approx(left) == pytest.approx(dense * (1 - found["removed"]["latency"]["model"]))
+    assert told["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
+    assert told["measured"]["share"] == 0.6
+    assert found["options"]["target"]["rtf"] == 0.6 * dense
+    assert "seconds per second of audio" in " ".join((tmp_path / "small/README.md").read_text().split())
+    for more, complaint in [
+        (["--rtf", "1e-9"], "with all gone that may be cut"),
+        (["--rtf", "9"], "nothing need leave"),
+        (["--rtf", "1", "--remove", "0.5"], "--rtf says how fast"),
+        (["--rtf", "1", "--budget", "both"], "--rtf says how fast"),
+        (["--remove", "0.5"], "are for --budget latency"),
+    ]:
+        assert run([*prune, "--out", str(tmp_path / "none"), *more]) == 2
+        assert complaint in capsys.readouterr().err
+    prune[-1] = "nowhere.json"
+    assert run([*prune, "--budget", "latency", "--out", str(tmp_path / "none")]) == 2
+    assert "cannot read the latency table nowhere.json" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("family", ["parakeet"], indirect=True)
+def test_a_run_that_is_resumed_goes_by_the_same_times(
+    model, processor, noise_corpus, tmp_path, known_times, monkeypatch
+):
+    place = str(save(model, processor, tmp_path / "model"))
+    out = tmp_path / "small"
+    monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path / "cache"))
+    options = replace(
+        PruneOptions(target=Target(remove=0.4, budget="latency"), latency=LatencyOptions(runtime="torch-fp32")),
+        learn_steps=2,
+        recover_steps=0,
+        gates=GateOptions(seed_batches=1),
+    )
+    how = {"model": place, "train": str(noise_corpus), "out": out, "options": options, "precision": "fp32"}
+    how["batches"] = BatchOptions(max_duration=6.0, buckets=2)
+
+    def stop(*args, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(runs, "prune_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            runs.prune(**how)
+    (kept,) = (tmp_path / "cache/latency").iterdir()
+    before = LatencyTable.load(kept)
+    replace(before, fixed=9.0).save(kept)
+    found = runs.prune(**how, resume=True)
+    assert LatencyTable.from_json(found["latency"]["table"]) == before
+    assert found["removed"]["latency"]["blocks"] == pytest.approx(0.4, abs=0.05)
