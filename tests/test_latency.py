@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import edge_plans, random_plan
-from mini_recogniser import mini_parakeet, mini_processor
+from mini_recogniser import clips, mini_parakeet, mini_processor
 
 from trimbre import measuring, runs
 from trimbre.anatomy import anatomy_of
@@ -14,10 +14,11 @@ from trimbre.budget import curved
 from trimbre.budget.latency import LatencyTable, check_fits, latency_budget, signature_of, sort_of
 from trimbre.checkpoint import save
 from trimbre.cli import run
+from trimbre.decoding import features_of
 from trimbre.errors import UserError
 from trimbre.gates import Gates
 from trimbre.lagrangian import Multipliers
-from trimbre.measuring import fit, measure, plans_of, sorts_of, table_for, widths_of
+from trimbre.measuring import fit, measure, plans_of, sorts_of, table_for, talkative, widths_of
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, GateOptions, LatencyOptions, PruneOptions, Target
 from trimbre.plan import Plan
@@ -211,8 +212,15 @@ def test_whole_recognisers_are_timed(model, processor, anatomy, monkeypatch):
     assert len({listen for listen, _ in heard}) == 1 + 2
     assert table.machine["cores"] >= 1
     assert "torch" in table.versions
-    if model.config.is_encoder_decoder:
-        assert model.generation_config.min_new_tokens is None
+
+
+@pytest.mark.parametrize("family", ["whisper, English", "whisper, multilingual"], indirect=True)
+def test_a_decoder_writes_as_much_whatever_it_hears(model, processor, anatomy):
+    inputs = features_of(clips(2.0), processor)
+    for one in (model, cut(model, edge_plans(anatomy)["no ffn modules"])):
+        written = talkative(one, 4.0).generate(**inputs, do_sample=False, num_beams=1)
+        assert written.shape[1] in (12, 12 + 1, 12 + 4)  # with or without the tokens that it starts from
+        assert one.generation_config.min_new_tokens is None
 
 
 def test_a_measured_table_is_kept_and_found_again(tmp_path, monkeypatch):

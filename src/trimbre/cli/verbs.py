@@ -100,6 +100,8 @@ def train(
     trimbre prune MODEL --train recordings/ --remove 0.3 --budget macs \\
         --protect attention --out smaller
 
+    trimbre prune MODEL --train data/train --rtf 0.003 --table device.json --out fast
+
     trimbre prune MODEL --train data/train --dev data/dev \\
         --watch read=data/readings --remove 0.5 --out half --resume"""
 )
