@@ -20,7 +20,9 @@ def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor
     if computes(extractor):
         return log_mel(clips, extractor)
     padding = "max_length" if hasattr(extractor, "chunk_length") else True  # Whisper hears windows of one length
-    return dict(extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt"))
+    # Extractors multiply with torch too: in bfloat16, where batches are drawn while a model hears them under autocast.
+    with torch.autocast("cpu", enabled=False):
+        return dict(extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt"))
 
 
 def with_text(model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
@@ -93,12 +95,15 @@ def spell(labels: Sequence[int], *, processor: Any, blank: int) -> str:
 
 
 @torch.no_grad()
-def generated(model: Any, inputs: Mapping[str, Tensor], processor: Any, *, language: str | None = None) -> list[str]:
+def generated(
+    model: Any, inputs: Mapping[str, Tensor], processor: Any, *, language: str | list[str] | None = None
+) -> list[str]:
     """Let a decoder write the text of every window of a batch, the most likely token after each other.
 
     Args:
         model: a Whisper of transformers, in eval mode; its generation config says which tokens it may not write.
-        language: what is spoken, such as `en`; None lets a multilingual model decide. An English-only one needs none.
+        language: what is spoken, such as `en`, or that of every window; None lets a multilingual model decide. An
+            English-only one needs none.
     """
     heard = {name: value.to(model.device) for name, value in inputs.items() if name not in ("labels", "attention_mask")}
     spoken = (

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import soxr
+import torch
 from scipy.signal import fftconvolve
 from torch import Tensor
 
@@ -93,6 +94,17 @@ def mask_features(
             row[:length, start : start + width] = 0
     masked["input_features"] = features
     return masked
+
+
+def mask_windows(
+    inputs: Mapping[str, Tensor], filled: Sequence[float], options: AugmentOptions, draw: np.random.Generator
+) -> dict[str, Tensor]:
+    """The same on (batch, mels, frames) features of windows that are filled with sound to a share from 0 to 1 each."""
+    features = inputs["input_features"].transpose(1, 2)
+    ends = torch.tensor([round(share * features.shape[1]) for share in filled])
+    mask = torch.arange(features.shape[1]) < ends.unsqueeze(1)
+    masked = mask_features({"input_features": features, "attention_mask": mask}, options, draw)
+    return {**inputs, "input_features": masked["input_features"].transpose(1, 2).contiguous()}
 
 
 def _level(clip: np.ndarray) -> float:

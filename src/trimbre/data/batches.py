@@ -3,10 +3,10 @@
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count, islice
+from itertools import count, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from trimbre.data.audio import load_cut
-from trimbre.data.augment import augment_clips, mask_features
+from trimbre.data.augment import augment_clips, mask_features, mask_windows
 from trimbre.data.check import Tolerance
-from trimbre.data.cuts import transcript_of
+from trimbre.data.cuts import language_of, transcript_of
 from trimbre.data.text import labels_of
+from trimbre.data.windows import joined, pieces, window_batches, window_of
 from trimbre.decoding import SAMPLE_RATE, features_of
 from trimbre.errors import UserError
 from trimbre.options import BatchOptions
@@ -36,15 +37,19 @@ class Batch:
 
     inputs: Mapping[str, Tensor]
     """What the forward takes besides labels: `input_features` (batch, frames, mels) for Parakeet, `input_values`
-    (batch, samples) for wav2vec 2.0 and its kin, and where the family wants it `attention_mask`."""
+    (batch, samples) for wav2vec 2.0 and its kin, and where the family wants it `attention_mask`; what a decoder
+    reads, `decoder_input_ids` and `decoder_attention_mask` (batch, tokens), is added once it's written
+    (`trimbre.dictation`)."""
     labels: Tensor | None
-    """(batch, tokens), padded with -100; None where an utterance has no transcript."""
+    """(batch, tokens), padded with -100; None where an utterance has no transcript, or text is still to be written."""
     texts: Sequence[str | None]
     ids: Sequence[str]
     seconds: float
     """Audio in it, in seconds."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Utterances that were left out because of their audio: id to what is wrong with it."""
+    languages: Sequence[str | None] = ()
+    """Of each window, for models that hear windows."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
@@ -73,13 +78,42 @@ def collate(
 
 
 class _Order(IterableDataset):
-    """(index, cuts) of every batch from `start` on, epoch after epoch; no audio is touched to skip the first ones."""
+    """(index, cuts) of every batch from `start` on, epoch after epoch; no audio is touched to skip the first ones.
 
-    def __init__(self, cuts: CutSet, *, options: BatchOptions, seed: int, start: int, rank: int, world: int):
-        self.cuts, self.options, self.seed = cuts, options, seed
+    Where a model hears windows, what stands for the cuts is those of one window after the other.
+    """
+
+    def __init__(
+        self,
+        cuts: CutSet,
+        *,
+        options: BatchOptions,
+        window: int | None,
+        transcripts: bool,
+        seed: int,
+        start: int,
+        rank: int,
+        world: int,
+    ):
+        self.cuts, self.options, self.window, self.transcripts, self.seed = cuts, options, window, transcripts, seed
         self.start, self.rank, self.world = start, rank, world
 
-    def __iter__(self) -> Iterator[tuple[int, CutSet]]:
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        return self._buckets() if self.window is None else self._windows(self.window)
+
+    def _windows(self, window: int) -> Iterator[tuple[int, Sequence[Sequence[Any]]]]:
+        batches = window_batches(
+            self.cuts,
+            window=window,
+            windows=max(1, int(self.options.max_duration / window)),
+            transcripts=self.transcripts,
+            seed=self.seed,
+            rank=self.rank,
+            world=self.world,
+        )
+        return islice(enumerate(batches), self.start, None)
+
+    def _buckets(self) -> Iterator[tuple[int, CutSet]]:
         bounds = self._bounds()
         index = 0
         for epoch in count():
@@ -114,39 +148,78 @@ class _Order(IterableDataset):
 class _Loader(Dataset):
     """Makes the batch of an (index, cuts) pair; its random draws follow from seed, index and rank alone."""
 
-    def __init__(self, cuts: CutSet, *, processor: Any, options: BatchOptions, seed: int, rank: int):
-        self.cuts, self.processor, self.options, self.seed, self.rank = cuts, processor, options, seed, rank
+    def __init__(
+        self,
+        cuts: CutSet,
+        *,
+        processor: Any,
+        options: BatchOptions,
+        window: int | None,
+        transcripts: bool,
+        seed: int,
+        rank: int,
+    ):
+        self.cuts, self.processor, self.options, self.window = cuts, processor, options, window
+        self.transcripts, self.seed, self.rank = transcripts, seed, rank
 
-    def __getitem__(self, item: tuple[int, CutSet]) -> Batch | UserError:
+    def __getitem__(self, item: tuple[int, Any]) -> Batch | UserError:
+        index, cuts = item
+        draw = np.random.default_rng(_number(self.seed, self.rank, index))
         try:
-            return self._batch(*item)
+            return self._batch(cuts, draw) if self.window is None else self._windows(cuts, self.window, draw)
         except UserError as error:  # raised in another process it would arrive as a traceback: handed over instead
             return error
 
-    def _batch(self, index: int, cuts: CutSet) -> Batch:
-        draw = np.random.default_rng(_number(self.seed, self.rank, index))
-        heard, clips, unreadable = [], [], {}
-        for cut in cuts:
-            try:
-                clips.append(load_cut(cut))
-                heard.append(cut)
-            except UserError as error:
-                unreadable[cut.id] = str(error)
-        if not heard:
-            cut, clip = self._spare(next(iter(unreadable.values())))
-            heard, clips = [cut], [clip]
+    def _batch(self, cuts: CutSet, draw: np.random.Generator) -> Batch:
+        heard, unreadable = self._read(cuts)
         batch = collate(
-            augment_clips(clips, self.options.augment, draw),
-            [transcript_of(cut) for cut in heard],
-            [cut.id for cut in heard],
+            augment_clips([clip for _, _, clip in heard], self.options.augment, draw),
+            [transcript_of(cut) for _, cut, _ in heard],
+            [cut.id for _, cut, _ in heard],
             processor=self.processor,
             normalize=self.options.normalize,
         )
         return replace(batch, inputs=mask_features(batch.inputs, self.options.augment, draw), unreadable=unreadable)
 
+    def _windows(self, windows: Sequence[Sequence[Any]], window: int, draw: np.random.Generator) -> Batch:
+        owners = [number for number, inside in enumerate(windows) for _ in inside]
+        heard, unreadable = self._read(cut for inside in windows for cut in inside)
+        augmented = augment_clips([clip for _, _, clip in heard], self.options.augment, draw)
+        sounds, texts, ids, languages = [], [], [], []
+        for _, group in groupby(zip(heard, augmented, strict=True), key=lambda one: owners[one[0][0]]):
+            read, clips = zip(*group, strict=True)
+            cuts = [cut for _, cut, _ in read]
+            sounds.append(joined(clips, [clip for _, _, clip in read], window=window * SAMPLE_RATE))
+            texts.append(self._text(cuts))
+            ids.append(" ".join(cut.id for cut in cuts))
+            languages.append(language_of(cuts[0]))
+        filled = [len(sound) / (window * SAMPLE_RATE) for sound in sounds]
+        inputs = mask_windows(features_of(sounds, self.processor), filled, self.options.augment, draw)
+        return Batch(inputs, None, texts, ids, sum(filled) * window, unreadable, languages)
+
+    def _text(self, cuts: Sequence[Any]) -> str | None:
+        """What is said in a window; None where somebody has yet to listen."""
+        texts = [transcript_of(cut) for cut in cuts]
+        if not self.transcripts or None in texts:
+            return None
+        return " ".join(text.strip() for text in texts if text is not None)
+
+    def _read(self, cuts: Iterable[Any]) -> tuple[list[tuple[int, Any, np.ndarray]], dict[str, str]]:
+        """(place, cut, audio) of what can be read, and what is wrong with the others, by their ids."""
+        heard, unreadable = [], {}
+        for place, cut in enumerate(cuts):
+            try:
+                heard.append((place, cut, load_cut(cut)))
+            except UserError as error:
+                unreadable[cut.id] = str(error)
+        return heard or [(0, *self._spare(next(iter(unreadable.values()))))], unreadable
+
     def _spare(self, reason: str) -> tuple[Any, np.ndarray]:
         """The first utterance of the data that can be read, for a batch that came to nothing; else raises `reason`."""
-        for cut in islice(self.cuts, SPARE):
+        given = (
+            self.cuts if self.window is None else pieces(self.cuts, window=self.window, transcripts=self.transcripts)
+        )
+        for cut in islice(given, SPARE):
             try:
                 return cut, load_cut(cut)
             except UserError:
@@ -164,6 +237,7 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
     tolerance: Tolerance | None = None,
+    transcripts: bool = True,
 ) -> Iterator[Batch]:
     """Endless augmented batches, shuffled anew every epoch; `start` of them are passed over.
 
@@ -171,14 +245,26 @@ def training_batches(
     that proves longer than those before it makes it longer, by less than itself. Ranks share an epoch's utterances
     out; where fewer than there are ranks remain, some are repeated, so that no rank waits for ever.
 
+    For a model that hears windows of one length a batch is as many of these as `max_duration` holds, at least one, each
+    of several utterances (`trimbre.data.windows`); its text is the transcripts joined, still to be spelled.
+
     Args:
         tolerance: takes note of audio that cannot be read; without one, the first such clip is an error.
+        transcripts: False has windows bear no text, whatever the utterances have.
 
     Raises:
         UserError: there is no utterance, or audio that cannot be read; when the batch is asked for.
     """
-    order = _Order(cuts, options=options, seed=seed, start=start, rank=rank, world=world)
-    loader = _Loader(cuts, processor=processor, options=options, seed=seed, rank=rank)
+    window = window_of(processor)
+    alike: dict[str, Any] = {
+        "options": options,
+        "window": window,
+        "transcripts": transcripts,
+        "seed": seed,
+        "rank": rank,
+    }
+    order = _Order(cuts, start=start, world=world, **alike)
+    loader = _Loader(cuts, processor=processor, **alike)
     check = partial(_checked, tolerance=tolerance or Tolerance(0, "the data"))
     if options.workers == 0:
         return map(check, map(loader.__getitem__, order))

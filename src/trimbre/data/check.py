@@ -11,6 +11,7 @@ from lhotse import CutSet
 
 from trimbre.data.cuts import transcript_of
 from trimbre.data.text import unspellable_characters
+from trimbre.data.windows import window_of
 from trimbre.errors import UserError
 from trimbre.files import write_json
 
@@ -55,23 +56,32 @@ class TrainingData:
     """Utterances that have a transcript."""
     unspellable: dict[str, int]
     """How often each character occurs that the tokenizer cannot spell."""
+    too_long: int = 0
+    """Utterances with a transcript that are longer than the window that the model hears, and left out."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def check_training_data(cuts: CutSet, *, name: str, processor: Any, normalize: str) -> TrainingData:
+def check_training_data(
+    cuts: CutSet, *, name: str, processor: Any, normalize: str, transcripts: bool = True
+) -> TrainingData:
     """Count utterances, hours and what cannot be spelled; no audio is read.
+
+    Args:
+        transcripts: whether these are read in training, or what a teacher writes instead of them.
 
     Raises:
         UserError: there is no utterance, or more than 1 % of the characters cannot be spelled.
     """
-    utterances, seconds, texts = 0, 0.0, []
+    utterances, seconds, too_long, texts = 0, 0.0, 0, []
+    window = window_of(processor) if transcripts else None
     for cut in cuts:
         utterances += 1
         seconds += cut.duration
         if (text := transcript_of(cut)) is not None:
             texts.append(text)
+            too_long += window is not None and cut.duration > window
     if not utterances:
         raise UserError(f"--train {name} holds no utterance: check the manifest")
     return TrainingData(
@@ -79,6 +89,7 @@ def check_training_data(cuts: CutSet, *, name: str, processor: Any, normalize: s
         round(seconds / 3600, 4),
         len(texts),
         dict(refuse_unspellable(texts, name=name, processor=processor, normalize=normalize)),
+        too_long,
     )
 
 

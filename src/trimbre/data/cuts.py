@@ -64,6 +64,11 @@ def transcript_of(cut: Any) -> str | None:
     return cut.supervisions[0].text if cut.supervisions else None
 
 
+def language_of(cut: Any) -> str | None:
+    """The language that is spoken in a cut, such as `en`, or None."""
+    return cut.supervisions[0].language if cut.supervisions else None
+
+
 def cut_of(
     audio: Path,
     *,
