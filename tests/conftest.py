@@ -136,6 +136,7 @@ def _tiny_whisper(multilingual: bool) -> PreTrainedModel:
         decoder_ffn_dim=40,
         max_source_positions=100,  # a window of 2 s
         max_target_positions=40,
+        dropout=0.1,
         pad_token_id=END,
         bos_token_id=END + 1,
         eos_token_id=END,
@@ -237,10 +238,13 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 
 @pytest.fixture
 def padded(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, Tensor]:
-    """Inputs of three clips of unequal length; a decoder reads some text beside them."""
+    """Inputs of three clips of unequal length, the last the longest; a decoder reads texts of as unequal ones."""
     noise = np.random.default_rng(0)
     clips = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
-    return with_text(model, features_of(clips, processor), 7)
+    inputs = with_text(model, features_of(clips, processor), 7)
+    if model.config.is_encoder_decoder:
+        inputs["decoder_attention_mask"] = (torch.arange(7) < torch.tensor([[3], [5], [7]])).long()
+    return inputs
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +263,11 @@ def noise_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpora") / "noise"
     write_corpus(utterances, out, source="noise", licence="none")
     return out
+
+
+def last_states(output: Any) -> Tensor:
+    """(batch, time, dim) what the last layer of a model, or of its decoder, puts out."""
+    return (output.get("decoder_hidden_states") or output.hidden_states)[-1]
 
 
 def random_plan(anatomy: Anatomy, seed: int, *, skip: float = 0.2) -> Plan:

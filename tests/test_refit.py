@@ -4,14 +4,12 @@ import copy
 
 import pytest
 import torch
-from conftest import random_plan
+from conftest import last_states, random_plan
 
 from trimbre.data.batches import Batch
 from trimbre.plan import Plan
 from trimbre.refit import refit
 from trimbre.surgery import cut
-
-pytestmark = pytest.mark.ctc
 
 
 @pytest.fixture
@@ -22,14 +20,14 @@ def batch(padded):
 def distance(one, other, batch) -> float:
     """Of the last hidden states, relative to the other's norm, where there is audio."""
     with torch.no_grad():
-        mine, theirs = (m(**batch.inputs, output_hidden_states=True).hidden_states[-1] for m in (one, other))
+        mine, theirs = (last_states(m(**batch.inputs, output_hidden_states=True)) for m in (one, other))
     row = mine[2] - theirs[2]  # the longest clip has no padding
     return float(row.norm() / theirs[2].norm())
 
 
 def twin(model, group) -> None:
     """Make the second unit of a module do what the first does, but for the weights that read it."""
-    module = model.get_submodule(group.path)
+    module = model.get_submodule(group.home)
     with torch.no_grad():
         for tensor, axis, rows, repeats in group.kind.slices:
             if tensor.startswith(f"{group.kind.consumer}."):

@@ -50,16 +50,31 @@ class Distiller:
         self.options = options
 
     def __call__(self, student: Any, inputs: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
-        """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`."""
-        with torch.no_grad():
+        """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`.
+
+        Args:
+            valid: (batch, time) bool, the positions of the logits that count: frames, or tokens of a text.
+        """
+        with torch.no_grad(), undisturbed(self.teacher):
             teacher = self.teacher(**inputs, output_hidden_states=self.options.layer_weight > 0)
         terms = {}
         if self.options.posterior_weight > 0:
             terms["posterior"] = self.options.posterior_weight * posterior_loss(student.logits, teacher.logits, valid)
         if self.options.layer_weight > 0:
-            distance = layer_loss(student.hidden_states, teacher.hidden_states, valid)
-            terms["layer"] = self.options.layer_weight * distance
+            stacks = zip(_stacks(student, valid), _stacks(teacher, valid), strict=True)
+            distances = [layer_loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
+            terms["layer"] = self.options.layer_weight * torch.stack(distances).mean()
         return terms
+
+
+def _stacks(output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+    """Hidden states of every layer with the positions that count: of an encoder and, where there is one, a decoder."""
+    heard = output.get("encoder_hidden_states")
+    if heard is None:
+        return [(output.hidden_states, valid)]
+    # It hears windows: the silence that fills one up is as much to be heard as all else.
+    everything = torch.ones(heard[0].shape[:2], dtype=torch.bool, device=valid.device)
+    return [(heard, everything), (output.decoder_hidden_states, valid)]
 
 
 class Objective:
@@ -82,8 +97,11 @@ class Objective:
         }
 
 
-DISTURBANCES = {"layerdrop": 0.0, "apply_spec_augment": False}
-"""Settings by which some families disturb a model in train mode, with the value that keeps them from it."""
+DISTURBANCES = {"layerdrop": 0.0, "apply_spec_augment": False, "use_cache": False}
+"""Settings by which some families disturb a model in train mode, with the value that keeps them from it.
+
+A decoder would also keep keys and values for tokens to come, which don't come in training.
+"""
 
 
 @contextmanager
@@ -114,9 +132,19 @@ def _holders(model: nn.Module) -> list[Any]:
     return [*model.modules(), *(c for c in configs.values() if isinstance(c, PreTrainedConfig))]
 
 
-def valid_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor], output: Tensor) -> Tensor:
-    """(batch, time) bool: which frames of an `output` (batch, time, ...) stand for audio and not for padding."""
-    lengths = output_lengths(model, inputs)
+def valid_frames(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], output: Tensor, *, written: bool | None = None
+) -> Tensor:
+    """(batch, time) bool: which positions of an `output` (batch, time, ...) stand for audio or text, not for padding.
+
+    Args:
+        written: the positions are tokens of a text, and not frames of audio; None: what the model's logits are of.
+    """
+    if model.config.is_encoder_decoder if written is None else written:
+        mask = inputs.get("decoder_attention_mask")
+        lengths = None if mask is None else mask.sum(-1)
+    else:
+        lengths = output_lengths(model, inputs)
     frames = torch.arange(output.shape[1], device=output.device)
     if lengths is None:
         return torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)

@@ -95,6 +95,10 @@ def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
     Within, every forward of `model` draws the gates anew: with noise if it's in train mode, else without.
     """
     handles = [model.register_forward_pre_hook(lambda module, args: gates.draw(noise=module.training))]
+    # generate() runs an encoder and a decoder apart, with no forward of the model around them.
+    for group in gates.groups[:1]:
+        entry = model.get_submodule(group.consumer)
+        handles.append(entry.register_forward_pre_hook(lambda module, args: _draw_in_eval(gates, module)))
     try:
         for position, group in enumerate(gates.groups):
             consumer = model.get_submodule(group.consumer)
@@ -105,6 +109,11 @@ def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
         for handle in handles:
             handle.remove()
         gates._values = None
+
+
+def _draw_in_eval(gates: Gates, module: nn.Module) -> None:
+    if not module.training:
+        gates.draw(noise=False)
 
 
 def _unit_hook(gates: Gates, position: int, group: Group) -> Any:

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.anatomy import Anatomy, anatomy_of
-from trimbre.decoding import SAMPLE_RATE, features_of, output_lengths, with_text
+from trimbre.decoding import SAMPLE_RATE, features_of, with_text
+from trimbre.distill import valid_frames
 from trimbre.gates import Gates, gated
 from trimbre.plan import Plan
 from trimbre.surgery import Scales, cut
@@ -30,10 +31,8 @@ def equality(model: PreTrainedModel, small: PreTrainedModel, scales: Scales, inp
         with gated(model.eval(), gates):
             masked = model(**inputs).logits
         sliced = small.eval()(**inputs).logits
-    lengths = output_lengths(model, inputs)
-    if lengths is not None:
-        valid = torch.arange(masked.shape[1], device=masked.device) < lengths.unsqueeze(1)
-        masked, sliced = masked[valid], sliced[valid]
+    valid = valid_frames(model, inputs, masked)
+    masked, sliced = masked[valid], sliced[valid]
     return float((masked - sliced).norm() / masked.norm())
 
 

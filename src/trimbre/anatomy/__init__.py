@@ -73,6 +73,10 @@ class Group:
     """Path of the branch's pre-norm, which leaves with it; None where it's a part of the module."""
     after: str
     """Path of the module whose input is the residual stream after the branch."""
+    block: str
+    """Path of the block that it is a branch of."""
+    written: bool = False
+    """Whether the stream's positions are tokens of a text, which a decoder reads, and not frames of the audio."""
 
     @property
     def home(self) -> str:
@@ -99,11 +103,17 @@ class Anatomy:
     """Name prefixes, one or a tuple, of the parameters that a percentage may refer to: `blocks`, `model` and others."""
     follow: Callable[[Any, Any], None] = lambda model, plan: None
     """Brings what else speaks of units in a cut model (first argument) in line with the plan (second), in place."""
+    untouched: Mapping[str, Any] = field(default_factory=dict)
+    """Scope -> name prefixes of the parameters that stay as they are where a share of that scope is to leave."""
 
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Units of every group, by path."""
         return {group.path: group.size for group in self.groups}
+
+    def within(self, scope: str) -> tuple[Group, ...]:
+        """The groups whose parameters a share of `scope` counts."""
+        return tuple(group for group in self.groups if group.path.startswith(self.scopes[scope]))
 
     @cached_property
     def owner(self) -> Tensor:

@@ -21,12 +21,13 @@ class Branch(NamedTuple):
 
 
 def groups_of(
-    blocks: nn.ModuleList, path: str, branches: Sequence[Branch], *, end: str | None = None
+    blocks: nn.ModuleList, path: str, branches: Sequence[Branch], *, end: str | None = None, written: bool = False
 ) -> Iterator[Group]:
     """The groups of the `blocks` at `path`, in the order of the forward pass, without those that are gone.
 
     Args:
         end: path of the module that follows the last block.
+        written: the blocks are a decoder's, see `Group`.
     """
     for layer, block in enumerate(blocks):
         home = f"{path}.{layer}"
@@ -43,4 +44,4 @@ def groups_of(
             assert after is not None
             size = consumer.weight.shape[1] // kind.rows
             norm = branch.norm and f"{home}.{branch.norm}"
-            yield Group(f"{home}.{branch.name}", kind, layer, size, norm, after)
+            yield Group(f"{home}.{branch.name}", kind, layer, size, norm, after, home, written)

@@ -57,15 +57,26 @@ def describe(model: WhisperForConditionalGeneration) -> Anatomy:
     feed_forward = Branch("ffn", "final_layer_norm", None, lambda block: FEED_FORWARD)
     encoder = groups_of(model.model.encoder.layers, ENCODER, (heard, feed_forward), end="model.encoder.layer_norm")
     decoder = groups_of(
-        model.model.decoder.layers, DECODER, (written, cross, feed_forward), end="model.decoder.layer_norm"
+        model.model.decoder.layers,
+        DECODER,
+        (written, cross, feed_forward),
+        end="model.decoder.layer_norm",
+        written=True,
     )
     scopes = {
         "blocks": (f"{ENCODER}.", f"{DECODER}."),
+        "encoder-blocks": f"{ENCODER}.",
         "encoder": "model.encoder.",
         "decoder": ("model.decoder.", "proj_out."),
         "model": "",
     }
-    return Anatomy((*encoder, *decoder), scopes, renumber_alignment)
+    # What a decoder knows of language is not for the few words of a short training to change.
+    untouched = {
+        "encoder-blocks": scopes["decoder"],
+        "encoder": scopes["decoder"],
+        "decoder": scopes["encoder"],
+    }
+    return Anatomy((*encoder, *decoder), scopes, renumber_alignment, untouched)
 
 
 def renumber_alignment(model: Any, plan: Plan) -> None:

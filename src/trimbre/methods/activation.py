@@ -46,7 +46,8 @@ def _squares(model: PreTrainedModel, batch: Batch, groups: tuple[Group, ...]) ->
     def watch(group: Group) -> Any:
         def note(module: Any, args: tuple[Tensor, ...]) -> None:
             units = args[0].transpose(1, 2) if group.kind.channel_axis == 1 else args[0]
-            found[group.path] = units[valid_frames(model, batch.inputs, units)].double().square().mean(0)
+            valid = valid_frames(model, batch.inputs, units, written=group.written)
+            found[group.path] = units[valid].double().square().mean(0)
 
         return note
 
