@@ -1,7 +1,9 @@
 """Multiply-accumulates: what one second of audio costs in arithmetic."""
 
 import copy
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +18,31 @@ TOKENS_PER_SECOND = 3.0
 """Text that a decoder writes for a second of audio, as far as MACs are counted: about ordinary English speech."""
 
 
-class Reference(NamedTuple):
-    """One clip that arithmetic is counted for."""
+@dataclass(frozen=True)
+class Reference:
+    """One clip that a model's arithmetic is counted for."""
 
+    model: nn.Module
     inputs: dict[str, Tensor]
     """What the forward takes, batch 1, without a padding mask."""
     seconds: float
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """How many positions the model's linears and convolutions are applied at, by path (`positions_of`)."""
+        return positions_of(self.model, self.inputs)
 
 
 def macs_budget(model: nn.Module, anatomy: Anatomy, reference: Reference, *, scope: str = "blocks") -> Budget:
     """Count the multiply-accumulates of one second of audio, to the group that they leave with.
 
     Every weight counts once for each position that it is applied at; attention's products between activations come
-    from the anatomy. Positions are measured on a meta-device copy, so that no arithmetic is done.
+    from the anatomy.
 
     Args:
-        reference: the clip that they are counted for (`reference_of`).
+        reference: the clip that they are counted for, for this model (`reference_of`).
     """
-    positions = positions_of(model, reference.inputs)
+    positions = reference.positions
     prefixes = owners(anatomy)
     tensors: dict[str, tuple[float, str | None, float]] = {}
     for path, count in positions.items():
@@ -59,7 +68,8 @@ def reference_of(model: Any, processor: Any) -> Reference:
     seconds = float(getattr(extractor, "chunk_length", REFERENCE_SECONDS))
     features = extractor(torch.zeros(int(seconds * 16_000)).numpy(), sampling_rate=16_000, return_tensors="pt")
     name = extractor.model_input_names[0]
-    return Reference(with_text(model, {name: features[name]}, round(TOKENS_PER_SECOND * seconds)), seconds)
+    inputs = with_text(model, {name: features[name]}, round(TOKENS_PER_SECOND * seconds))
+    return Reference(model, inputs, seconds)
 
 
 def on_meta(model: nn.Module) -> nn.Module:
@@ -70,7 +80,10 @@ def on_meta(model: nn.Module) -> nn.Module:
 
 
 def positions_of(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, int]:
-    """How many positions every linear and convolution is applied at for `inputs`, by path."""
+    """How many positions every linear and convolution is applied at for `inputs`, by path.
+
+    They are measured on a meta-device copy, so that no arithmetic is done.
+    """
     ghost = on_meta(model).eval()
     found: dict[str, int] = {}
 
