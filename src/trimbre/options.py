@@ -13,6 +13,7 @@ from trimbre.methods import known_methods
 
 BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs"), "latency": ("latency",)}
 NORMALISERS = ("none", "basic", "whisper-en")
+TEXTS = ("transcripts", "teacher")
 PRECISIONS = ("auto", "bf16", "fp32")
 RUNTIMES = ("onnx", "sherpa-onnx", "onnx-asr")
 BENCH_RUNTIMES = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
@@ -69,7 +70,7 @@ class BatchOptions:
     workers: int = 0
     """Processes that load and augment audio beside the one that trains."""
     normalize: str = "basic"
-    """How transcripts are brought into one form: none, basic or whisper-en."""
+    """How transcripts are brought into one form: none, basic or whisper-en. Whisper learns them as they are written."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
     def __post_init__(self) -> None:
@@ -213,13 +214,16 @@ class DistillOptions:
     """Weights of the distillation terms beside the task loss."""
 
     posterior_weight: float = 1.0
-    """Weight of the divergence between the teacher's and the student's frame posteriors."""
+    """Weight of the divergence between the teacher's and the student's posteriors of frames, or of a text's tokens."""
     layer_weight: float = 1.0
     """Weight of the distance between their hidden states, layer by layer."""
+    text: str = "transcripts"
+    """What a Whisper's decoder reads meanwhile: transcripts where there are any, or what the teacher itself writes."""
 
     def __post_init__(self) -> None:
         at_least("posterior_weight", self.posterior_weight, 0)
         at_least("layer_weight", self.layer_weight, 0)
+        one_of("text", self.text, TEXTS)
 
 
 @Parameter(name="*", group=Group("Recovery", sort_key=14))

@@ -1,7 +1,7 @@
 """The whole path from a trained recogniser to a smaller one: choose what stays, cut, verify, refit, recover."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -81,6 +81,9 @@ def prune_model(
     accelerator = training.accelerator
     teacher = model.to(accelerator.device).eval()
     student = copy.deepcopy(teacher)
+    still = anatomy.untouched.get(options.target.of, ())
+    learned = {name for name, one in teacher.named_parameters() if one.requires_grad and not name.startswith(still)}
+    _let_learn(student, learned)
     if options.low_memory:
         halve(teacher)
     distiller = Distiller(teacher, options.distill)
@@ -89,16 +92,18 @@ def prune_model(
     student.eval()
     scales = choice.scales.hardened(choice.plan)
     small = cut(student, choice.plan, scales=scales)
+    _let_learn(small, learned)
     equality = check_equality(student, small, scales, next(training.batches(0)).to(accelerator.device).inputs)
 
-    learned = choice.fit.steps if choice.fit else 0
-    seen = learned * training.accumulate
+    steps = choice.fit.steps if choice.fit else 0
+    seen = steps * training.accumulate
     if options.recover.refit:
         heard = (
             batch.to(accelerator.device) for batch in islice(training.batches(seen), options.recover.refit_batches)
         )
         with accelerator.autocast():
-            refit(small, teacher, heard, together=partial(accelerator.reduce, reduction="sum"))
+            together = partial(accelerator.reduce, reduction="sum")
+            refit(small, teacher, heard, scope=options.target.of, together=together)
 
     fits = {"learn": choice.fit} if choice.fit else {}
     if options.recover_steps:
@@ -114,17 +119,24 @@ def prune_model(
             )
     control = None
     if options.control:
-        control = copy.deepcopy(teacher).requires_grad_(True)
+        control = copy.deepcopy(teacher)
+        _let_learn(control, learned)
         fits["control"] = train_on(
             control,
             distiller,
             stage="control",
-            steps=learned + options.recover_steps,
+            steps=steps + options.recover_steps,
             options=options.recover,
             training=training,
         )
         control.eval()
     return Pruned(small.eval(), choice, ledger, equality, fits, control)
+
+
+def _let_learn(model: PreTrainedModel, names: Collection[str]) -> None:
+    """Let training change the parameters of these names, of what is left of them, and no others."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
 
 
 def aim_of(anatomy: Anatomy, ledger: Ledger, options: PruneOptions) -> Aim:

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 from trimbre.anatomy import anatomy_of
 from trimbre.budget.latency import LatencyTable
 from trimbre.checkpoint import load_plan, save
-from trimbre.data.batches import training_batches
+from trimbre.data.batches import Batch, training_batches
 from trimbre.data.check import Tolerance, check_training_data, refuse_untranscribed
 from trimbre.data.cuts import read_cuts
+from trimbre.dictation import Dictation
 from trimbre.errors import UserError
 from trimbre.evaluation import evaluate_sets, quick_wer
 from trimbre.loop import accelerator_for
@@ -104,8 +105,8 @@ def _refuse_decoder(model: PreTrainedModel, name: str) -> None:
     """Raise UserError for a model that no training here is made for."""
     if model.config.is_encoder_decoder:
         raise UserError(
-            f"{name} is a {type(model).__name__}, which can be inspected, cut and evaluated, but not trained yet: "
-            "give a model with a CTC head"
+            f"{name} is a {type(model).__name__}, which trimbre prune takes, but trimbre train does not: give a model "
+            "with a CTC head"
         )
 
 
@@ -175,7 +176,6 @@ def prune(
             "--low-memory holds the teacher in bfloat16, which --precision fp32 cannot multiply: give --precision bf16"
         )
     teacher, processor = load(model)
-    _refuse_decoder(teacher, model)
     read = partial(read_cuts, allow_outside=allow_outside)
     cuts = read(train)
     judged_on = None if dev is None else read(dev)
@@ -184,7 +184,10 @@ def prune(
         refuse_untranscribed(judged_on, name=f"--dev {dev}")
     for name, judged in watched.items():
         refuse_untranscribed(judged, name=f"--watch {name}={(watch or {})[name]}")
-    checked = check_training_data(cuts, name=train, processor=processor, normalize=batches.normalize)
+    transcripts = options.distill.text == "transcripts"
+    checked = check_training_data(
+        cuts, name=train, processor=processor, normalize=batches.normalize, transcripts=transcripts
+    )
     table = None
     if options.target.budget == "latency":
         with accelerator.main_process_first():  # what it measures is kept, and the others read that
@@ -216,8 +219,10 @@ def prune(
         assert judged_on is not None
         return {"wer": quick_wer(student, processor, judged_on, normalize=batches.normalize)}
 
-    training = Training(
-        batches=lambda start: training_batches(
+    dictation = Dictation(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
+
+    def stream(start: int) -> Iterator[Batch]:
+        heard = training_batches(
             cuts,
             processor=processor,
             options=batches,
@@ -226,7 +231,12 @@ def prune(
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             tolerance=tolerance,
-        ),
+            transcripts=transcripts,
+        )
+        return map(dictation, heard) if dictation else heard
+
+    training = Training(
+        batches=stream,
         accelerator=accelerator,
         seed=options.seed,
         accumulate=batches.accumulate,

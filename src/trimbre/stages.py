@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
@@ -43,6 +44,11 @@ class Training:
         }
 
 
+def learnable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training may change."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def train_on(
     model: PreTrainedModel,
     distiller: Distiller,
@@ -60,7 +66,7 @@ def train_on(
             steps=steps,
             batches=lambda start: training.batches(skip + start),
             objective=Objective(model.train(), distiller),
-            optimizers=[torch.optim.AdamW(model.parameters(), lr=options.recover_rate, weight_decay=1e-3)],
+            optimizers=[torch.optim.AdamW(learnable(model), lr=options.recover_rate, weight_decay=1e-3)],
             schedule=cosine(steps, max(1, round(options.recover_warmup * steps)), floor=0.0),
             modules={"model": model},
             state_dir=None if training.run is None else training.run / stage,

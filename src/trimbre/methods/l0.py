@@ -19,6 +19,7 @@ from trimbre.memory import recomputed
 from trimbre.methods.interface import Choice, Lesson
 from trimbre.plan import Plan
 from trimbre.search import Aim, plan_for_target
+from trimbre.stages import learnable
 
 LEARNS = True
 
@@ -70,9 +71,8 @@ def learn(model: PreTrainedModel, gates: Gates, lesson: Lesson, aim: Aim) -> Fit
     options, training = lesson.options.gates, lesson.training
     multipliers = Multipliers(gates, aim.budgets)
     ramp = Ramp(aim.share, max(1, round(options.ramp * lesson.options.learn_steps)))
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizers = [
-        torch.optim.AdamW(weights, lr=options.weight_rate, weight_decay=1e-3),
+        torch.optim.AdamW(learnable(model), lr=options.weight_rate, weight_decay=1e-3),
         torch.optim.Adam(gates.parameters(), lr=options.gate_rate, betas=(0.9, 0.99)),
     ]
 

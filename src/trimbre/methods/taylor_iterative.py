@@ -15,6 +15,7 @@ from trimbre.loop import fit
 from trimbre.methods.interface import Choice, Lesson
 from trimbre.plan import Plan
 from trimbre.search import Aim, plan_for_target
+from trimbre.stages import learnable
 from trimbre.surgery import Scales
 
 LEARNS = True
@@ -55,7 +56,7 @@ def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
             steps=steps,
             batches=training.batches,
             objective=Objective(model, lesson.distiller),
-            optimizers=[torch.optim.AdamW(model.parameters(), lr=options.gates.weight_rate, weight_decay=1e-3)],
+            optimizers=[torch.optim.AdamW(learnable(model), lr=options.gates.weight_rate, weight_decay=1e-3)],
             modules=modules,
             on_step=on_step,
             state_dir=None if training.run is None else training.run / "learn",
