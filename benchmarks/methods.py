@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from trimbre.measuring import machine
 
 from trimbre import runs
 from trimbre.anatomy import anatomy_of
@@ -33,6 +32,7 @@ from trimbre.distill import Distiller
 from trimbre.evaluation import evaluate_sets
 from trimbre.files import write_json
 from trimbre.loop import accelerator_for
+from trimbre.measuring import machine
 from trimbre.methods.random import uniform_plan
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target

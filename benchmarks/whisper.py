@@ -1,0 +1,152 @@
+"""A pruned Whisper on real prompts that it was not trained on, by cross-validation, and on voices unlike them.
+
+python benchmarks/whisper.py tiny.en --remove 0.3 --method taylor --recover-steps 0
+python benchmarks/whisper.py tiny.en --remove 0.5 --learn-steps 300 --recover-steps 1500 --fold 0   # then --fold 1
+python benchmarks/whisper.py tiny.en --dense
+
+The English prompts are divided by a hash of their sentences; each fold's model is pruned on the others' prompts and on
+other audio, and judged on its own. Every fold leaves a file in --out; once all are there, their errors are pooled. The
+speech comes from `trimbre corpus prompts` (en, es, fr), `readings` and `voices`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse import CutSet
+
+from trimbre import runs
+from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
+from trimbre.data.splits import place_of
+from trimbre.evaluation import evaluate_sets
+from trimbre.files import write_json
+from trimbre.models import load
+from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
+from trimbre.statistics import difference_of, resampled_sums
+
+NORMALIZE = "whisper-en"
+
+
+def main() -> None:
+    """Prune and judge the folds asked for; pool those that are there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model")
+    parser.add_argument("--prompts", default="data/en/train,data/en/dev,data/en/test")
+    parser.add_argument("--more", default="data/es/train,data/fr/train,data/voices/train,data/readings")
+    parser.add_argument("--watch", default="data/clear", help="voices and texts unlike those that are trained on")
+    parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--fold", type=int, nargs="*", help="folds to run; none runs all")
+    parser.add_argument("--dense", action="store_true", help="judge the model as it is")
+    parser.add_argument("--remove", type=float, default=0.5)
+    parser.add_argument("--budget", default="both")
+    parser.add_argument("--method", default="l0")
+    parser.add_argument("--learn-steps", type=int, default=300)
+    parser.add_argument("--recover-steps", type=int, default=1500)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--refit-batches", type=int, default=16)
+    parser.add_argument("--text", default="transcripts")
+    parser.add_argument("--out", type=Path, default=Path("runs/whisper"))
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    dense = asked.out / "dense.json"
+    if not dense.is_file():
+        write_json(dense, judged(asked.model, read_cuts(asked.prompts), asked.watch))
+    if not asked.dense:
+        for fold in range(asked.folds) if asked.fold is None else asked.fold:
+            file = asked.out / f"fold-{fold}.json"
+            if not file.is_file():
+                write_json(file, run(asked, fold))
+    files = [asked.out / f"fold-{fold}.json" for fold in range(asked.folds)]
+    if all(file.is_file() for file in files):
+        show(json.loads(dense.read_text()), [json.loads(file.read_text()) for file in files])
+
+
+def run(asked: Any, fold: int) -> dict[str, Any]:
+    """Prune on all folds but one, judge on that one."""
+    inside, outside = [], []
+    for cut in read_cuts(asked.prompts):
+        own = int(place_of(transcript_of(cut) or "") * asked.folds) == fold
+        (inside if own else outside).append(cut)
+    trained_on = asked.out / f"prompts-but-{fold}"
+    trained_on.mkdir(exist_ok=True)
+    write_cuts(outside, trained_on)
+    made = asked.out / f"model-{fold}"
+    began = time.monotonic()
+    report = runs.prune(
+        model=asked.model,
+        train=f"{trained_on},{trained_on},{trained_on},{asked.more}",
+        out=made,
+        options=PruneOptions(
+            target=Target(asked.remove, budget=asked.budget, of="encoder-blocks"),
+            method=asked.method,
+            learn_steps=asked.learn_steps,
+            recover_steps=asked.recover_steps,
+            gates=GateOptions(weight_rate=asked.rate),
+            distill=DistillOptions(text=asked.text),
+            recover=RecoverOptions(recover_rate=asked.rate, refit_batches=asked.refit_batches),
+        ),
+        batches=BatchOptions(max_duration=60.0, normalize=NORMALIZE),
+        allow_outside=True,
+        save_every=200,
+        resume=made.with_name(f"{made.name}.run").exists(),
+    )
+    minutes = (time.monotonic() - began) / 60
+    kept = ("removed", "widths", "stages", "times_faster", "audio_seconds", "options")
+    return (
+        judged(str(made), CutSet.from_cuts(inside), asked.watch)
+        | {key: report[key] for key in kept}
+        | {"minutes": minutes}
+    )
+
+
+def judged(model: str, prompts: CutSet, watch: str) -> dict[str, Any]:
+    """Error rates on prompts and on the watched set."""
+    found = evaluate_sets(
+        recogniser=load(model), dev=prompts, name="prompts", watch={"watched": watch}, normalize=NORMALIZE
+    )
+    return {
+        name: {
+            "ids": list(one.evaluation.ids),
+            "errors": one.evaluation.words.per_sentence.tolist(),
+            "words": one.evaluation.words.reference.tolist(),
+        }
+        for name, one in found.sets.items()
+    }
+
+
+def show(dense: dict[str, Any], folds: Sequence[dict[str, Any]]) -> None:
+    """Pool the folds' prompts, average their errors on the watched set, and set both against the dense model's."""
+    whole = dict(zip(dense["prompts"]["ids"], dense["prompts"]["errors"], strict=True))
+    rows = [
+        (errors, whole[id], words)
+        for fold in folds
+        for id, errors, words in zip(*(fold["prompts"][key] for key in ("ids", "errors", "words")), strict=True)
+    ]
+    watched = np.mean([fold["watched"]["errors"] for fold in folds], axis=0)
+    sets = {
+        "prompts": np.array(rows, dtype=float),
+        "watched": np.stack([watched, dense["watched"]["errors"], dense["watched"]["words"]], 1).astype(float),
+    }
+    for name, values in sets.items():
+        ours, theirs, words = values.T
+        sums = resampled_sums(values, resamples=10_000, seed=0)
+        error = float((sums[:, 0] / sums[:, 2]).std())
+        print(
+            f"{name}: {len(values)} utterances, {words.sum():.0f} words: dense {100 * theirs.sum() / words.sum():.2f} %, "
+            f"pruned {100 * ours.sum() / words.sum():.2f} % (standard error {100 * error:.2f}); "
+            f"{difference_of(ours, theirs, words).sentence}"
+        )
+    removed = folds[0]["removed"]
+    shares = ", ".join(f"{name} {removed[name]['encoder-blocks']:.1%}" for name in removed)
+    faster = [fold["times_faster"]["median"] for fold in folds]
+    print(f"removed of the encoder's blocks: {shares}; minutes a fold: {[round(f['minutes'], 1) for f in folds]}")
+    print(f"whole model, 10 s of noise in PyTorch: {faster} times faster", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
