@@ -5,9 +5,9 @@ python benchmarks/methods.py run   benchmarks/methods/conformer.json --only "l0 
 python benchmarks/methods.py table benchmarks/methods/conformer.json
 
 A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`. `run` goes through the
-cells that have no file yet in the folder beside it and writes one for each, so that it goes on where it stopped; `table`
-makes the comparison of those that are there, and brings README.md up to it. The speech of the testbeds here comes from
-recipes/teacher/train.sh.
+cells that have no file yet in the folder beside it and writes one for each, so that it goes on where it stopped;
+`table` makes the comparison of those that are there, and brings README.md up to it. The speech of the testbeds here
+comes from recipes/teacher/train.sh.
 """
 
 import argparse

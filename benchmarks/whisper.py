@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
+from lhotse.utils import fastcopy
 
 from trimbre import runs
 from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
@@ -30,6 +31,10 @@ from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOpti
 from trimbre.statistics import difference_of, resampled_sums
 
 NORMALIZE = "whisper-en"
+VOICES = 5000
+"""How many utterances of synthetic voices are trained on."""
+REPEATS = 6
+"""How often the prompts come in an epoch, of which there are few."""
 
 
 def main() -> None:
@@ -37,7 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model")
     parser.add_argument("--prompts", default="data/en/train,data/en/dev,data/en/test")
-    parser.add_argument("--more", default="data/es/train,data/fr/train,data/voices/train,data/readings")
+    parser.add_argument("--more", default="data/es/train,data/fr/train,data/readings")
+    parser.add_argument("--voices", default="data/voices/train")
     parser.add_argument("--watch", default="data/clear", help="voices and texts unlike those that are trained on")
     parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--fold", type=int, nargs="*", help="folds to run; none runs all")
@@ -54,15 +60,15 @@ def main() -> None:
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     dense = asked.out / "dense.json"
-    if not dense.is_file():
-        write_json(dense, judged(asked.model, read_cuts(asked.prompts), asked.watch))
     if not asked.dense:
         for fold in range(asked.folds) if asked.fold is None else asked.fold:
             file = asked.out / f"fold-{fold}.json"
             if not file.is_file():
                 write_json(file, run(asked, fold))
+    elif not dense.is_file():
+        write_json(dense, judged(asked.model, read_cuts(asked.prompts), asked.watch))
     files = [asked.out / f"fold-{fold}.json" for fold in range(asked.folds)]
-    if all(file.is_file() for file in files):
+    if all(file.is_file() for file in (dense, *files)):
         show(json.loads(dense.read_text()), [json.loads(file.read_text()) for file in files])
 
 
@@ -72,14 +78,18 @@ def run(asked: Any, fold: int) -> dict[str, Any]:
     for cut in read_cuts(asked.prompts):
         own = int(place_of(transcript_of(cut) or "") * asked.folds) == fold
         (inside if own else outside).append(cut)
-    trained_on = asked.out / f"prompts-but-{fold}"
-    trained_on.mkdir(exist_ok=True)
-    write_cuts(outside, trained_on)
+    trained_on, voices = asked.out / f"prompts-but-{fold}", asked.out / f"voices-{fold}"
+    for folder, cuts in (
+        (trained_on, outside),
+        (voices, map(as_written, read_cuts(asked.voices).subset(first=VOICES))),
+    ):
+        folder.mkdir(exist_ok=True)
+        write_cuts(cuts, folder)
     made = asked.out / f"model-{fold}"
     began = time.monotonic()
     report = runs.prune(
         model=asked.model,
-        train=f"{trained_on},{trained_on},{trained_on},{asked.more}",
+        train=",".join([*[str(trained_on)] * REPEATS, str(voices), asked.more]),
         out=made,
         options=PruneOptions(
             target=Target(asked.remove, budget=asked.budget, of="encoder-blocks"),
@@ -97,11 +107,15 @@ def run(asked: Any, fold: int) -> dict[str, Any]:
     )
     minutes = (time.monotonic() - began) / 60
     kept = ("removed", "widths", "stages", "times_faster", "audio_seconds", "options")
-    return (
-        judged(str(made), CutSet.from_cuts(inside), asked.watch)
-        | {key: report[key] for key in kept}
-        | {"minutes": minutes}
-    )
+    found = judged(str(made), CutSet.from_cuts(inside), asked.watch)
+    return found | {key: report[key] for key in kept} | {"minutes": minutes}
+
+
+def as_written(cut: MonoCut) -> MonoCut:
+    """Give a transcript in small letters a capital and a full stop, as Whisper writes."""
+    text = transcript_of(cut) or ""
+    written = fastcopy(cut.supervisions[0], text=f"{text[:1].upper()}{text[1:]}.", language="en")
+    return fastcopy(cut, supervisions=[written])
 
 
 def judged(model: str, prompts: CutSet, watch: str) -> dict[str, Any]:
@@ -137,8 +151,8 @@ def show(dense: dict[str, Any], folds: Sequence[dict[str, Any]]) -> None:
         sums = resampled_sums(values, resamples=10_000, seed=0)
         error = float((sums[:, 0] / sums[:, 2]).std())
         print(
-            f"{name}: {len(values)} utterances, {words.sum():.0f} words: dense {100 * theirs.sum() / words.sum():.2f} %, "
-            f"pruned {100 * ours.sum() / words.sum():.2f} % (standard error {100 * error:.2f}); "
+            f"{name}: {len(values)} utterances, {words.sum():.0f} words: "
+            f"dense {100 * theirs.sum() / words.sum():.2f} %, pruned {100 * ours.sum() / words.sum():.2f} % (standard error {100 * error:.2f}); "
             f"{difference_of(ours, theirs, words).sentence}"
         )
     removed = folds[0]["removed"]
