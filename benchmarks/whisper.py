@@ -150,9 +150,10 @@ def show(dense: dict[str, Any], folds: Sequence[dict[str, Any]]) -> None:
         ours, theirs, words = values.T
         sums = resampled_sums(values, resamples=10_000, seed=0)
         error = float((sums[:, 0] / sums[:, 2]).std())
+        total = words.sum()
         print(
-            f"{name}: {len(values)} utterances, {words.sum():.0f} words: "
-            f"dense {100 * theirs.sum() / words.sum():.2f} %, pruned {100 * ours.sum() / words.sum():.2f} % (standard error {100 * error:.2f}); "
+            f"{name}: {len(values)} utterances, {total:.0f} words: dense {100 * theirs.sum() / total:.2f} %, "
+            f"pruned {100 * ours.sum() / total:.2f} % (standard error {100 * error:.2f}); "
             f"{difference_of(ours, theirs, words).sentence}"
         )
     removed = folds[0]["removed"]
