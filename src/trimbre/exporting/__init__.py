@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
@@ -14,7 +14,7 @@ import torch
 
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts
-from trimbre.decoding import blank_id, features_of
+from trimbre.decoding import features_of
 from trimbre.errors import UserError
 from trimbre.evaluation import evaluate
 from trimbre.files import directory_written_whole
@@ -39,15 +39,17 @@ def export(
 ) -> dict[str, Any]:
     """Write a recogniser, dense or pruned, as a directory that a runtime loads.
 
-    The float32 graph is always compared with the recogniser first, on batches of several lengths, sizes and paddings.
+    The float32 graphs are always compared with the recogniser first, in batches of several lengths, sizes and paddings.
+    A CTC model is one graph, a Whisper two: its encoder, and its decoder with the caches that go in and come out.
 
     Args:
         model: directory or hub name.
-        to: `onnx` (ONNX Runtime, any model with a CTC head), or `sherpa-onnx` or `onnx-asr` (Parakeet models, as NeMo
-            CTC models).
+        to: `onnx` (ONNX Runtime, any model), `onnx-asr` (Parakeet models, as NeMo CTC models, and Whispers) or
+            `sherpa-onnx` (Parakeet models, as NeMo CTC models).
         out: directory to write.
         precision: `fp32` or `int8`.
-        calibrate: speech that fixes the ranges of int8 activations; without it they are taken anew in every call.
+        calibrate: speech that fixes the ranges of int8 activations; without it they are taken anew in every call. A
+            Whisper takes none.
         data: cuts with transcripts: the error rates of the float32 graph and of the int8 one are measured.
         tolerance: how many points of WER int8 may be worse by on `data`.
         normalize: how transcripts are brought into one form.
@@ -67,13 +69,14 @@ def export(
     require_packages()
     from trimbre.exporting.card import card
     from trimbre.exporting.graph import write_graph
-    from trimbre.exporting.layouts import describe, files_beside, layout_for
+    from trimbre.exporting.layouts import layout_for
 
     cuts = None if data is None else read_cuts(data, allow_outside=allow_outside)
     clips = None if calibrate is None else read_cuts(calibrate, allow_outside=allow_outside)
     recogniser = load(model)
-    layout = layout_for(to, *recogniser)
-    beside_it = files_beside(layout, recogniser.processor, blank_id(recogniser.model))  # refuses before the work
+    layout = layout_for(to, *recogniser)  # refuses before the work
+    if clips is not None and layout.feed is None:
+        raise UserError(f"--calibrate takes models with a CTC head and this is a {type(recogniser.model).__name__}")
 
     def wer(folder: Path) -> dict[str, Any]:
         from trimbre.exporting.runtime import load_exported
@@ -82,38 +85,44 @@ def export(
         assert cuts is not None
         return evaluate(model=exported, processor=processor, data=cuts, normalize=normalize).words.to_json()
 
-    with directory_written_whole(out) as folder, _graph_in(folder, precision) as graph:
-        distance = write_graph(*recogniser, layout, graph)
+    with directory_written_whole(out) as folder, _graphs_in(folder, precision) as apart:
+        graphs = {graph.name: apart / f"{graph.name}.onnx" for graph in layout.graphs}
+        distance = max(write_graph(recogniser.model, graph, graphs[graph.name]) for graph in layout.graphs)
         found: dict[str, Any] = {
             "model": model,
             "to": to,
             "precision": precision,
             "equal_to_model_within": distance,
-            "float32_bytes": _bytes(graph),
+            "float32_bytes": _bytes(graphs.values()),
             "ranges": None if precision == "fp32" else "dynamic" if clips is None else "static",
             "wer": {},
         }
         recogniser.processor.save_pretrained(folder)
-        for name, text in beside_it.items():
+        for name, text in layout.files.items():
             (folder / name).write_text(text)
-        described = describe(layout, *recogniser)
+
+        def described(files: Mapping[str, Path], within: bool = True) -> dict[str, Any]:
+            named = {name: file.name if within else str(file) for name, file in files.items()}
+            return {**found, **layout.described, "files": named}
+
         if cuts is not None:
-            _write_description(folder, found | described | {"file": str(graph)})
+            _write_description(folder, described(graphs, within=apart == folder))
             found["wer"]["fp32"] = wer(folder)
-        file = graph
+        files = graphs
         if precision == "int8":
             from trimbre.exporting.int8 import quantise
 
-            file = folder / "model.int8.onnx"
+            files = {name: folder / f"{name}.int8.onnx" for name in graphs}
             batches = None if clips is None else _batches(clips, recogniser, layout)
-            quantise(graph, file, calibration=batches)
-            _write_description(folder, found | described | {"file": file.name})
+            for name, graph in graphs.items():
+                quantise(graph, files[name], calibration=batches)
+            _write_description(folder, described(files))
             if cuts is not None:
                 found["wer"]["int8"] = wer(folder)
                 _refuse_worse(found["wer"], tolerance, str(data))
-        found["bytes"] = _bytes(file)
-        _write_description(folder, found | described | {"file": file.name})
-        (folder / "README.md").write_text(card(found | described | {"file": file.name}))
+        found["bytes"] = _bytes(files.values())
+        _write_description(folder, described(files))
+        (folder / "README.md").write_text(card(described(files)))
     return found | {"out": str(out)}
 
 
@@ -124,13 +133,13 @@ def require_packages() -> None:
 
 
 @contextmanager
-def _graph_in(folder: Path, precision: str) -> Iterator[Path]:
-    """Where the float32 graph is written: among what is kept, or apart from it if int8 is what is asked for."""
+def _graphs_in(folder: Path, precision: str) -> Iterator[Path]:
+    """Where float32 graphs are written: among what is kept, or apart from it if int8 is what is asked for."""
     if precision == "fp32":
-        yield folder / "model.onnx"
+        yield folder
         return
     with tempfile.TemporaryDirectory() as apart:
-        yield Path(apart) / "model.onnx"
+        yield Path(apart)
 
 
 def _batches(cuts: Any, recogniser: Recogniser, layout: Any) -> Iterator[Mapping[str, np.ndarray]]:
@@ -150,9 +159,10 @@ def _refuse_worse(wer: Mapping[str, Mapping[str, Any]], tolerance: float, data: 
         )
 
 
-def _bytes(file: Path) -> int:
-    """Bytes of a graph, with the file of weights that a large one has beside it."""
-    return sum(part.stat().st_size for part in (file, file.with_name(f"{file.name}.data")) if part.exists())
+def _bytes(files: Iterable[Path]) -> int:
+    """Bytes of graphs, with the file of weights that a large one has beside it."""
+    parts = [part for file in files for part in (file, file.with_name(f"{file.name}.data"))]
+    return sum(part.stat().st_size for part in parts if part.exists())
 
 
 def _write_description(folder: Path, described: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-WAYS = {
+CTC = {
     "onnx": """\
 from itertools import groupby
 
@@ -12,7 +12,7 @@ import onnxruntime
 from transformers import AutoProcessor
 
 processor = AutoProcessor.from_pretrained(".")
-session = onnxruntime.InferenceSession("{file}")
+session = onnxruntime.InferenceSession("{files[model]}")
 heard = processor.feature_extractor(samples, sampling_rate={sampling_rate}, return_tensors="np")
 types = {{"tensor(float)": "float32", "tensor(int64)": "int64"}}
 (logits,) = session.run(None, {{one.name: heard[one.name].astype(types[one.type]) for one in session.get_inputs()}})
@@ -23,7 +23,9 @@ text = processor.tokenizer.decode(labels, group_tokens=False)
 import numpy as np
 import sherpa_onnx
 
-recognizer = sherpa_onnx.OfflineRecognizer.from_nemo_ctc("{file}", "tokens.txt", feature_dim={mel_bands})
+recognizer = sherpa_onnx.OfflineRecognizer.from_nemo_ctc(
+    "{files[model]}", "tokens.txt", feature_dim={mel_bands}
+)
 stream = recognizer.create_stream()
 # sherpa-onnx centres its frames half a hop later than the model learned: 5 ms of silence bring them together
 stream.accept_waveform({sampling_rate}, np.append(np.zeros(80, dtype=np.float32), samples))
@@ -37,7 +39,60 @@ model = onnx_asr.load_model("nemo-conformer-ctc", "."{quantization})
 text = model.recognize(samples, sample_rate={sampling_rate})
 """,
 }
-ROWS = {
+WHISPER = {
+    "onnx": """\
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from transformers import AutoProcessor
+
+processor = AutoProcessor.from_pretrained(".")
+rules = json.loads(Path("export.json").read_text())["rules"]
+encoder = onnxruntime.InferenceSession("{files[encoder_model]}")
+decoder = onnxruntime.InferenceSession("{files[decoder_model_merged]}")
+past = [one for one in decoder.get_inputs() if one.name.startswith("past_key_values.")]
+caches = {{one.name: np.zeros((0, one.shape[1], 0, one.shape[3]), dtype=np.float32) for one in past}}
+features = processor.feature_extractor(samples, sampling_rate={sampling_rate}, return_tensors="np").input_features
+(heard,) = encoder.run(None, {{"input_features": features}})
+
+
+def following(tokens, caches):
+    used = any(len(cache) for cache in caches.values())
+    given = {{"input_ids": np.array([tokens]), "encoder_hidden_states": heard, "use_cache_branch": np.array([used])}}
+    logits, *made = decoder.run(None, given | caches)
+    # an empty cache comes out where the one that went in stays as it is
+    renewed = {{name: new if len(new) else caches[name] for name, new in zip(caches, made)}}
+    return logits[0, -1], renewed
+
+
+begun = [rules["start"]]
+if rules["languages"]:
+    scores, _ = following(begun, caches)
+    begun.append(max(rules["languages"].values(), key=lambda token: scores[token]))
+begun += rules["after"]
+scores, caches = following(begun, caches)
+scores[rules["not_first"]] = -np.inf
+written = []
+while len(begun) + len(written) < rules["most"]:
+    scores[rules["never"]] = -np.inf
+    token = int(scores.argmax())
+    if token == rules["end"]:
+        break
+    written.append(token)
+    scores, caches = following([token], caches)
+text = processor.tokenizer.decode(written, skip_special_tokens=True).strip()
+""",
+    "onnx-asr": """\
+import onnx_asr
+
+model = onnx_asr.load_model("whisper", "."{quantization})
+text = model.recognize(samples, sample_rate={sampling_rate})
+""",
+}
+WAYS = {"ctc": CTC, "whisper": WHISPER}
+CTC_ROWS = {
     "input_features": ("float32", "batch, mel frames, {mel_bands}", "what the processor's feature extractor gives"),
     "input_values": ("float32", "batch, samples", "what the processor's feature extractor gives"),
     "attention_mask": ("int64", "batch, as many as the input", "1 where there is speech, 0 where there is padding"),
@@ -46,30 +101,46 @@ ROWS = {
     "logits": ("float32", "batch, frames, {labels}", "a score for every label; label {blank} is the blank"),
     "logprobs": ("float32", "batch, frames, {labels}", "logarithms of probabilities; the last label is the blank"),
 }
+WHISPER_ROWS = {
+    "input_features": ("float32", "batch, {mel_bands}, {mel_frames}", "what the processor's feature extractor gives"),
+    "last_hidden_state": ("float32", "batch, {positions}, {dim}", "what the encoder heard"),
+    "input_ids": ("int64", "batch, tokens", "what the text begins with or, with caches, goes on with"),
+    "encoder_hidden_states": ("float32", "batch, {positions}, {dim}", "what the encoder heard"),
+    "use_cache_branch": ("bool", "1", "false in the first call for a text, when all caches are empty"),
+    "past_key_values.*": ("float32", "batch, heads, positions, head size", "caches; empty ones may have a batch of 0"),
+    "logits": ("float32", "batch, tokens, {labels}", "a score for every label that could follow each token"),
+    "present.*": (
+        "float32",
+        "batch, heads, positions, head size",
+        "the caches anew; keep the old one for a batch of 0",
+    ),
+}
+ROWS = {"ctc": CTC_ROWS, "whisper": WHISPER_ROWS}
 
 
 def card(described: Mapping[str, Any]) -> str:
     """The text of README.md, from what stands in export.json."""
     values = {
         **described,
-        "labels": len(described["columns"]),
         "quantization": ', quantization="int8"' if described["precision"] == "int8" else "",
     }
     rows = [
         f"| `{name}` | {type} | ({shape.format(**values)}) | {meaning.format(**values)} |"
         for name in (*described["inputs"], *described["outputs"])
-        for type, shape, meaning in (ROWS[name],)
+        for type, shape, meaning in (ROWS[described["family"]][name],)
     ]
     rates = [
         f"- {precision}: {words['percent']:.2f} % WER on {words['reference']} words"
         for precision, words in described["wer"].items()
     ]
     title = f"# {Path(described['model']).name} for {described['to']}, {described['precision']}"
+    files = " and ".join(f"`{file}`" for file in described["files"].values())
+    hold, give = ("holds", "it gives") if len(described["files"]) == 1 else ("hold", "they give")
     intro = (
-        f"Exported by Trimbre. `{described['file']}` holds {described['bytes']:,} bytes. In float32 "
-        f"it gives what the model gives, within {described['equal_to_model_within']:.0e} of the output's norm."
+        f"Exported by Trimbre. {files} {hold} {described['bytes']:,} bytes. In float32 "
+        f"{give} what the model gives, within {described['equal_to_model_within']:.0e} of the output's norm."
     )
-    python = WAYS[described["to"]].format(**values)
+    python = WAYS[described["family"]][described["to"]].format(**values)
     return "\n".join(
         [
             title,

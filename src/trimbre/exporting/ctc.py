@@ -1,0 +1,223 @@
+"""Models with a CTC head as the runtimes want them: one graph, from features to a score per label and frame."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, ProcessorMixin
+
+from trimbre.decoding import blank_id, features_of, output_lengths
+from trimbre.errors import UserError
+from trimbre.exporting.layouts import Graph, Layout, Trial, noise
+
+CHECKED_SECONDS = ((0.1,), (1.37,), (0.6, 2.5, 1.9), (4.0, 4.0), (0.2, 11.3))
+"""Batches that a graph is compared on, by the length of their clips in seconds: alone, padded and not."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How one runtime feeds a graph and what it reads from it."""
+
+    sizes: Mapping[str, Mapping[int, str]]
+    """Inputs in order, and the axes of each that have any size, by name."""
+    output: str
+    """Holds a score per label, (batch, frames, labels)."""
+    wrap: Callable[[PreTrainedModel], nn.Module]
+    """The model as a module with these inputs and this output."""
+    feed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """What the model's own forward takes -> what the graph takes."""
+    expected: Callable[[Tensor], Tensor]
+    """The model's logits -> what the output should be."""
+    columns: tuple[int, ...]
+    """The model's label that each column of the output stands for."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What is written into the ONNX file itself."""
+
+
+def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
+    """How the runtime `to` wants this model.
+
+    Raises:
+        UserError: that runtime cannot run it.
+    """
+    form = plain(model, processor) if to == "onnx" else nemo(to, model, processor)
+    graph = Graph(
+        name="model",
+        sizes=form.sizes,
+        outputs=(form.output,),
+        wrap=form.wrap,
+        example=form.feed(features_of(noise((1.3, 0.7)), processor)),
+        trials=partial(trials, form, model, processor),
+        metadata=form.metadata,
+    )
+    files = {} if to == "onnx" else files_beside(to, form, processor, blank_id(model))
+    return Layout((graph,), describe(form, model, processor), files, form.feed)
+
+
+def trials(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> Iterator[Trial]:
+    """One for each batch of `CHECKED_SECONDS`; what counts is what stands on valid frames."""
+    for seconds in CHECKED_SECONDS:
+        inputs = features_of(noise(seconds), processor)
+        expected = form.expected(model(**inputs).logits)
+        lengths = output_lengths(model, inputs)
+        valid = None if lengths is None else torch.arange(expected.shape[1]) < lengths.unsqueeze(1)
+        yield Trial(form.feed(inputs), {form.output: expected}, valid)
+
+
+class Plain(nn.Module):
+    """A model as transformers feeds it, except that the mask is of integers, as all runtimes have them."""
+
+    def __init__(self, model: PreTrainedModel, main: str):
+        super().__init__()
+        self.model = model
+        self.main = main
+
+    def forward(self, heard: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        mask = attention_mask if attention_mask is None or self.main == "input_values" else attention_mask.bool()
+        return self.model(**{self.main: heard}, attention_mask=mask).logits
+
+
+def plain(model: PreTrainedModel, processor: ProcessorMixin) -> Form:
+    """ONNX Runtime on its own: what the processor gives, and logits."""
+    main = model.main_input_name
+    names = _input_names(processor)
+    inner = {"input_features": "mel_frames", "input_values": "samples"}[main]
+    return Form(
+        sizes={name: {0: "batch", 1: inner} for name in names},
+        output="logits",
+        wrap=lambda copied: Plain(copied, main),
+        feed=lambda inputs: {
+            name: inputs[name].long() if name == "attention_mask" else inputs[name].float() for name in names
+        },
+        expected=lambda logits: logits,
+        columns=tuple(range(model.config.vocab_size)),
+    )
+
+
+def _input_names(processor: ProcessorMixin) -> list[str]:
+    """What the feature extractor gives, the main input first; some give no mask."""
+    given = features_of([torch.zeros(16_000).numpy()], processor)
+    extractor = processor.feature_extractor  # type: ignore[attr-defined]
+    return [name for name in extractor.model_input_names if name in given]
+
+
+class Nemo(nn.Module):
+    """A Parakeet with the inputs, outputs and label order of NeMo's CTC models, whose blank is the last label."""
+
+    columns: Tensor
+
+    def __init__(self, model: PreTrainedModel, columns: tuple[int, ...]):
+        super().__init__()
+        self.model = model
+        in_order = columns == tuple(range(len(columns)))
+        self.register_buffer("columns", None if in_order else torch.tensor(columns))
+
+    def forward(self, audio_signal: Tensor, length: Tensor) -> Tensor:
+        mask = torch.arange(audio_signal.shape[2]) < length[:, None]
+        # Runtimes pad batches with what they like, and the first convolution would see it.
+        features = audio_signal.transpose(1, 2) * mask[:, :, None]
+        logits = self.model(input_features=features, attention_mask=mask).logits
+        if self.columns is not None:
+            logits = logits.index_select(2, self.columns)
+        return logits.log_softmax(-1)
+
+
+def nemo(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Form:
+    """What sherpa-onnx and onnx-asr call a NeMo CTC model."""
+    if model.config.model_type != "parakeet_ctc":
+        raise UserError(f"--to {to} takes Parakeet models and this is a {type(model).__name__}: give --to onnx")
+    check_features(to, processor)
+    blank, labels = blank_id(model), model.config.vocab_size
+    columns = (*(label for label in range(labels) if label != blank), blank)
+    return Form(
+        sizes={"audio_signal": {0: "batch", 2: "mel_frames"}, "length": {0: "batch"}},
+        output="logprobs",
+        wrap=lambda copied: Nemo(copied, columns),
+        feed=lambda inputs: {
+            "audio_signal": inputs["input_features"].float().transpose(1, 2).contiguous(),
+            "length": inputs["attention_mask"].long().sum(-1),
+        },
+        expected=lambda logits: logits[..., list(columns)].log_softmax(-1),
+        columns=columns,
+        metadata={
+            "vocab_size": str(labels - 1),
+            "normalize_type": "per_feature",
+            "subsampling_factor": str(model.config.encoder_config.subsampling_factor),
+            "model_type": "EncDecCTCModelBPE",
+            "version": "1",
+            "comment": "exported by Trimbre",
+        },
+    )
+
+
+def check_features(to: str, processor: ProcessorMixin) -> None:
+    """Raise UserError where the runtime's own features, which it computes as NeMo does, are not the model's."""
+    extractor = processor.feature_extractor  # type: ignore[attr-defined]
+    theirs = {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 512, "win_length": 400, "preemphasis": 0.97}
+    for name, value in theirs.items():
+        if (own := getattr(extractor, name)) != value:
+            raise UserError(f"--to {to}: it hears with {name} {value} and the model with {own}: give --to onnx")
+    if to == "onnx-asr" and extractor.feature_size not in (80, 128):
+        raise UserError(
+            f"--to onnx-asr: it computes 80 or 128 mel bands and the model hears {extractor.feature_size}: "
+            "give --to onnx or --to sherpa-onnx"
+        )
+
+
+def tokens(processor: ProcessorMixin, columns: tuple[int, ...], blank: int) -> list[str]:
+    """The token of every column, with the name that both runtimes know the blank by.
+
+    Raises:
+        UserError: one holds a space or the end of a line, which their files of tokens cannot.
+    """
+    known = processor.tokenizer.convert_ids_to_tokens(list(columns))  # type: ignore[attr-defined]
+    named = [token if token is not None else f"<unused{label}>" for label, token in zip(columns, known, strict=True)]
+    for token in named:
+        if not token or token.split() != [token]:
+            raise UserError(f"the token {token!r} cannot be written to a file of tokens: give --to onnx")
+    return ["<blk>" if label == blank else token for label, token in zip(columns, named, strict=True)]
+
+
+def files_beside(to: str, form: Form, processor: ProcessorMixin, blank: int) -> dict[str, str]:
+    """The files, name to text, that sherpa-onnx or onnx-asr wants beside the graph."""
+    lines = "".join(f"{token} {column}\n" for column, token in enumerate(tokens(processor, form.columns, blank)))
+    if to == "sherpa-onnx":
+        return {"tokens.txt": lines}
+    config = {
+        "model_type": "nemo-conformer-ctc",
+        "features_size": processor.feature_extractor.feature_size,  # type: ignore[attr-defined]
+        "subsampling_factor": int(form.metadata["subsampling_factor"]),
+    }
+    return {"vocab.txt": lines, "config.json": json.dumps(config, indent=2) + "\n"}
+
+
+def describe(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, Any]:
+    """What one must know to run the graph, as plain data; `runtime.ExportedModel` runs it by this."""
+    extractor = processor.feature_extractor  # type: ignore[attr-defined]
+    return {
+        "family": "ctc",
+        "inputs": list(form.sizes),
+        "outputs": [form.output],
+        "blank": blank_id(model),
+        "columns": list(form.columns),
+        "labels": len(form.columns),
+        "lengths": length_layers(model),
+        "sampling_rate": extractor.sampling_rate,
+        "mel_bands": extractor.feature_size if model.main_input_name == "input_features" else None,
+    }
+
+
+def length_layers(model: PreTrainedModel) -> list[tuple[int, int, int]]:
+    """Kernel, stride and padding of every layer that shortens its input, in order."""
+    config = model.config
+    if model.main_input_name == "input_features":
+        encoder = config.encoder_config
+        kernel, stride = encoder.subsampling_conv_kernel_size, encoder.subsampling_conv_stride
+        return [(kernel, stride, (kernel - 1) // 2)] * round(math.log(encoder.subsampling_factor, 2))
+    layers = [(kernel, stride, 0) for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True)]
+    return layers + [(1, config.adapter_stride, 0)] * (config.num_adapter_layers if config.add_adapter else 0)

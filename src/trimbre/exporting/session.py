@@ -1,0 +1,20 @@
+"""ONNX Runtime as exported graphs are compared, heard with and timed in it."""
+
+from pathlib import Path
+from typing import Any
+
+
+def session(path: Path, *, threads: int = 1) -> Any:
+    """An ONNX Runtime session of a file on the CPU, with so many threads that do not spin while they wait."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its kernel for a residual sum with a norm takes several times as long as the sum and the norm one after the other.
+    apart = ["SkipLayerNormFusion"]
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=apart
+    )
