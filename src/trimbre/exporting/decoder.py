@@ -82,7 +82,8 @@ class Writing(nn.Module):
                 keys, values = past[name], past[f"{index}.decoder.value"]
                 new_keys, new_values = keys_and_values(layer.self_attn, normed)
                 keys, values = torch.cat([keys, new_keys], 2), torch.cat([values, new_values], 2)
-                weights = scores(layer.self_attn, normed, keys).masked_fill(unseen, -torch.inf).softmax(-1)
+                scores = queries(layer.self_attn, normed) @ keys.transpose(2, 3)
+                weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
                 states = states + joined(layer.self_attn, weights @ values)
                 present[name], present[f"{index}.decoder.value"] = keys, values
             else:
@@ -95,8 +96,8 @@ class Writing(nn.Module):
                 # What the caches hold of the audio is not computed again, and they are not copied to be completed.
                 heard = keys.shape[2]
                 new_keys, new_values = keys_and_values(layer.encoder_attn, hidden[:, heard:])
-                both = [scores(layer.encoder_attn, normed, each) for each in (keys, new_keys)]
-                weights = torch.cat(both, -1).softmax(-1)
+                asked = queries(layer.encoder_attn, normed)
+                weights = torch.cat([asked @ each.transpose(2, 3) for each in (keys, new_keys)], -1).softmax(-1)
                 found = weights[..., :heard] @ values + weights[..., heard:] @ new_values
                 states = states + joined(layer.encoder_attn, found)
                 present[name] = new_keys.index_select(0, lacking)
@@ -128,9 +129,9 @@ def keys_and_values(attention: Any, states: Tensor) -> tuple[Tensor, Tensor]:
     return in_heads(attention, attention.k_proj(states)), in_heads(attention, attention.v_proj(states))
 
 
-def scores(attention: Any, states: Tensor, keys: Tensor) -> Tensor:
-    """How well each of `states`, (batch, tokens, dim), fits each key: (batch, heads, tokens, positions)."""
-    return in_heads(attention, attention.q_proj(states) * attention.scaling) @ keys.transpose(2, 3)
+def queries(attention: Any, states: Tensor) -> Tensor:
+    """Those of (batch, tokens, dim), as (batch, heads, tokens, head size)."""
+    return in_heads(attention, attention.q_proj(states) * attention.scaling)
 
 
 def joined(attention: Any, found: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | N
 def written_by(model: Any, hidden: Tensor, text: Tensor, caches: list[Cache]) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits and caches after a text, by transformers' own code."""
     output = model(encoder_outputs=(hidden,), decoder_input_ids=text, use_cache=True)
-    cache = output.get("cache", output.get("past_key_values"))  # transformers renamed it
+    cache = output["cache" if "cache" in output else "past_key_values"]  # transformers renamed it
     sides = {"decoder": cache.self_attention_cache, "encoder": cache.cross_attention_cache}
     found = {}
     for name, *_ in caches:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 SETTINGS: dict[str, Any] = {
     "op_types_to_quantize": ["MatMul", "Gemm"],
@@ -39,6 +40,7 @@ def quantise(graph: Path, out: Path, *, calibration: Iterable[Mapping[str, np.nd
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
+        graph = _untied(graph, Path(folder))
         if calibration is None:
             quantize_dynamic(graph, out, weight_type=QuantType.QInt8, **SETTINGS)
         else:
@@ -54,6 +56,64 @@ def quantise(graph: Path, out: Path, *, calibration: Iterable[Mapping[str, np.nd
                 calibrate_method=CalibrationMethod.MinMax,
                 **SETTINGS,
             )
+        _tie_again(out)
+
+
+def _untied(path: Path, folder: Path) -> Path:
+    """The graph, or a copy of it in `folder` in which no product is with a transposed weight, for such stay in float32.
+
+    The exporter leaves those that embed tokens as well, as a decoder's projection to labels does.
+    """
+    model = onnx.load(path)
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    turned = [node for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+    if not turned:
+        return path
+    for node in turned:
+        weight = onnx.numpy_helper.to_array(weights[node.input[0]]).T
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(weight), _turned(node.input[0])))
+        for other in model.graph.node:
+            other.input[:] = [_turned(node.input[0]) if name == node.output[0] else name for name in other.input]
+        model.graph.node.remove(node)
+    onnx.save(model, folder / "untied.onnx")
+    return folder / "untied.onnx"
+
+
+def _tie_again(path: Path) -> None:
+    """Let tokens be embedded by the int8 columns of the projection to labels: the table of both is in there once."""
+    model = onnx.load(path)
+    names = {weight.name for weight in model.graph.initializer}
+    nodes, gone = [], set()
+    for node in model.graph.node:
+        table = node.input[0] if node.op_type == "Gather" else ""
+        quantised, scale = f"{_turned(table)}_quantized", f"{_turned(table)}_scale"
+        if not {table, quantised, scale} <= names:
+            nodes.append(node)
+            continue
+        ids, made, gone = node.input[1], node.output[0], gone | {table}
+        steps: list[tuple[str, list[str], dict[str, Any]]] = [
+            ("Gather", [quantised, ids], {"axis": 1}),
+            ("Cast", [f"{made}_0"], {"to": onnx.TensorProto.FLOAT}),
+            ("Transpose", [f"{made}_1"], {"perm": [1, 2, 0]}),
+            ("Gather", [scale, ids], {}),
+            ("Unsqueeze", [f"{made}_3", f"{made}_last"], {}),
+            ("Mul", [f"{made}_2", f"{made}_4"], {}),
+        ]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1]), f"{made}_last"))
+        for number, (kind, given, how) in enumerate(steps):
+            output = made if kind == "Mul" else f"{made}_{number}"
+            nodes.append(onnx.helper.make_node(kind, given, [output], f"{made}_{number}", **how))
+    if gone:
+        kept = [weight for weight in model.graph.initializer if weight.name not in gone]
+        model.graph.ClearField("node")
+        model.graph.node.extend(nodes)
+        model.graph.ClearField("initializer")
+        model.graph.initializer.extend(kept)
+        onnx.save(model, path)
+
+
+def _turned(weight: str) -> str:
+    return f"{weight}_transposed"
 
 
 class _Reader:
