@@ -16,9 +16,12 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.anatomy import anatomy_of
 from trimbre.decoding import features_of
 from trimbre.errors import UserError
-from trimbre.exporting.graph import CHECKED_SECONDS, check_graph, distances, exportable, write_graph
-from trimbre.exporting.layouts import Layout, layout_for
-from trimbre.exporting.runtime import session
+from trimbre.exporting import ctc
+from trimbre.exporting import graph as module
+from trimbre.exporting.exportable import exportable
+from trimbre.exporting.graph import check_graph, distances, write_graph
+from trimbre.exporting.layouts import Graph, layout_for
+from trimbre.exporting.session import session
 from trimbre.modeling_trimbre import BiasOnly
 from trimbre.surgery import cut
 
@@ -36,7 +39,7 @@ class Made(NamedTuple):
 
     model: PreTrainedModel
     processor: ProcessorMixin
-    layout: Layout
+    graph: Graph
     path: Path
     distance: float
 
@@ -54,8 +57,8 @@ def made(family, tmp_path_factory):
         torch.manual_seed(0)
         dense = shaken(family.build())
         model = cut(dense, plan(anatomy_of(dense)))
-        layout, path = layout_for("onnx", model, processor), folder / f"{name}.onnx"
-        found[name] = Made(model, processor, layout, path, write_graph(model, processor, layout, path))
+        (graph,), path = layout_for("onnx", model, processor).graphs, folder / f"{name}.onnx"
+        found[name] = Made(model, processor, graph, path, write_graph(model, graph, path))
     return found
 
 
@@ -70,15 +73,24 @@ def test_a_graph_of_another_model_is_noticed(made):
     with torch.no_grad():
         list(other.parameters())[-1].add_(0.01)
     with pytest.raises(UserError, match="differs from the model"):
-        check_graph(other, one.processor, one.layout, one.path)
+        check_graph(layout_for("onnx", other, one.processor).graphs[0], one.path)
 
 
 def test_every_shape_is_compared(made):
     one = made["no units"]
-    each = list(distances(one.model, one.processor, one.layout, one.path))
-    assert len(each) == len(CHECKED_SECONDS)
+    each = list(distances(one.graph, one.path))
+    assert len(each) == len(ctc.CHECKED_SECONDS)
     assert max(each) == one.distance
-    assert {len(seconds) for seconds in CHECKED_SECONDS} >= {1, 2, 3}  # alone, and padded in batches
+    assert {len(seconds) for seconds in ctc.CHECKED_SECONDS} >= {1, 2, 3}  # alone, and padded in batches
+
+
+def test_what_is_no_number_is_farther_than_any(monkeypatch):
+    one = torch.ones(2)
+    for odd in (torch.tensor([1.0, torch.nan]), torch.ones(3)):
+        far = [module._apart(found, one, None) for found in (one, odd, one)]
+        monkeypatch.setattr(module, "distances", lambda graph, path, far=far: far)
+        with pytest.raises(UserError, match="differs from the model by inf"):
+            check_graph(None, None)
 
 
 def test_a_graph_says_nothing_of_where_it_was_made(made):
@@ -129,7 +141,7 @@ def test_padding_of_any_kind_is_not_heard(tmp_path):
     """sherpa-onnx pads batches with -23: what lies beyond an utterance's length must not matter."""
     model, processor = mini_parakeet(), mini_processor()
     layout, path = layout_for("sherpa-onnx", model, processor), tmp_path / "model.onnx"
-    assert write_graph(model, processor, layout, path) <= 1e-5
+    assert write_graph(model, layout.graphs[0], path) <= 1e-5
     feed = {name: value.numpy() for name, value in layout.feed(features_of(clips(1.0), processor)).items()}
     running = session(path)
     (alone,) = running.run(None, feed)

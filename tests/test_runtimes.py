@@ -21,9 +21,11 @@ from trimbre.data.audio import read_audio, resample
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
+from trimbre.exporting.ctc import nemo, tokens
 from trimbre.exporting.int8 import quantise
-from trimbre.exporting.layouts import files_beside, layout_for, tokens
-from trimbre.exporting.runtime import load_exported, session
+from trimbre.exporting.layouts import layout_for
+from trimbre.exporting.runtime import load_exported
+from trimbre.exporting.session import session
 from trimbre.speed import real_time_factor
 from trimbre.statistics import word_errors
 from trimbre.transcription import listener
@@ -114,7 +116,7 @@ def test_onnx_asr_hears_the_same_with_its_own_features(clips, heard, sherpa, tmp
     teacher = trimbre.load(MODEL)
     layout = layout_for("onnx-asr", *teacher)
     (out / "model.onnx").write_bytes((sherpa / "model.onnx").read_bytes())  # the two runtimes take the same graph
-    for name, text in files_beside(layout, teacher.processor, teacher.model.config.pad_token_id).items():
+    for name, text in layout.files.items():
         (out / name).write_text(text)
     model = onnx_asr.load_model("nemo-conformer-ctc", out)
     assert same_words([model.recognize(clip) for clip in clips], heard) >= 0.97
@@ -217,21 +219,18 @@ def test_static_ranges_come_from_the_calibration_and_dynamic_ones_from_each_call
 
 def test_the_blank_becomes_the_last_label():
     model, processor = mini_parakeet(), mini_processor()
-    layout = layout_for("sherpa-onnx", model, processor)
-    named = tokens(processor, layout.columns, 0)
+    form = nemo("sherpa-onnx", model, processor)
+    named = tokens(processor, form.columns, 0)
     assert named[-1] == "<blk>"
     assert named[0] == "<unk>"
     logits = torch.randn(1, 2, 14)
-    assert torch.equal(layout.expected(logits)[..., -1], logits.log_softmax(-1)[..., 0])
+    assert torch.equal(form.expected(logits)[..., -1], logits.log_softmax(-1)[..., 0])
 
 
 def test_what_a_runtime_cannot_run_is_refused_in_a_sentence(tmp_path, monkeypatch):
     family = FAMILIES["wav2vec2-conformer, rotary"]
     with pytest.raises(UserError, match="takes Parakeet models"):
         layout_for("sherpa-onnx", family.build(), family.processor())
-    written = FAMILIES["whisper, English"]
-    with pytest.raises(UserError, match=r"Whisper.* only models with a CTC head are exported"):
-        layout_for("onnx", written.build(), written.processor())
     with pytest.raises(UserError, match="80 or 128 mel bands and the model hears 16"):
         layout_for("onnx-asr", mini_parakeet(), mini_processor())
     given = {"model": str(MODEL), "out": tmp_path / "out"}

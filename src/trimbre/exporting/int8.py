@@ -71,7 +71,9 @@ def _untied(path: Path, folder: Path) -> Path:
         return path
     for node in turned:
         weight = onnx.numpy_helper.to_array(weights[node.input[0]]).T
-        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(weight), _turned(node.input[0])))
+        model.graph.initializer.append(
+            onnx.numpy_helper.from_array(np.ascontiguousarray(weight), _turned(node.input[0]))
+        )
         for other in model.graph.node:
             other.input[:] = [_turned(node.input[0]) if name == node.output[0] else name for name in other.input]
         model.graph.node.remove(node)
