@@ -85,7 +85,8 @@ def _tie_again(path: Path) -> None:
     """Let tokens be embedded by the int8 columns of the projection to labels: the table of both is in there once."""
     model = onnx.load(path)
     names = {weight.name for weight in model.graph.initializer}
-    nodes, gone = [], set()
+    nodes: list[onnx.NodeProto] = []
+    gone: set[str] = set()
     for node in model.graph.node:
         table = node.input[0] if node.op_type == "Gather" else ""
         quantised, scale = f"{_turned(table)}_quantized", f"{_turned(table)}_scale"

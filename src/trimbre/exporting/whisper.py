@@ -21,6 +21,8 @@ from trimbre.exporting.layouts import Graph, Layout, Trial, noise
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 CHECKED_SECONDS = ((0.1,), (3.7, 1.2), (11.3, 0.6, 2.5))
 """Batches that the encoder is compared on, by the length of their clips in seconds."""
+LONGEST_TEXT = 448
+"""Tokens, in onnx-asr, whatever the model says."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
         )
     rules = Rules.of(model)
     if to == "onnx-asr":
-        check_features(processor)
+        check_fit(model, processor)
     silenced = silenced_by(rules, model.config.vocab_size) if to == "onnx-asr" else None
     caches = caches_of(model)
     inputs = [f"past_key_values.{cache.name}" for cache in caches]
@@ -153,8 +155,8 @@ def silenced_by(rules: Rules, labels: int) -> Tensor:
     return silenced
 
 
-def check_features(processor: ProcessorMixin) -> None:
-    """Raise UserError where onnx-asr's own features, which it computes as OpenAI does, are not the model's."""
+def check_fit(model: PreTrainedModel, processor: ProcessorMixin) -> None:
+    """Raise UserError where onnx-asr's own features, computed as OpenAI does, or its texts do not fit the model."""
     extractor = processor.feature_extractor  # type: ignore[attr-defined]
     for name, value in {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 400, "chunk_length": 30}.items():
         if (own := getattr(extractor, name)) != value:
@@ -162,6 +164,11 @@ def check_features(processor: ProcessorMixin) -> None:
     if extractor.feature_size not in (80, 128):
         raise UserError(
             f"--to onnx-asr: it computes 80 or 128 mel bands and the model hears {extractor.feature_size}: "
+            "give --to onnx"
+        )
+    if (room := model.config.max_target_positions) < LONGEST_TEXT:
+        raise UserError(
+            f"--to onnx-asr: it writes texts of up to {LONGEST_TEXT} tokens and the model only of {room}: "
             "give --to onnx"
         )
 
