@@ -15,6 +15,7 @@ from conftest import END, FAMILIES, edge_plans, random_plan, shaken
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperProcessor
 
 import trimbre
+from trimbre import benchmarking
 from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import save
 from trimbre.cli import run
@@ -217,6 +218,13 @@ def test_onnx_asr_writes_what_the_model_writes(small, place, processor, written,
     alike = [CLIPS[0], CLIPS[0][::-1].copy()]  # its features of a clip depend on the loudest of the batch
     texts = generated(small, features_of(alike, processor), processor, language="de")
     assert [text.strip() for text in asr.recognize(alike, language="de")] == texts
+
+
+def test_bench_hears_with_the_export(place, written, monkeypatch):
+    monkeypatch.setattr(benchmarking, "_alone", benchmarking._measured_alone)
+    (timing,) = benchmarking.bench(models=[str(place)], runtimes=("onnx-fp32",), threads=(1,), repeats=1)
+    assert timing.rtf.median > 0
+    assert timing.file_bytes > sum(parameter.nbytes for parameter in trimbre.load(place).model.parameters())
 
 
 def test_what_cannot_be_done_is_refused_in_a_sentence(small, processor, place, data, tmp_path):

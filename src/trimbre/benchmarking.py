@@ -77,7 +77,8 @@ def bench(
         runtimes: of `BENCH_RUNTIMES`; the models are exported for ONNX Runtime into a temporary folder.
         threads: numbers of threads to compute with.
         repeats: measurements of each clip; the order is turned round every other time.
-        seed: the clips are noise, which takes as long as speech, drawn from it.
+        seed: the clips are noise, drawn from it, which takes as long as speech; but a Whisper's time depends on how
+            much text it makes of it.
 
     Raises:
         UserError: a model that cannot be loaded or exported.

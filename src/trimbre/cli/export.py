@@ -13,6 +13,8 @@ from trimbre.cli.console import AllowOutside, Json, Seed, app, show
     trimbre export half --to sherpa-onnx --precision int8 --data data/mine/dev \\
         --out half-sherpa
 
+    trimbre export half-whisper --to onnx-asr --out half-asr
+
     trimbre export half --to onnx-asr --precision int8 --calibrate data/mine/train \\
         --data data/mine/dev --tolerance 0.3 --out half-asr"""
 )
@@ -38,13 +40,14 @@ def export(
     model
         Directory or hub name.
     to
-        onnx (any model with a CTC head), or sherpa-onnx or onnx-asr (Parakeet models).
+        onnx (any model), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet models).
     out
         Directory to write to.
     precision
         fp32 or int8.
     calibrate
-        Manifest or folder of speech that fixes the ranges of int8 activations; otherwise every call takes its own.
+        Manifest or folder of speech that fixes the ranges of int8 activations, for CTC models; otherwise every call
+        takes its own.
     data
         Manifest or folder with transcripts, to measure the WER of fp32 and int8 on.
     tolerance

@@ -1,0 +1,79 @@
+"""How much faster one Whisper's encoder is than another's in ONNX Runtime, by windows that both hear in turn.
+
+Exports both, so that what is timed is the graph that a user deploys: features and decoder are left out.
+
+    python benchmarks/encoder.py --models tiny.en half
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import trimbre
+from trimbre.cli import prepare_libraries
+from trimbre.decoding import SAMPLE_RATE, features_of
+from trimbre.exporting.runtime import load_exported
+from trimbre.options import EXPORT_PRECISIONS
+from trimbre.speed import spread
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs=2, required=True, help="the second is compared with the first")
+    parser.add_argument("--precision", choices=EXPORT_PRECISIONS, default="fp32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=31)
+    parser.add_argument("--out", type=Path, help="a JSON file to write the figures to")
+    given = parser.parse_args()
+    prepare_libraries()
+    with tempfile.TemporaryDirectory() as folder:
+        sessions, features = [], None
+        for number, model in enumerate(given.models):
+            out = Path(folder) / str(number)
+            trimbre.export(model=model, to="onnx", out=out, precision=given.precision)
+            exported = load_exported(out, threads=given.threads)
+            sessions.append(exported.model.encoder)
+            features = features_of([window(exported.processor)], exported.processor)["input_features"].numpy()
+        times = in_turn(sessions, features, given.repeats)
+    found = {
+        "models": given.models,
+        "precision": given.precision,
+        "threads": given.threads,
+        "repeats": given.repeats,
+        "seconds": [vars(spread(spent)) for spent in times],
+        "times_faster": vars(spread([first / second for first, second in zip(*times, strict=True)])),
+    }
+    for model, took in zip(given.models, found["seconds"], strict=True):
+        print(f"{model}: {1e3 * took['median']:.1f} ms [{1e3 * took['low']:.1f}, {1e3 * took['high']:.1f}] a window")
+    faster = found["times_faster"]
+    print(f"{faster['median']:.2f} times faster [{faster['low']:.2f}, {faster['high']:.2f}] in {given.repeats} pairs")
+    if given.out:
+        given.out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def window(processor: Any) -> np.ndarray:
+    """As much noise as the model hears at once, which takes as long as speech."""
+    samples = processor.feature_extractor.chunk_length * SAMPLE_RATE
+    return (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+
+
+def in_turn(sessions: list[Any], features: np.ndarray, repeats: int) -> list[list[float]]:
+    """Seconds of each session in every repeat, the order turned round every other time, after two that warm up."""
+    times: list[list[float]] = [[] for _ in sessions]
+    for repeat in range(-2, repeats):
+        order = list(enumerate(sessions))
+        for number, running in order[::-1] if repeat % 2 else order:
+            start = time.perf_counter()
+            running.run(["last_hidden_state"], {"input_features": features})
+            if repeat >= 0:
+                times[number].append(time.perf_counter() - start)
+    return times
+
+
+if __name__ == "__main__":
+    main()
