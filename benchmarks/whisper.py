@@ -42,7 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model")
     parser.add_argument("--prompts", default="data/en/train,data/en/dev,data/en/test")
-    parser.add_argument("--more", default="data/es/train,data/fr/train,data/readings")
+    parser.add_argument("--unheard", default="data/es/train,data/fr/train", help="taken as audio without transcripts")
+    parser.add_argument("--more", default="data/readings")
     parser.add_argument("--voices", default="data/voices/train")
     parser.add_argument("--watch", default="data/clear", help="voices and texts unlike those that are trained on")
     parser.add_argument("--folds", type=int, default=2)
@@ -78,18 +79,20 @@ def run(asked: Any, fold: int) -> dict[str, Any]:
     for cut in read_cuts(asked.prompts):
         own = int(place_of(transcript_of(cut) or "") * asked.folds) == fold
         (inside if own else outside).append(cut)
-    trained_on, voices = asked.out / f"prompts-but-{fold}", asked.out / f"voices-{fold}"
-    for folder, cuts in (
-        (trained_on, outside),
-        (voices, map(as_written, read_cuts(asked.voices).subset(first=VOICES))),
-    ):
-        folder.mkdir(exist_ok=True)
-        write_cuts(cuts, folder)
+    parts = {
+        "prompts": outside,
+        "voices": map(as_written, read_cuts(asked.voices).subset(first=VOICES)),
+        "unheard": (fastcopy(cut, supervisions=[]) for cut in read_cuts(asked.unheard)),
+    }
+    for name, cuts in parts.items():
+        (asked.out / f"{name}-{fold}").mkdir(exist_ok=True)
+        write_cuts(cuts, asked.out / f"{name}-{fold}")
+    prompts, voices, unheard = (str(asked.out / f"{name}-{fold}") for name in parts)
     made = asked.out / f"model-{fold}"
     began = time.monotonic()
     report = runs.prune(
         model=asked.model,
-        train=",".join([*[str(trained_on)] * REPEATS, str(voices), asked.more]),
+        train=",".join([*[prompts] * REPEATS, voices, unheard, asked.more]),
         out=made,
         options=PruneOptions(
             target=Target(asked.remove, budget=asked.budget, of="encoder-blocks"),
