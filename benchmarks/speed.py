@@ -1,7 +1,7 @@
 """How much faster pruned models are where they run, and how well a latency table foretells it.
 
 Times the model, half of it, a quarter of it and half in int8 side by side, audio to text, each in turn within every
-repeat; then plans of random widths and plans for given times, each beside the whole model, against what the table says.
+repeat, one thread by its own time on the processor; then plans of random widths and plans for given times, each beside the whole model, against what the table says.
 Without models of its own, half and quarter are cut by random scores: made to be timed, they recognise nothing.
 
     python benchmarks/speed.py
@@ -24,7 +24,7 @@ from trimbre.benchmarking import Listen, listening, noise, prepared
 from trimbre.budget.latency import LatencyTable, latency_budget
 from trimbre.checkpoint import save
 from trimbre.cli import prepare_libraries
-from trimbre.measuring import beside, table_for
+from trimbre.measuring import beside, clock_for, table_for
 from trimbre.models import Recogniser, load
 from trimbre.options import LatencyOptions, Target
 from trimbre.plan import Plan
@@ -96,7 +96,7 @@ def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: i
         for repeat in range(-1, repeats):  # the first lays memory out
             for length, clip in clips.items():
                 for name in list(listeners)[:: 1 if repeat % 2 else -1]:
-                    took = seconds_to(listeners[name], clip)
+                    took = seconds_to(listeners[name], clip, clock_for(threads))
                     if repeat >= 0:
                         spent[name][length].append(took)
             show(repeat + 1)

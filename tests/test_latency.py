@@ -1,11 +1,12 @@
 """Tables of times: curves are found again, and a cost is what its curves say; never a time itself."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import edge_plans, random_plan
+from conftest import END, edge_plans, random_plan
 from mini_recogniser import clips, mini_parakeet, mini_processor
 
 from trimbre import measuring, runs
@@ -18,11 +19,12 @@ from trimbre.decoding import features_of
 from trimbre.errors import UserError
 from trimbre.gates import Gates
 from trimbre.lagrangian import Multipliers
-from trimbre.measuring import fit, measure, plans_of, sorts_of, table_for, talkative, widths_of
+from trimbre.measuring import clock_for, fit, measure, plans_of, sorts_of, table_for, talkative, widths_of
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, GateOptions, LatencyOptions, PruneOptions, Target
 from trimbre.plan import Plan
 from trimbre.search import Aim, check_reachable, plan_for_target
+from trimbre.speed import seconds_to
 from trimbre.surgery import cut
 from trimbre.target import Ledger, missed_time
 
@@ -203,7 +205,9 @@ def test_a_table_serves_what_was_cut_from_its_model(model, anatomy, table):
 def test_whole_recognisers_are_timed(model, processor, anatomy, monkeypatch):
     """Every plan is heard beside the whole model, and a decoder writes as much whatever is left of it."""
     heard = []
-    monkeypatch.setattr(measuring, "seconds_to", lambda listen, clip: heard.append((listen, len(listen(clip)))) or 1.0)
+    monkeypatch.setattr(
+        measuring, "seconds_to", lambda listen, clip, clock: heard.append((listen, len(listen(clip)))) or 1.0
+    )
     monkeypatch.setattr(measuring, "plans_of", lambda anatomy: list(plans_of(anatomy))[:3])
     monkeypatch.setattr(measuring, "fit", lambda anatomy, plans, costs: (0.0, {}, float(len(costs))))
     table = measure(model, processor, name="it", runtime="torch-fp32", repeats=1)
@@ -217,6 +221,8 @@ def test_whole_recognisers_are_timed(model, processor, anatomy, monkeypatch):
 @pytest.mark.parametrize("family", ["whisper, English", "whisper, multilingual"], indirect=True)
 def test_a_decoder_writes_as_much_whatever_it_hears(model, processor, anatomy):
     inputs = features_of(clips(2.0), processor)
+    everything = range(model.config.vocab_size)
+    model.generation_config.suppress_tokens = [token for token in everything if token != END]  # falls silent at once
     for one in (model, cut(model, edge_plans(anatomy)["no ffn modules"])):
         written = talkative(one, 4.0).generate(**inputs, do_sample=False, num_beams=1)
         assert written.shape[1] in (12, 12 + 1, 12 + 4)  # with or without the tokens that it starts from
@@ -289,6 +295,14 @@ def test_a_time_missed_is_said():
     assert "takes 0.012 seconds" in missed_time(slow)
     assert missed_time(slow | {"asked": None}) is None
     assert missed_time(found | {"measured": None}) is None
+
+
+def test_one_thread_is_timed_by_itself():
+    """What sleeps doesn't compute: the time of others isn't counted."""
+    clock = clock_for(1)
+    slept = seconds_to(lambda clip: time.sleep(0.05), None, clock)
+    assert slept < 0.05 or clock is time.perf_counter
+    assert clock_for(2) is time.perf_counter
 
 
 @pytest.fixture
