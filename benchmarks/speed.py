@@ -1,7 +1,8 @@
 """How much faster pruned models are where they run, and how well a latency table foretells it.
 
 Times the model, half of it, a quarter of it and half in int8 side by side, audio to text, each in turn within every
-repeat, one thread by its own time on the processor; then plans of random widths and plans for given times, each beside the whole model, against what the table says.
+repeat, one thread by its own time on the processor; then plans of random widths and plans for given times, each beside
+the whole model, against what the table says.
 Without models of its own, half and quarter are cut by random scores: made to be timed, they recognise nothing.
 
     python benchmarks/speed.py
