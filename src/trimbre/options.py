@@ -150,8 +150,8 @@ class Target:
     """params, macs, latency (measured time) or both: half of both is half of the parameters and half of the
     multiply-accumulates."""
     of: str = "blocks"
-    """What the share is of, and what is cut: blocks, encoder (with its front end), model, or Whisper's decoder. Of
-    time, only that of the whole model holds features, front end and head."""
+    """What the share is of, and what is cut: blocks, encoder (with its front end), model, or of a Whisper
+    encoder-blocks or decoder. Of time, only that of the whole model holds features, front end and head."""
 
     def __post_init__(self) -> None:
         if not 0 < self.remove < 1:
