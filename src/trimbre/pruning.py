@@ -141,7 +141,8 @@ def _let_learn(model: PreTrainedModel, names: Collection[str]) -> None:
 
 def aim_of(anatomy: Anatomy, ledger: Ledger, options: PruneOptions) -> Aim:
     """What a run has to reach; raises UserError, naming what can be, where it cannot."""
+    budgets = ledger.asked(options.target)  # refuses a scope that the family hasn't
     protected = Protection.parse(options.protect, anatomy).mask(anatomy, options.target.of)
-    aim = Aim(anatomy, ledger.asked(options.target), options.target.remove, protected, options.multiple_of)
+    aim = Aim(anatomy, budgets, options.target.remove, protected, options.multiple_of)
     check_reachable(aim)
     return aim
