@@ -9,12 +9,16 @@ from conftest import FAMILIES, edge_plans, random_plan
 
 from trimbre import transcription
 from trimbre.anatomy import anatomy_of
+from trimbre.budget.prices import prices, unit_prices, worth_for_price
 from trimbre.checkpoint import save
 from trimbre.cli import run
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.decoding import features_of, greedy
+from trimbre.gates import Gates, gated
+from trimbre.options import Target
 from trimbre.plan import Plan
-from trimbre.surgery import cut
+from trimbre.surgery import Scales, cut
+from trimbre.target import Ledger
 from trimbre.transcription import listener
 
 NOISE = np.random.default_rng(3).standard_normal(90_000).astype(np.float32) * 0.1
@@ -147,6 +151,31 @@ def test_a_share_of_the_encoder_leaves_the_decoder_whole(model, anatomy):
     protected = dict(zip(anatomy.sizes, Protection().mask(anatomy, "encoder").tolist(), strict=True))
     assert {path for path, whole in protected.items() if whole} == {p for p in anatomy.sizes if ".decoder." in p}
     assert not any(Protection().mask(anatomy, "blocks"))
+
+
+def test_what_a_scope_does_not_count_has_no_price(model, anatomy, processor):
+    ledger = Ledger.of(model, anatomy, processor)
+    budgets = ledger.asked(Target(of="encoder"))
+    outside = torch.tensor([".decoder." in group.path for group in anatomy.groups])
+    columns = prices(anatomy, budgets)
+    assert columns.isfinite().all()
+    assert not columns[outside, 1].any()
+    assert columns[~outside, 1].all()
+    scores = torch.rand(sum(anatomy.sizes.values())) + 0.1
+    worth = worth_for_price(anatomy, budgets, scores)
+    counted = ~outside[anatomy.owner]
+    by_hand = (scores.double() / unit_prices(anatomy, budgets))[counted].log()
+    assert torch.allclose(worth[counted], by_hand - by_hand.max())
+
+
+def test_a_gated_model_writes_what_the_cut_one_does(model, anatomy, features):
+    gates = Gates(anatomy)
+    plan = random_plan(anatomy, 4)
+    gates.set_values(Scales.open(anatomy).hardened(plan))
+    small = cut(model, plan)
+    with gated(model, gates):
+        written = generated(model, features, num_beams=1)
+    assert torch.equal(written, generated(small, features, num_beams=1))
 
 
 def test_real_weights_cut_to_what_they_are_gated_to(tmp_path):
