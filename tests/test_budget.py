@@ -55,7 +55,7 @@ def test_scopes_differ_by_what_cannot_be_cut(model, anatomy, processor):
     if "encoder-blocks" in found:  # a part of both
         own = found.pop("encoder-blocks")
         assert own.dense < min(blocks.dense, found["encoder"].dense)
-        assert own.cost.fixed == pytest.approx(0, abs=blocks.cost.fixed)
+        assert 0 <= own.cost.fixed <= blocks.cost.fixed
     parts = list(found.values())  # front end and output head are in none of the blocks
     assert 0 <= blocks.cost.fixed < sum(part.cost.fixed for part in parts) <= whole.cost.fixed
     assert blocks.dense < sum(part.dense for part in parts) <= whole.dense
