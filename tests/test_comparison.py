@@ -56,11 +56,11 @@ def test_seeds_of_a_method_are_averaged_and_compared_sentence_by_sentence(write_
     low, high = ours.interval("dev")
     assert 0 < low < 6 / 240 < high
     row = found.to_json()["rows"][1]
-    assert row["against"]["control"]["points"] == pytest.approx(100 * 4 / 240, abs=1e-3)
+    assert row["against"]["unpruned"]["points"] == pytest.approx(100 * 4 / 240, abs=1e-3)
     assert row["against"]["best_other"]["name"] == "theirs"
     assert row["against"]["best_other"]["verdict"] == "better"
     assert (row["steps"], row["minutes"]) == (7, 3.0)  # the control's own steps are another run's
-    assert found.difference(theirs, ours).difference == pytest.approx(24 / 240)
+    assert found.difference(theirs, ours.errors("dev")).difference == pytest.approx(24 / 240)
     assert np.array_equal(ours.words("dev"), np.full(60, 4.0))
 
 
@@ -69,7 +69,15 @@ def test_two_shares_make_two_rows_and_only_like_is_compared(write_run):
     rows = {(row["name"], row["share"]): row for row in found.to_json()["rows"]}
     assert rows["ours", 0.5]["against"]["best_other"]["name"] == "theirs"
     assert "best_other" not in rows["ours", 0.75]["against"]
-    assert all("control" not in row["against"] for row in rows.values())
+    assert all("unpruned" not in row["against"] for row in rows.values())
+
+
+def test_without_a_control_runs_are_compared_with_what_each_was_judged_beside(write_run):
+    sets = {"dev": judged(10) | {"teacher": judged(4)}}
+    found = Comparison.of([write_run("ours", 0, sets=sets), write_run("ours", 0, seed=1, sets=sets)])
+    row = found.to_json()["rows"][0]
+    assert row["against"]["unpruned"]["points"] == pytest.approx(100 * 6 / 240, abs=1e-3)
+    assert "best_other" not in row["against"]
 
 
 def test_the_table_is_written_whole_with_a_picture(write_run, tmp_path):

@@ -188,21 +188,29 @@ class Comparison:
         others = [one for one in self.entries if one.share == entry.share and one is not entry]
         return min(others, key=lambda one: one.rate(self.sets[0]), default=None)
 
-    def difference(self, entry: Entry, other: Entry, margin_percent: float = 5.0) -> PairedDifference:
-        """`entry` less `other` on the main set, sentence by sentence, seeds averaged."""
+    def unpruned(self, entry: Entry) -> NDArray[np.float64] | None:
+        """(sentences,) errors on the main set of the control, or of what the runs were judged beside."""
+        if self.control is not None:
+            return None if entry is self.control else self.control.errors(self.sets[0])
+        beside = [run.sets[self.sets[0]].get("teacher") for run in entry.runs]
+        return None if None in beside else np.mean([_numbers(one["sentences"]["errors"]) for one in beside], axis=0)
+
+    def difference(self, entry: Entry, theirs: NDArray[np.float64], margin_percent: float = 5.0) -> PairedDifference:
+        """`entry` less another's errors of each sentence of the main set, seeds averaged."""
         name = self.sets[0]
-        return difference_of(entry.errors(name), other.errors(name), entry.words(name), margin_percent=margin_percent)
+        return difference_of(entry.errors(name), theirs, entry.words(name), margin_percent=margin_percent)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: a row for each entry."""
         return {"sets": list(self.sets), "rows": [self._row(entry) for entry in self.entries]}
 
     def _row(self, entry: Entry) -> dict[str, Any]:
-        other = self.best_other(entry) if entry is not self.control else None
-        compared = {
-            "control": self.control if entry is not self.control else None,
-            "best_other": other,
-        }
+        main = self.sets[0]
+        against: dict[str, Any] = {}
+        if (unpruned := self.unpruned(entry)) is not None:
+            against["unpruned"] = self.difference(entry, unpruned).to_json()
+        if entry is not self.control and (other := self.best_other(entry)):
+            against["best_other"] = {"name": other.name} | self.difference(entry, other.errors(main)).to_json()
         return {
             "name": entry.name,
             "share": entry.share,
@@ -219,11 +227,7 @@ class Comparison:
                 }
                 for name in self.sets
             },
-            "against": {
-                kind: {"name": one.name} | self.difference(entry, one).to_json()
-                for kind, one in compared.items()
-                if one is not None
-            },
+            "against": against,
             "steps": entry.runs[0].steps,
             "minutes": float(np.mean([run.minutes for run in entry.runs])),
         }

@@ -231,7 +231,7 @@ class DistillOptions:
 class RecoverOptions:
     """How a cut model is trained on."""
 
-    refit: bool = True
+    refit: Annotated[bool, Parameter(negative="--no-refit")] = True
     """Solve every branch's last projection anew after the cut, by least squares against the unpruned model."""
     refit_batches: int = 8
     """Batches that it's solved on."""

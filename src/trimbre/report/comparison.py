@@ -38,8 +38,8 @@ def cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     sets, rows = found["sets"], found["rows"]
     words = rows[0]["wer"]
     headings = [*HEADINGS, *(f"{name} ({words[name]['words']:,} words)" for name in sets)]
-    kinds = [kind for kind in ("control", "best_other") if any(kind in row["against"] for row in rows)]
-    headings += [{"control": "less the control", "best_other": "less the best other"}[kind] for kind in kinds]
+    kinds = [kind for kind in ("unpruned", "best_other") if any(kind in row["against"] for row in rows)]
+    headings += [{"unpruned": "less the unpruned", "best_other": "less the best other"}[kind] for kind in kinds]
     headings += ["steps", "min"]
     return headings, [_cells(row, sets, kinds) for row in rows]
 
