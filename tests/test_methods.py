@@ -66,16 +66,15 @@ def test_an_unknown_method_names_the_known_ones():
 
 
 def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):
-    group = anatomy.groups[1]
-    found = norms(model, anatomy).split([g.size for g in anatomy.groups])[1]
+    found = dict(zip(anatomy.sizes, norms(model, anatomy).split([g.size for g in anatomy.groups]), strict=True))
     everything = Plan.everything(anatomy.sizes)
     model.requires_grad_(False)
     whole = sum(p.double().square().sum() for p in model.parameters())
-    for unit in (0, group.size - 1):
-        kept = tuple(other for other in range(group.size) if other != unit)
-        small = cut(model, Plan(anatomy.sizes, dict(everything.kept) | {group.path: kept}))
+    for group in {group.kind.name: group for group in anatomy.groups}.values():
+        unit = group.size - 1
+        small = cut(model, Plan(anatomy.sizes, dict(everything.kept) | {group.path: tuple(range(unit))}))
         left = sum(p.double().square().sum() for p in small.parameters())
-        assert float(found[unit]) ** 2 == pytest.approx(float(whole - left), rel=1e-6)
+        assert float(found[group.path][unit]) ** 2 == pytest.approx(float(whole - left), rel=1e-6)
 
 
 def test_energy_is_what_a_unit_adds_to_its_branch(model, lesson, aim, padded):
