@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from conftest import FAMILIES
 from mini_recogniser import clips, mini_parakeet, mini_processor
 
 from trimbre import speed
 from trimbre.models import Recogniser
-from trimbre.speed import real_time_factor, size
+from trimbre.speed import real_time_factor, size, times_faster
 
 
 def test_size_by_hand():
@@ -67,3 +68,22 @@ def test_a_real_recogniser_is_timed():
 def test_nothing_to_time():
     with pytest.raises(ValueError, match="at least one"):
         real_time_factor({}, clips=clips(1.0))
+
+
+def test_decoders_are_compared_by_texts_of_one_length(monkeypatch):
+    family, written = FAMILIES["whisper, English"], []
+    models = [family.build(), family.build()]
+    usual = type(models[0]).generate
+
+    def noting(self, *args, **more):
+        found = usual(self, *args, **more)
+        written.append(found.shape[1])
+        return found
+
+    monkeypatch.setattr(type(models[0]), "generate", noting)
+    before = [model.generation_config.to_json_string() for model in models]
+    found = times_faster(*(Recogniser(model, family.processor()) for model in models), seconds=4.0, repeats=1)
+    assert found.low <= found.median <= found.high
+    assert len(written) == 2 * 2 * 3  # each warms up and is timed, in three windows of the tiny model's 2 s
+    assert len(set(written)) == 1
+    assert [model.generation_config.to_json_string() for model in models] == before

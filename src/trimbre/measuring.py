@@ -1,6 +1,5 @@
 """Measuring a latency table: one model cut to many widths, each timed beside the model as it is, and curves fitted."""
 
-import copy
 import hashlib
 import importlib.metadata
 import json
@@ -22,7 +21,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.anatomy import Anatomy, Group, anatomy_of
 from trimbre.benchmarking import Listen, listening, noise, prepared
 from trimbre.budget.latency import FORMAT, LatencyTable, check_fits, signature_of, sort_of
-from trimbre.budget.macs import TOKENS_PER_SECOND, reference_of
+from trimbre.budget.macs import reference_of
 from trimbre.checkpoint import save
 from trimbre.errors import UserError
 from trimbre.files import cache_folder
@@ -30,7 +29,7 @@ from trimbre.models import Recogniser, load
 from trimbre.options import BENCH_RUNTIMES, LatencyOptions, at_least, one_of
 from trimbre.plan import Plan
 from trimbre.progress import progress
-from trimbre.speed import seconds_to, using_threads
+from trimbre.speed import seconds_to, talkative, using_threads
 from trimbre.surgery import cut
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 1 / 16)
@@ -252,16 +251,6 @@ def beside(
                 return in_turns(listen_to(model, Path(inner)), first(), clip, threads=threads, repeats=repeats)
 
         yield timed
-
-
-def talkative(model: PreTrainedModel, seconds: float) -> PreTrainedModel:
-    """Let a decoder, if there is one, write as many tokens whatever it hears: a cut one would babble or fall silent."""
-    if model.config.is_encoder_decoder:
-        model = copy.copy(model)
-        tokens = round(TOKENS_PER_SECOND * seconds)
-        model.generation_config = copy.deepcopy(model.generation_config)
-        model.generation_config.update(min_new_tokens=tokens, max_new_tokens=tokens)
-    return model
 
 
 def in_turns(one: Listen, other: Listen, clip: np.ndarray, *, threads: int, repeats: int) -> tuple[float, float]:

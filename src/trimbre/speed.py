@@ -1,5 +1,6 @@
 """How big and how fast a recogniser is: parameters, arithmetic, and time measured side by side."""
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
 
-from trimbre.budget.macs import on_meta, reference_of
+from trimbre.budget.macs import TOKENS_PER_SECOND, on_meta, reference_of
 from trimbre.decoding import SAMPLE_RATE
 from trimbre.models import Recogniser
 from trimbre.transcription import listener
@@ -123,8 +125,20 @@ def real_time_factor(
 def times_faster(model: Recogniser, than: Recogniser, *, seconds: float = 10.0, repeats: int = 5) -> Spread:
     """How many times faster one recogniser is than another, on a clip of noise, by one thread of torch in float32."""
     clip = (0.1 * np.random.default_rng(0).standard_normal(int(seconds * SAMPLE_RATE))).astype(np.float32)
-    ratio = real_time_factor({"than": than, "model": model}, clips=[clip], repeats=repeats).ratios["model"]
+    both = {"than": than, "model": model}
+    heard = {name: Recogniser(talkative(one.model, seconds), one.processor) for name, one in both.items()}
+    ratio = real_time_factor(heard, clips=[clip], repeats=repeats).ratios["model"]
     return Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
+
+
+def talkative(model: PreTrainedModel, seconds: float) -> PreTrainedModel:
+    """Let a decoder, if there is one, write as many tokens whatever it hears: a cut one would babble or fall silent."""
+    if model.config.is_encoder_decoder:
+        model = copy.copy(model)
+        tokens = round(TOKENS_PER_SECOND * seconds)
+        model.generation_config = copy.deepcopy(model.generation_config)
+        model.generation_config.update(min_new_tokens=tokens, max_new_tokens=tokens)
+    return model
 
 
 def seconds_to(

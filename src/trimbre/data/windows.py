@@ -1,7 +1,8 @@
 """Full windows for models that hear a window of one length (Whisper: 30 s), however short the utterances are.
 
 Such a model learns little from windows of which most is silence, and one that is shorter breaks it. Several utterances
-are joined with short silences, as many as fit, and their texts with them.
+are joined with short silences, as many as fit, and their texts with them. Now and then one is alone in its window, as it
+is where the model is used: a pruned model that was never shown what follows a short utterance babbles on in the silence.
 """
 
 import math
@@ -21,6 +22,8 @@ SILENCE = 0.5
 """Seconds between two utterances of a window."""
 OPEN = 8
 """Windows that an utterance may still go into, the fullest that has room: the others are closed one by one."""
+ALONE = 3
+"""One window in so many holds a single utterance."""
 SHUFFLED = 10_000
 """Utterances that one is drawn from at a time, where a manifest is too long to hold."""
 
@@ -47,9 +50,17 @@ def pieces(cuts: Iterable[Any], *, window: float, transcripts: bool) -> Iterator
 
 
 def packed(cuts: Iterable[Any], *, window: float) -> Iterator[list[Any]]:
-    """Gather cuts, none longer than a `window` of seconds, into windows as full as they get, each of one language."""
+    """Gather cuts, none longer than a `window` of seconds, into windows of one language each, as full as they get.
+
+    Every `ALONE`th window holds one cut and silence.
+    """
     waiting: dict[str | None, list[tuple[float, list[Any]]]] = {}
+    full = 0
     for cut in cuts:
+        if full == ALONE - 1:
+            full = 0
+            yield [cut]
+            continue
         begun = waiting.setdefault(language_of(cut), [])
         lengths = [length for length, _ in begun]
         fitting = [n for n, length in enumerate(lengths) if length + SILENCE + cut.duration <= window]
@@ -59,6 +70,7 @@ def packed(cuts: Iterable[Any], *, window: float) -> Iterator[list[Any]]:
         else:
             begun.append((cut.duration, [cut]))
             if len(begun) > OPEN:
+                full += 1
                 yield begun.pop(max(range(len(begun)), key=lambda n: begun[n][0]))[1]
 
 
