@@ -1,8 +1,8 @@
 """Full windows for models that hear a window of one length (Whisper: 30 s), however short the utterances are.
 
 Such a model learns little from windows of which most is silence, and one that is shorter breaks it. Several utterances
-are joined with short silences, as many as fit, and their texts with them. Now and then one is alone in its window, as it
-is where the model is used: a pruned model that was never shown what follows a short utterance babbles on in the silence.
+are joined with short silences, as many as fit, and their texts with them. Now and then one is alone in its window, as
+it is where the model is used: a pruned model that never met the silence after a short utterance babbles there.
 """
 
 import math
