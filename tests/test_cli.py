@@ -216,7 +216,7 @@ def test_help_comes_without_the_heavy_libraries():
         ("prune mini --train data --out new --of all", "--of all"),
         ("prune mini --train data --out new --protect ears", "--protect ears"),
         ("prune mini --train data --out new --precision fp16", "--precision fp16"),
-        ("prune mini --train data --out new --learn-steps 0", "--learn-steps 0"),
+        ("prune mini --train data --out new --learn-steps -1", "--learn-steps -1"),
         ("prune mini --train data --out new --save-every -1", "--save-every -1"),
         ("prune mini --train data --out new --snr 5", "--snr"),
         ("prune mini --train data --out new --snr 9 5", "--snr 9 5"),
