@@ -282,10 +282,15 @@ def _checked(made: Batch | UserError, *, tolerance: Tolerance) -> Batch:
 def evaluation_batches(
     cuts: CutSet, *, processor: Any, max_seconds: float = 120.0, normalize: str = "basic"
 ) -> Iterator[Batch]:
-    """Every utterance once, without augmentation, longest first; `ids` tell which is which."""
+    """Every utterance once, without augmentation, longest first; `ids` tell which is which.
+
+    Args:
+        max_seconds: audio in a batch, padding included: a model that hears windows hears whole ones.
+    """
     waiting: list[Any] = []
+    padded = window_of(processor) or 0.0
     for cut in sorted(cuts, key=lambda cut: cut.duration, reverse=True):
-        if waiting and waiting[0].duration * (len(waiting) + 1) > max_seconds:
+        if waiting and max(waiting[0].duration, padded) * (len(waiting) + 1) > max_seconds:
             yield _plain(waiting, processor, normalize)
             waiting = []
         waiting.append(cut)
