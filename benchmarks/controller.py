@@ -6,6 +6,7 @@ python benchmarks/controller.py --model models/telephone-en --train demo/train/t
 import argparse
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -14,15 +15,17 @@ from rich.table import Table
 from trimbre.anatomy import anatomy_of
 from trimbre.data.batches import training_batches
 from trimbre.data.cuts import read_cuts
-from trimbre.distill import Distiller, Objective
+from trimbre.distill import Distiller
 from trimbre.lagrangian import Multipliers, Ramp
 from trimbre.loop import accelerator_for
 from trimbre.methods import l0
+from trimbre.methods.interface import Lesson
 from trimbre.models import load
-from trimbre.options import BatchOptions, DistillOptions, GateOptions, Target
-from trimbre.pruning import transcript_loss
-from trimbre.search import Protection
+from trimbre.options import BatchOptions, PruneOptions, Target
+from trimbre.pruning import aim_of
+from trimbre.stages import Training
 from trimbre.target import Ledger
+from trimbre.task import transcript_loss
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def main() -> None:
     for heading in ("target", "expected at the end", "most above the ramp", "units moved by the search", "exact"):
         table.add_column(heading, justify="right")
     teacher, processor = load(asked.model)
-    cuts, options, accelerator = read_cuts(asked.train), GateOptions(), accelerator_for("auto")
+    cuts, accelerator = read_cuts(asked.train), accelerator_for("auto")
 
     def batches(start: int) -> Any:
         return training_batches(cuts, processor=processor, options=BatchOptions(), seed=0, start=start)
@@ -45,43 +48,24 @@ def main() -> None:
     for target in (0.3, 0.5, 0.75):
         student = copy.deepcopy(teacher).requires_grad_(True)
         anatomy = anatomy_of(student)
-        ledger = Ledger.of(student, anatomy, processor)
-        budgets = ledger.asked(Target(remove=target))
-        protected = Protection().mask(anatomy)
-        first = batches(0)
-        gates = l0.start_gates(
-            student,
-            anatomy,
-            budgets,
-            batches=(next(first) for _ in range(options.seed_batches)),
-            loss=lambda batch, student=student: transcript_loss(student, batch),
-            protected=protected,
-            options=options,
-            accelerator=accelerator,
-        )
-        multipliers, ramp, above = Multipliers(gates, budgets), Ramp(target, round(options.ramp * asked.steps)), [0.0]
+        options = PruneOptions(target=Target(remove=target), learn_steps=asked.steps)
+        aim = aim_of(anatomy, Ledger.of(student, anatomy, processor), options)
+        distiller = Distiller(teacher, options.distill)
+        lesson = Lesson(distiller, Training(batches, accelerator, seed=0), options, transcript_loss)
+        gates = l0.start_gates(student, lesson, aim)
+        multipliers, ramp = Multipliers(gates, aim.budgets), Ramp(target, round(options.gates.ramp * asked.steps))
+        above = [0.0]
 
         def watch(
-            step: int, multipliers: Any = multipliers, ramp: Any = ramp, above: list[float] = above
+            model: Any, multipliers: Any = multipliers, ramp: Any = ramp, above: list[float] = above
         ) -> Mapping[str, float]:
-            above.append(max(multipliers.removed()) - ramp(step))
+            above.append(max(multipliers.removed()) - ramp(len(above)))
             return {}
 
-        l0.learn(
-            student,
-            gates,
-            budgets,
-            target=target,
-            steps=asked.steps,
-            objective=Objective(student, Distiller(teacher, DistillOptions())),
-            options=options,
-            batches=batches,
-            accelerator=accelerator,
-            seed=0,
-            validate=watch,
-            validate_every=1,
-        )
-        plan, moved = l0.plan_from_gates(anatomy, gates, budgets, target=target, protected=protected, multiple_of=1)
+        watched = replace(lesson, training=replace(lesson.training, validate=watch, validate_every=1))
+        l0.learn(student, gates, watched, aim)
+        plan = l0.plan_from_gates(gates, aim)
+        moved, budgets = l0.disagreement(gates, plan), aim.budgets
         expected = ", ".join(f"{share:.2%}" for share in multipliers.removed())
         exact = ", ".join(f"{budget.removed(plan):.2%}" for budget in budgets)
         table.add_row(f"{target:.0%}", expected, f"{100 * max(above):.2f} points", f"{moved:.1%}", exact)
