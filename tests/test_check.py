@@ -21,7 +21,8 @@ def test_utterances_hours_and_transcripts_are_counted():
     found = checked(["Bad cafe!"] * 100 + [None] * 25 + [""])
     assert (found.utterances, found.transcribed, found.unspellable) == (126, 101, {})
     assert found.hours == round(126 * 2 / 3600, 4)
-    assert found.to_json() == {"utterances": 126, "hours": found.hours, "transcribed": 101, "unspellable": {}}
+    counts = {"utterances": 126, "hours": found.hours, "transcribed": 101, "unspellable": {}, "too_long": 0}
+    assert found.to_json() == counts
 
 
 def test_one_in_a_hundred_unspellable_characters_is_borne_and_more_is_not():

@@ -15,6 +15,7 @@ from trimbre.distill import undisturbed
 from trimbre.errors import UserError
 from trimbre.gates import Gates, gated
 from trimbre.memory import halve, recomputed, resident
+from trimbre.methods import l0
 from trimbre.options import PruneOptions
 
 pytestmark = pytest.mark.ctc
@@ -80,7 +81,8 @@ def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, t
     teacher = str(save(model, processor, tmp_path / "teacher"))
     saved = []
     monkeypatch.setattr(pruning, "halve", lambda one: saved.append("teacher") or halve(one))
-    monkeypatch.setattr(pruning, "recomputed", lambda one: saved.append("activations") or recomputed(one))
+    for stage in (l0, pruning):
+        monkeypatch.setattr(stage, "recomputed", lambda one: saved.append("activations") or recomputed(one))
     lean = replace(QUICK, low_memory=True)
     report = pruned(teacher, noise_corpus, tmp_path / "half", lean, precision="bf16", dev=str(noise_corpus))
     assert report["removed"]["params"]["blocks"] == pytest.approx(0.5, abs=0.01)

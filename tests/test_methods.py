@@ -125,6 +125,7 @@ def test_module_gates_skip_modules_and_cut_at_most_a_few(model, lesson, aim):
     assert len(part) <= 3  # one of each kind, where two budgets are traded against each other
 
 
+@pytest.mark.parametrize("family", ["parakeet"], indirect=True)  # what resumes knows no families
 def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_corpus, tmp_path, monkeypatch):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     options = replace(QUICK, method="taylor-iterative", learn_steps=8, recover_steps=0)
