@@ -268,6 +268,7 @@ def prune(
         **told,
         "evaluation": evaluation and evaluation.to_json(),
         "times_faster": asdict(faster),
+        "auto_class": pruned.model._auto_class,
         "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
         **_together(accelerator, batches),
         "command": _command("prune"),
