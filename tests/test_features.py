@@ -44,3 +44,11 @@ def test_other_extractors_keep_their_own(family):
     assert found.keys() == dict(expected).keys()
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=2e-4)
+
+
+def test_autocast_around_them_changes_nothing(family):
+    clip = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
+    expected = features_of([clip], family.processor())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = features_of([clip], family.processor())
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())

@@ -15,7 +15,7 @@ from trimbre.distill import undisturbed
 from trimbre.errors import UserError
 from trimbre.gates import Gates, gated
 from trimbre.memory import halve, recomputed, resident
-from trimbre.methods import l0
+from trimbre.methods import interface
 from trimbre.options import PruneOptions
 
 pytestmark = pytest.mark.ctc
@@ -81,7 +81,7 @@ def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, t
     teacher = str(save(model, processor, tmp_path / "teacher"))
     saved = []
     monkeypatch.setattr(pruning, "halve", lambda one: saved.append("teacher") or halve(one))
-    for stage in (l0, pruning):
+    for stage in (interface, pruning):
         monkeypatch.setattr(stage, "recomputed", lambda one: saved.append("activations") or recomputed(one))
     lean = replace(QUICK, low_memory=True)
     report = pruned(teacher, noise_corpus, tmp_path / "half", lean, precision="bf16", dev=str(noise_corpus))

@@ -21,6 +21,7 @@ from trimbre.methods.activation import energy
 from trimbre.methods.interface import Lesson
 from trimbre.methods.layers import leaving
 from trimbre.methods.magnitude import norms
+from trimbre.models import load
 from trimbre.options import PruneOptions, RecoverOptions, Target
 from trimbre.plan import Plan
 from trimbre.search import Aim
@@ -58,6 +59,15 @@ def test_every_method_meets_the_target(model, lesson, aim, name):
     learned = any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert learned == method.LEARNS
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_without_steps_gates_are_cut_as_they_were_seeded(model, lesson, aim):
+    before = copy.deepcopy(model.state_dict())
+    lesson = replace(lesson, options=replace(QUICK, learn_steps=0))
+    choice = method_called("l0").choose(model, lesson, aim)
+    assert choice.expected == pytest.approx([0.5, 0.5], abs=0.01)
+    assert sum(budget.removed(choice.plan) for budget in aim.budgets) / 2 == pytest.approx(0.5, abs=0.01)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_an_unknown_method_names_the_known_ones():
@@ -157,4 +167,10 @@ def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus
     report = pruned(teacher, noise_corpus, tmp_path / "small", options, dev=str(noise_corpus))
     assert report["audio_seconds"] == 0
     assert report["stages"] == {}
+    plain = replace(options, recover=RecoverOptions(refit=False))
+    pruned(teacher, noise_corpus, tmp_path / "plain", plain)
+    uncorrected = cut(load(teacher).model, load_plan(tmp_path / "plain")).state_dict()
+    refitted, as_cut = (load(tmp_path / name).model.state_dict() for name in ("small", "plain"))
+    assert all(torch.allclose(value, uncorrected[name], atol=1e-6) for name, value in as_cut.items())
+    assert not all(torch.allclose(value, uncorrected[name], atol=1e-3) for name, value in refitted.items())
     assert "method `taylor`" in (tmp_path / "small/README.md").read_text()

@@ -15,8 +15,8 @@ from tones import corpus_of, tone
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.check import check_training_data
 from trimbre.data.cuts import cut_of, read_cuts
-from trimbre.data.windows import ALONE, SILENCE, joined, packed, pieces, window_batches, window_of
-from trimbre.decoding import features_of
+from trimbre.data.windows import ALONE, SILENCE, joined, packed, pieces, window_batches
+from trimbre.decoding import features_of, window_of
 from trimbre.errors import UserError
 from trimbre.options import AugmentOptions, BatchOptions
 

@@ -14,14 +14,19 @@ SAMPLE_RATE = 16_000
 """What recognisers hear, in samples per second."""
 
 
+def window_of(processor: Any) -> int | None:
+    """Seconds that a model hears at once, neither more nor less; None where it hears any length."""
+    return getattr(processor.feature_extractor, "chunk_length", None)
+
+
 def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor]:
     """Turn clips, (samples,) each and mono at 16 kHz, into the padded inputs of a model's forward."""
     extractor = processor.feature_extractor
-    if computes(extractor):
-        return log_mel(clips, extractor)
-    padding = "max_length" if hasattr(extractor, "chunk_length") else True  # Whisper hears windows of one length
+    padding = True if window_of(processor) is None else "max_length"
     # Extractors multiply with torch too: in bfloat16, where batches are drawn while a model hears them under autocast.
     with torch.autocast("cpu", enabled=False):
+        if computes(extractor):
+            return log_mel(clips, extractor)
         return dict(extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt"))
 
 

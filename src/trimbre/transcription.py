@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trimbre.data.audio import read_audio
-from trimbre.decoding import SAMPLE_RATE, blank_id, features_of, frame_labels, greedy, output_lengths, spell
+from trimbre.decoding import SAMPLE_RATE, blank_id, features_of, frame_labels, greedy, output_lengths, spell, window_of
 from trimbre.errors import UserError
 
 CHUNK_SECONDS = 20.0
@@ -73,7 +73,7 @@ def listener(
     if not 0 <= overlap_seconds < chunk_seconds:
         raise UserError(f"an overlap of {overlap_seconds:g} s must be shorter than the chunk, {chunk_seconds:g} s")
     model.eval()
-    if window := getattr(processor.feature_extractor, "chunk_length", None):
+    if window := window_of(processor):
         return partial(_heard_in_windows, model=model, processor=processor, window=window * SAMPLE_RATE)
     stride, blank = samples_per_frame(model, processor), blank_id(model)
     chunk, context = (int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2))

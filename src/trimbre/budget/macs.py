@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget, accumulate, owner_of, owners
-from trimbre.decoding import with_text
+from trimbre.decoding import window_of, with_text
 
 REFERENCE_SECONDS = 10.0
 """Length of the clip that MACs are counted for; attention's share grows with length. Whisper's is its window, 30 s."""
@@ -65,7 +65,7 @@ def reference_of(model: Any, processor: Any) -> Reference:
     values of the audio once, its own attention over all tokens.
     """
     extractor = processor.feature_extractor
-    seconds = float(getattr(extractor, "chunk_length", REFERENCE_SECONDS))
+    seconds = float(window_of(processor) or REFERENCE_SECONDS)
     features = extractor(torch.zeros(int(seconds * 16_000)).numpy(), sampling_rate=16_000, return_tensors="pt")
     name = extractor.model_input_names[0]
     inputs = with_text(model, {name: features[name]}, round(TOKENS_PER_SECOND * seconds))

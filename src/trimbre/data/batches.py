@@ -22,8 +22,8 @@ from trimbre.data.augment import augment_clips, mask_features, mask_windows
 from trimbre.data.check import Tolerance
 from trimbre.data.cuts import language_of, transcript_of
 from trimbre.data.text import labels_of
-from trimbre.data.windows import joined, pieces, window_batches, window_of
-from trimbre.decoding import SAMPLE_RATE, features_of
+from trimbre.data.windows import joined, pieces, window_batches
+from trimbre.decoding import SAMPLE_RATE, features_of, window_of
 from trimbre.errors import UserError
 from trimbre.options import BatchOptions
 

@@ -11,7 +11,7 @@ from lhotse import CutSet
 
 from trimbre.data.cuts import transcript_of
 from trimbre.data.text import unspellable_characters
-from trimbre.data.windows import window_of
+from trimbre.decoding import window_of
 from trimbre.errors import UserError
 from trimbre.files import write_json
 

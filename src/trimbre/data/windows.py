@@ -15,9 +15,9 @@ import numpy as np
 from lhotse import CutSet
 
 from trimbre.data.cuts import language_of, transcript_of
+from trimbre.decoding import SAMPLE_RATE
 from trimbre.errors import UserError
 
-SAMPLE_RATE = 16_000
 SILENCE = 0.5
 """Seconds between two utterances of a window."""
 OPEN = 8
@@ -26,11 +26,6 @@ ALONE = 3
 """One window in so many holds a single utterance."""
 SHUFFLED = 10_000
 """Utterances that one is drawn from at a time, where a manifest is too long to hold."""
-
-
-def window_of(processor: Any) -> int | None:
-    """Seconds that a model hears at once, neither more nor less; None where it hears any length."""
-    return getattr(processor.feature_extractor, "chunk_length", None)
 
 
 def pieces(cuts: Iterable[Any], *, window: float, transcripts: bool) -> Iterator[Any]:

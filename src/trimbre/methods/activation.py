@@ -26,16 +26,16 @@ def energy(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Tensor:
     """(units,) mean squared output of each unit times the squared norm of the weights that read it."""
     groups = aim.anatomy.groups
     sums: list[Any] = [0.0] * len(groups)
-    frames = 0
+    count = 0
     for batch in lesson.heard():
-        frames += 1
+        count += 1
         for position, squares in enumerate(_squares(model, batch, groups)):
             sums[position] = sums[position] + squares
     found = []
     for group, total in zip(groups, sums, strict=True):
         consumer: Any = model.get_submodule(group.consumer)
         weights = consumer.weight.double().flatten(1).square().sum(0)
-        found.append((total / frames * weights).reshape(group.size, -1).sum(1))
+        found.append((total / count * weights).reshape(group.size, -1).sum(1))
     return torch.cat(found)
 
 

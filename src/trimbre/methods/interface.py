@@ -1,22 +1,26 @@
 """What every method is given and what it gives back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
-from trimbre.distill import Distiller
+from trimbre.distill import Distiller, Objective, undisturbed
+from trimbre.gates import Gates
 from trimbre.importance import Importance, importance
-from trimbre.loop import FitResult
+from trimbre.loop import FitResult, fit
+from trimbre.memory import recomputed
 from trimbre.options import PruneOptions
 from trimbre.plan import Plan
 from trimbre.search import Aim
-from trimbre.stages import Training
+from trimbre.stages import Training, learnable
 from trimbre.surgery import Scales
 
 
@@ -42,6 +46,36 @@ class Lesson:
             found = importance(model, aim.anatomy, self.heard(start), partial(self.loss, model))
         mean = partial(self.training.accelerator.reduce, reduction="mean")
         return Importance(mean(found.units), mean(found.branches))
+
+    def learn(
+        self,
+        model: PreTrainedModel,
+        gates: Gates,
+        *,
+        on_step: Callable[[int], Mapping[str, float]],
+        optimizers: Sequence[torch.optim.Optimizer] = (),
+    ) -> FitResult:
+        """Train the weights of a model behind `gates` for `learn_steps`; the gates too, where an optimizer has them.
+
+        Args:
+            on_step: what moves the gates after each step, as in `loop.fit`.
+            optimizers: further ones beside the weights' own.
+        """
+        options = self.options
+        weights = torch.optim.AdamW(learnable(model), lr=options.gates.weight_rate, weight_decay=1e-3)
+        with undisturbed(model), recomputed(model) if options.low_memory else nullcontext():
+            model.train()
+            return fit(
+                stage="learn",
+                steps=options.learn_steps,
+                batches=self.training.batches,
+                objective=Objective(model, self.distiller),
+                optimizers=[weights, *optimizers],
+                modules={"model": model, "gates": gates},
+                on_step=on_step,
+                state_dir=None if self.training.run is None else self.training.run / "learn",
+                **self.training.stage(model),
+            )
 
 
 @dataclass(frozen=True)

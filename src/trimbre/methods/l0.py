@@ -1,25 +1,21 @@
 """Learned L0 gates (Louizos et al. 2018; Jiang et al. 2023): train masks and weights together toward a target size."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
 from trimbre.budget.prices import unit_prices
-from trimbre.distill import Objective, undisturbed
 from trimbre.gates import UNHARMED, Gates, gated, keep_probability
 from trimbre.importance import Importance
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
-from trimbre.loop import FitResult, fit
-from trimbre.memory import recomputed
+from trimbre.loop import FitResult
 from trimbre.methods.interface import Choice, Lesson
 from trimbre.plan import Plan
 from trimbre.search import Aim, plan_for_target
-from trimbre.stages import learnable
 
 LEARNS = True
 
@@ -68,37 +64,18 @@ def seed_from_ranks(gates: Gates, scores: Importance, budgets: Sequence[Budget],
 
 def learn(model: PreTrainedModel, gates: Gates, lesson: Lesson, aim: Aim) -> FitResult:
     """Train gates and weights jointly while the multipliers hold the expected cost to its ramp."""
-    options, training = lesson.options.gates, lesson.training
+    options = lesson.options.gates
     multipliers = Multipliers(gates, aim.budgets)
     ramp = Ramp(aim.share, max(1, round(options.ramp * lesson.options.learn_steps)))
-    optimizers = [
-        torch.optim.AdamW(learnable(model), lr=options.weight_rate, weight_decay=1e-3),
-        torch.optim.Adam(gates.parameters(), lr=options.gate_rate, betas=(0.9, 0.99)),
-    ]
+    logits = torch.optim.Adam(gates.parameters(), lr=options.gate_rate, betas=(0.9, 0.99))
 
     def hold(step: int) -> Mapping[str, float]:
         wanted = ramp(step)
         reached = multipliers.meet(wanted)
         return {"removed": min(reached), "target": wanted}
 
-    modules: dict[str, nn.Module] = {"model": model, "gates": gates}
-    with (
-        gated(model, gates),
-        undisturbed(model),
-        recomputed(model) if lesson.options.low_memory else nullcontext(),
-    ):
-        model.train()
-        return fit(
-            stage="learn",
-            steps=lesson.options.learn_steps,
-            batches=training.batches,
-            objective=Objective(model, lesson.distiller),
-            optimizers=optimizers,
-            modules=modules,
-            on_step=hold,
-            state_dir=None if training.run is None else training.run / "learn",
-            **training.stage(model),
-        )
+    with gated(model, gates):
+        return lesson.learn(model, gates, on_step=hold, optimizers=[logits])
 
 
 def plan_from_gates(gates: Gates, aim: Aim) -> Plan:

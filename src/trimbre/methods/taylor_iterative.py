@@ -3,19 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from trimbre.budget.prices import worth_for_price
-from trimbre.distill import Objective, undisturbed
 from trimbre.gates import Gates, gated
 from trimbre.lagrangian import Ramp
-from trimbre.loop import fit
 from trimbre.methods.interface import Choice, Lesson
 from trimbre.plan import Plan
 from trimbre.search import Aim, plan_for_target
-from trimbre.stages import learnable
 from trimbre.surgery import Scales
 
 LEARNS = True
@@ -25,16 +20,15 @@ ROUNDS = 8
 
 def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
     """Train with gates that are open or shut, shutting more of them in every round by the scores of the moment."""
-    options, training = lesson.options, lesson.training
-    steps = options.learn_steps
+    steps = lesson.options.learn_steps
     every = max(1, steps // ROUNDS)
-    ramp = Ramp(aim.share, max(1, round(options.gates.ramp * steps)))
+    ramp = Ramp(aim.share, max(1, round(lesson.options.gates.ramp * steps)))
     gates = Gates(aim.anatomy).to(model.device).requires_grad_(False)
     gates.set_values(Scales.open(aim.anatomy))
 
     def decide(done: int) -> Plan:
         # What was shut has no slope, and so stays shut.
-        scores = lesson.importance(model, aim, done * training.accumulate)
+        scores = lesson.importance(model, aim, done * lesson.training.accumulate)
         worth = worth_for_price(aim.anatomy, aim.budgets, scores.units)
         share = ramp(min(steps, done + every)) if steps else aim.share
         return plan_for_target(replace(aim, share=share), worth)
@@ -47,20 +41,8 @@ def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
             shut(decide(done))
         return {}
 
-    modules: dict[str, nn.Module] = {"model": model, "gates": gates}
-    with gated(model, gates), undisturbed(model):
-        model.train()
+    with gated(model, gates):
         shut(decide(0))
-        result = fit(
-            stage="learn",
-            steps=steps,
-            batches=training.batches,
-            objective=Objective(model, lesson.distiller),
-            optimizers=[torch.optim.AdamW(learnable(model), lr=options.gates.weight_rate, weight_decay=1e-3)],
-            modules=modules,
-            on_step=on_step,
-            state_dir=None if training.run is None else training.run / "learn",
-            **training.stage(model),
-        )
+        result = lesson.learn(model, gates, on_step=on_step)
         plan = decide(steps)
     return Choice(plan, Scales.open(aim.anatomy), result)

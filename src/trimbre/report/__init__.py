@@ -7,12 +7,12 @@ from typing import Any
 from rich.table import Table
 
 from trimbre.benchmarking import Timing
+from trimbre.budget import TITLES
 from trimbre.budget.latency import LatencyTable
 from trimbre.data.corpus import Corpus
 from trimbre.speed import RealTimeFactors, Spread
 from trimbre.transcription import CHUNK_SECONDS
 
-SHOWN = {"params": "parameters", "macs": "multiply-accumulates", "latency": "measured time"}
 PER_SECOND = {"params": "", "macs": " per second of audio", "latency": " s per second of audio"}
 
 
@@ -34,7 +34,7 @@ def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
     dense = found["dense"]
     table = Table(title=f"{found['model']}: what can be cut, and its share of the blocks")
     table.add_column("kind", no_wrap=True)
-    for heading in ("modules", "units", *(SHOWN[cost] for cost in dense)):
+    for heading in ("modules", "units", *(TITLES[cost] for cost in dense)):
         table.add_column(heading, justify="right")
     for name, kind in found["kinds"].items():
         shares = [f"{share:.1%}" for share in kind["share_of_blocks"].values()]
@@ -42,7 +42,7 @@ def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
     yield table
     for cost in dense:
         sizes = ", ".join(f"{scope} {amount(cost, dense[cost][scope])}" for scope in dense[cost])
-        yield f"{SHOWN[cost]}{' (MACs)' if cost == 'macs' else ''}{PER_SECOND[cost]}: {sizes}"
+        yield f"{TITLES[cost]}{' (MACs)' if cost == 'macs' else ''}{PER_SECOND[cost]}: {sizes}"
     if (distance := found.get("masked_equals_sliced_within")) is not None:
         yield f"masked equals sliced: outputs differ by at most {distance:.1e} of their norm"
 
@@ -53,7 +53,7 @@ def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
     options, data = found["options"], found["data"]
     for cost, much in found["to_remove"].items():
         yield (
-            f"to remove: {options['target']['remove']:.1%} of the {SHOWN[cost]} of the {found['of']}, "
+            f"to remove: {options['target']['remove']:.1%} of the {TITLES[cost]} of the {found['of']}, "
             f"{amount(cost, much)}{PER_SECOND[cost]} "
             f"(at most {found['reachable'][cost]:.1%} can be removed)"
         )
@@ -255,7 +255,7 @@ def model_card(report: Mapping[str, Any]) -> str:
     for name in removed:
         shares = " | ".join(f"{removed[name][scope]:.1%}" for scope in removed[name])
         left = dense[name]["model"] * (1 - removed[name]["model"])
-        lines.append(f"| {SHOWN[name]} | {shares} | {amount(name, left)}{PER_SECOND[name]} |")
+        lines.append(f"| {TITLES[name]} | {shares} | {amount(name, left)}{PER_SECOND[name]} |")
     if "latency" in report:
         lines += ["", f"Time: {time_line(report['latency'])}."]
     if evaluation := report.get("evaluation"):
