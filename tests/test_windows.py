@@ -12,7 +12,7 @@ from conftest import FAMILIES
 from lhotse import CutSet
 from tones import corpus_of, tone
 
-from trimbre.data.batches import Batch, training_batches
+from trimbre.data.batches import Batch, evaluation_batches, training_batches
 from trimbre.data.check import check_training_data
 from trimbre.data.cuts import cut_of, read_cuts
 from trimbre.data.windows import ALONE, SILENCE, joined, packed, pieces, window_batches
@@ -172,3 +172,9 @@ def test_long_transcripts_are_counted_and_texts_can_be_left_to_the_teacher(tmp_p
     batches = training_batches(read_cuts(folder), processor=processor, options=PLAIN, seed=0, transcripts=False)
     assert next(batches).texts == [None, None]
     assert window_of(processor) == 2
+
+
+def test_whole_windows_are_counted_in_evaluation(tmp_path, processor):
+    folder = corpus_of(tmp_path, [tone(100 + 50 * number, 0.5) for number in range(5)], list("abcde"))
+    batches = list(evaluation_batches(read_cuts(folder), processor=processor, max_seconds=4.0))
+    assert [len(batch.ids) for batch in batches] == [2, 2, 1]  # a window of 2 s each, however short the clip
