@@ -16,10 +16,10 @@ import numpy as np
 
 import trimbre
 from trimbre.cli import prepare_libraries
-from trimbre.decoding import SAMPLE_RATE, features_of
+from trimbre.decoding import features_of, window_of
 from trimbre.exporting.runtime import load_exported
 from trimbre.options import EXPORT_PRECISIONS
-from trimbre.speed import spread
+from trimbre.speed import noise, spread
 
 
 def main() -> None:
@@ -38,7 +38,8 @@ def main() -> None:
             trimbre.export(model=model, to="onnx", out=out, precision=given.precision)
             exported = load_exported(out, threads=given.threads)
             sessions.append(exported.model.encoder)
-            features = features_of([window(exported.processor)], exported.processor)["input_features"].numpy()
+            clip = noise(window_of(exported.processor), 0)  # which takes as long as speech
+            features = features_of([clip], exported.processor)["input_features"].numpy()
         times = in_turn(sessions, features, given.repeats)
     found = {
         "models": given.models,
@@ -54,12 +55,6 @@ def main() -> None:
     print(f"{faster['median']:.2f} times faster [{faster['low']:.2f}, {faster['high']:.2f}] in {given.repeats} pairs")
     if given.out:
         given.out.write_text(json.dumps(found, indent=2) + "\n")
-
-
-def window(processor: Any) -> np.ndarray:
-    """As much noise as the model hears at once, which takes as long as speech."""
-    samples = processor.feature_extractor.chunk_length * SAMPLE_RATE
-    return (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
 
 
 def in_turn(sessions: list[Any], features: np.ndarray, repeats: int) -> list[list[float]]:

@@ -3,7 +3,7 @@
 Times the model, half of it, a quarter of it and half in int8 side by side, audio to text, each in turn within every
 repeat, one thread by its own time on the processor; then plans of random widths and plans for given times, each beside
 the whole model, against what the table says.
-Without models of its own, half and quarter are cut by random scores: made to be timed, they recognise nothing.
+Without models of its own, half and quarter are cut by lot: made to be timed, they recognise nothing.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --half half --quarter quarter --plans 0
@@ -21,17 +21,18 @@ from rich.console import Console
 from rich.table import Table
 
 from trimbre.anatomy import Anatomy, anatomy_of
-from trimbre.benchmarking import Listen, listening, noise, prepared
+from trimbre.benchmarking import Listen, listening, prepared
 from trimbre.budget.latency import LatencyTable, latency_budget
 from trimbre.checkpoint import save
 from trimbre.cli import prepare_libraries
 from trimbre.measuring import beside, clock_for, table_for
+from trimbre.methods.random import uniform_plan
 from trimbre.models import Recogniser, load
 from trimbre.options import LatencyOptions, Target
 from trimbre.plan import Plan
 from trimbre.progress import progress
-from trimbre.search import Aim, plan_for_target
-from trimbre.speed import seconds_to, using_threads
+from trimbre.search import Aim
+from trimbre.speed import noise, seconds_to, using_threads
 from trimbre.surgery import cut
 from trimbre.target import Ledger
 
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def made(recogniser: Recogniser, remove: float, out: Path) -> str:
-    """Cut a share of the blocks' parameters and multiply-accumulates by random scores, and save what is left."""
+    """Cut a share of the blocks' parameters and multiply-accumulates by lot, and save what is left."""
     anatomy = anatomy_of(recogniser.model)
     plan = by_chance(anatomy, Ledger.of(recogniser.model, anatomy, recogniser.processor), Target(remove=remove))
     return str(save(cut(recogniser.model, plan), recogniser.processor, out, plan=plan))
@@ -74,10 +75,8 @@ def made(recogniser: Recogniser, remove: float, out: Path) -> str:
 
 def by_chance(anatomy: Anatomy, ledger: Ledger, target: Target, seed: int = 0) -> Plan:
     """A plan that meets a target and keeps units at random."""
-    draw = torch.Generator().manual_seed(seed)
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    scores = torch.randn(sum(group.size for group in anatomy.groups), generator=draw)
-    return plan_for_target(Aim(anatomy, ledger.asked(target), target.remove, free), scores)
+    return uniform_plan(Aim(anatomy, ledger.asked(target), target.remove, free), seed=seed)
 
 
 def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: int, folder: Path) -> None:

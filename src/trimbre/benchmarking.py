@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from trimbre.decoding import SAMPLE_RATE
 from trimbre.errors import UserError
 from trimbre.memory import halve, resident
 from trimbre.models import load
 from trimbre.options import BENCH_RUNTIMES, at_least, one_of
 from trimbre.progress import progress
-from trimbre.speed import Spread, seconds_to, spread, using_threads
+from trimbre.speed import Spread, noise, seconds_to, spread, using_threads
 from trimbre.transcription import listener
 
 SECONDS = (1.0, 5.0, 15.0)
@@ -200,8 +199,3 @@ def _weights(place: str, runtime: str) -> int:
     suffixes = (".onnx", ".data") if runtime.startswith("onnx") else (".safetensors",)
     files = [file for file in Path(place).glob("*") if file.suffix in suffixes] if Path(place).is_dir() else []
     return sum(file.stat().st_size for file in files)
-
-
-def noise(seconds: float, seed: int) -> np.ndarray:
-    draw = np.random.default_rng(seed)
-    return (0.1 * draw.standard_normal(int(seconds * SAMPLE_RATE))).astype(np.float32)

@@ -19,7 +19,7 @@ from scipy.optimize import nnls
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.anatomy import Anatomy, Group, anatomy_of
-from trimbre.benchmarking import Listen, listening, noise, prepared
+from trimbre.benchmarking import Listen, listening, prepared
 from trimbre.budget.latency import FORMAT, LatencyTable, check_fits, signature_of, sort_of
 from trimbre.budget.macs import reference_of
 from trimbre.checkpoint import save
@@ -29,7 +29,7 @@ from trimbre.models import Recogniser, load
 from trimbre.options import BENCH_RUNTIMES, LatencyOptions, at_least, one_of
 from trimbre.plan import Plan
 from trimbre.progress import progress
-from trimbre.speed import seconds_to, talkative, using_threads
+from trimbre.speed import noise, seconds_to, talkative, using_threads
 from trimbre.surgery import cut
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 1 / 16)

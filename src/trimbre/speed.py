@@ -124,11 +124,17 @@ def real_time_factor(
 
 def times_faster(model: Recogniser, than: Recogniser, *, seconds: float = 10.0, repeats: int = 5) -> Spread:
     """How many times faster one recogniser is than another, on a clip of noise, by one thread of torch in float32."""
-    clip = (0.1 * np.random.default_rng(0).standard_normal(int(seconds * SAMPLE_RATE))).astype(np.float32)
+    clip = noise(seconds, 0)
     both = {"than": than, "model": model}
     heard = {name: Recogniser(talkative(one.model, seconds), one.processor) for name, one in both.items()}
     ratio = real_time_factor(heard, clips=[clip], repeats=repeats).ratios["model"]
     return Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
+
+
+def noise(seconds: float, seed: int) -> np.ndarray:
+    """A clip of so many seconds, (samples,) at 16 kHz, which a model without a decoder hears as long as speech."""
+    draw = np.random.default_rng(seed)
+    return (0.1 * draw.standard_normal(int(seconds * SAMPLE_RATE))).astype(np.float32)
 
 
 def talkative(model: PreTrainedModel, seconds: float) -> PreTrainedModel:
