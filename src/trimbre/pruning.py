@@ -101,7 +101,8 @@ def prune_model(
         heard = (
             batch.to(accelerator.device) for batch in islice(training.batches(seen), options.recover.refit_batches)
         )
-        with accelerator.autocast():
+        # In full precision where the teacher has it: a branch is the difference of two streams that are larger than it.
+        with accelerator.autocast() if options.low_memory else nullcontext():
             together = partial(accelerator.reduce, reduction="sum")
             refit(small, teacher, heard, scope=options.target.of, together=together)
 
