@@ -19,6 +19,8 @@ from trimbre.gates import Gates, keep_probability
 
 SETTLED = 1e4
 """|log_alpha| beyond which a gate takes no part any more (protected, or closed for good)."""
+LONGEST = 2.0
+"""How far a step of Newton's method moves a multiplier, at most: gates that are open or shut have hardly any slope."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Multipliers:
             shift = best.clone().requires_grad_()
             misses = self._residual(units - free @ shift, branches - free_branches @ shift, target)
             slope = torch.stack([torch.autograd.grad(miss, shift, retain_graph=True)[0] for miss in misses])
-            step = torch.linalg.lstsq(slope, misses.detach().unsqueeze(1)).solution.squeeze(1).clamp(-2, 2)
+            step = torch.linalg.lstsq(slope, misses.detach().unsqueeze(1)).solution.squeeze(1)
+            step = step * min(1.0, LONGEST / float(step.abs().max()))  # shorter, not turned: each miss has to shrink
             moved = False
             for damping in (1.0, 0.5, 0.25, 0.1, 0.03):
                 trial = best - damping * step

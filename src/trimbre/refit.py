@@ -96,7 +96,7 @@ class _Problem:
 
     def add(self, inputs: Tensor, wanted: Tensor) -> None:
         """(frames, inputs) and (frames, outputs)."""
-        x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1).double()
+        x = with_one(inputs.double())
         self.inner = self.inner + x.T @ x
         self.outer = self.outer + x.T @ wanted.double()
 
@@ -108,13 +108,24 @@ class _Problem:
         bias = weight.new_zeros(weight.shape[1]) if projection.bias is None else projection.bias.double()
         here = torch.cat([weight, bias.unsqueeze(0)])
         inner, outer = self.together(self.inner), self.together(self.outer)
+        system = pulled(inner, self.ridge)
         if projection.bias is None:
-            inner, outer, here = inner[:-1, :-1], outer[:-1], here[:-1]
-        pull = self.ridge * inner.diagonal().mean() * torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
-        solved = here + torch.linalg.solve(inner + pull, outer - inner @ here)
+            inner, outer, here, system = inner[:-1, :-1], outer[:-1], here[:-1], system[:-1, :-1]
+        solved = here + torch.linalg.solve(system, outer - inner @ here)
         projection.weight.copy_(solved[: len(weight)].T.reshape(projection.weight.shape))
         if projection.bias is not None:
             projection.bias.copy_(solved[-1])
+
+
+def with_one(inputs: Tensor) -> Tensor:
+    """(frames, channels + 1): `inputs`, (frames, channels), and a one for the bias."""
+    return torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
+
+
+def pulled(inner: Tensor, ridge: float) -> Tensor:
+    """(channels + 1, channels + 1): second moments of `with_one` plus `ridge` times the channels' mean energy."""
+    pull = ridge * inner.diagonal()[:-1].mean()
+    return inner + pull * torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
 
 
 def _teacher_streams(

@@ -16,6 +16,7 @@ _methods: dict[str, str] = {
     "modules": "modules",
     "taylor": "taylor",
     "taylor-iterative": "taylor_iterative",
+    "curvature": "curvature",
     "activation": "activation",
     "magnitude": "magnitude",
     "layers": "layers",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trimbre.curvature import losses, moments
 from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, undisturbed
 from trimbre.gates import Gates
@@ -46,6 +47,22 @@ class Lesson:
             found = importance(model, aim.anatomy, self.heard(start), partial(self.loss, model))
         mean = partial(self.training.accelerator.reduce, reduction="mean")
         return Importance(mean(found.units), mean(found.branches))
+
+    def losses(self, model: PreTrainedModel, aim: Aim) -> Tensor:
+        """(units,) second-order scores of `model` as it stands, the same for all processes; 0 for what is protected."""
+        accelerator = self.training.accelerator
+        free = [group for group, held in zip(aim.anatomy.groups, aim.protected.tolist(), strict=True) if not held]
+        with accelerator.autocast():
+            mean = partial(accelerator.reduce, reduction="mean")
+            found = iter(moments(model, free, self.heard(), partial(self.loss, model), mean=mean))
+        scores = []
+        for group in aim.anatomy.groups:
+            if group not in free:
+                scores.append(torch.zeros(group.size, dtype=torch.float64))
+                continue
+            weight: Tensor = model.get_submodule(group.consumer).get_parameter("weight").detach()
+            scores.append(losses(weight.flatten(1), next(found), rows=group.kind.rows).cpu())
+        return torch.cat(scores)
 
     def learn(
         self,

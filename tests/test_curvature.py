@@ -1,0 +1,115 @@
+"""Second-order importance against explicit least squares, autograd, and units that others can stand in for."""
+
+import copy
+
+import pytest
+import torch
+from test_refit import twin
+
+from trimbre.curvature import Moments, _observed, losses, moments
+from trimbre.data.batches import Batch
+from trimbre.distill import valid_frames
+from trimbre.refit import RIDGE
+
+
+@pytest.fixture
+def batch(padded):
+    return Batch(padded, None, (), (), 3.0)
+
+
+def loudness(model):
+    """A loss that is not at its minimum, of what is heard alone."""
+
+    def loss(batch):
+        logits = model(**batch.inputs).logits
+        return logits[valid_frames(model, batch.inputs, logits)].square().mean()
+
+    return loss
+
+
+@pytest.fixture
+def problem():
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randn(12, 12, generator=generator, dtype=torch.float64)
+    read = torch.randn(200, 12, generator=generator, dtype=torch.float64) @ mixed
+    read = torch.cat([read, torch.ones(200, 1, dtype=torch.float64)], 1)
+    slopes = torch.randn(50, 5, generator=generator, dtype=torch.float64)
+    weight = torch.randn(5, 12, generator=generator, dtype=torch.float64)
+    return weight, Moments(read.T @ read / 200, slopes.T @ slopes)
+
+
+def least(weight, found, gone):
+    """The least that the loss rises when channels leave, by solving for all other weights, the bias among them."""
+    inner = found.inputs + RIDGE * found.inputs.diagonal()[:-1].mean() * torch.eye(13, dtype=torch.float64)
+    stay = [channel for channel in range(len(inner)) if channel not in gone]
+    moved = torch.linalg.solve(inner[stay][:, stay], inner[stay][:, gone] @ weight[:, gone].T)
+    change = torch.zeros(len(inner), len(weight), dtype=torch.float64)
+    change[gone], change[stay] = -weight[:, gone].T, moved
+    return float((found.slopes @ change.T @ inner @ change).trace() / 2)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_losses_are_what_an_explicit_solution_loses(problem, rows):
+    weight, found = problem
+    units = weight.shape[1] // rows
+    scores = losses(weight, found, rows=rows)
+    alone = [least(weight, found, list(range(u * rows, (u + 1) * rows))) for u in range(units)]
+    first, second = scores.argsort()[:2].tolist()
+    assert first == min(range(units), key=alone.__getitem__)
+    assert float(scores[first]) == pytest.approx(alone[first], rel=1e-9)
+    channels = [u * rows + row for u in (first, second) for row in range(rows)]
+    next_one = least(weight, found, channels) - alone[first]  # counts as no cheaper than the one before
+    assert float(scores[second]) == pytest.approx(max(next_one, alone[first]), rel=1e-9)
+
+
+def test_the_best_is_the_last_to_leave_and_all_have_a_score(problem):
+    weight, found = problem
+    scores = losses(weight, found)
+    assert (scores > 0).all()
+    assert float(scores.max()) > least(
+        weight, found, [int(scores.argmax())]
+    )  # by then little is left to make up for it
+
+
+def test_a_few_at_a_time_leave_by_what_each_would_cost(problem):
+    weight, found = problem
+    alone = torch.tensor([least(weight, found, [channel]) for channel in range(12)], dtype=torch.float64)
+    assert torch.allclose(losses(weight, found, rounds=1), alone, rtol=1e-9)
+
+
+def test_slopes_and_inputs_are_those_of_the_projections(model, anatomy, batch):
+    model.double().eval()
+    clip = {name: value[2:] for name, value in batch.inputs.items()}  # the longest: padding has slopes too
+    inputs = {name: v.double() if v.is_floating_point() else v for name, v in clip.items()}
+    batch = Batch(inputs, None, (), (), 3.0)
+    biased = [g for g in anatomy.groups if getattr(model.get_submodule(g.consumer), "bias", None) is not None]
+    wanted = torch.autograd.grad(loudness(model)(batch), [model.get_submodule(g.consumer).bias for g in biased])
+    model.requires_grad_(False)
+    for (read, slopes), bias in zip(_observed(model, biased, batch, loudness(model)), wanted, strict=True):
+        assert torch.allclose(slopes.sum(0).double(), bias, rtol=1e-4, atol=1e-9)
+        assert (read[:, -1] == 1).all()
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_unit_that_another_can_stand_in_for_costs_next_to_nothing(model, anatomy, batch):
+    for group in anatomy.groups:
+        twin(model, group)
+    found = moments(model, anatomy.groups, [batch], loudness(model))
+    for group, own in zip(anatomy.groups, found, strict=True):
+        weight = model.get_submodule(group.consumer).weight.detach().flatten(1)
+        scores = losses(weight, own, rows=group.kind.rows, ridge=1e-6)
+        unit = int(scores[:2].argmin())
+        held = slice(unit * group.kind.rows, (unit + 1) * group.kind.rows)
+        read, writes = own.inputs[held, held], weight[:, held].double()
+        left_alone = float((own.slopes @ writes @ read @ writes.T).trace() / 2)
+        assert float(scores[unit]) < 0.2 * left_alone
+
+
+def test_looking_leaves_the_model_as_it_was(model, anatomy, batch):
+    before = copy.deepcopy(model.state_dict())
+    learned = [parameter.requires_grad for parameter in model.parameters()]
+    model.train()
+    moments(model, anatomy.groups, [batch], loudness(model))
+    assert model.training
+    assert [parameter.requires_grad for parameter in model.parameters()] == learned
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
