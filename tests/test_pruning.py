@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trimbre import runs
+from trimbre import pruning, runs
 from trimbre.anatomy import anatomy_of
 from trimbre.checkpoint import load_plan, save
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.errors import UserError
+from trimbre.methods import interface
 from trimbre.models import load
 from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
 
@@ -110,6 +111,28 @@ def test_a_stopped_run_goes_on_to_the_same_model(teacher, noise_corpus, tmp_path
     report = pruned(teacher, noise_corpus, tmp_path / "half", dev=str(noise_corpus), validate_every=1, resume=True)
     assert_equal_weights(tmp_path / "whole", tmp_path / "half")
     assert [point["step"] for point in report["stages"]["learn"]["curve"]] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_scores_and_refit_are_computed_in_the_teacher_s_precision(
+    teacher, noise_corpus, tmp_path, monkeypatch, low_memory
+):
+    autocast = {}
+
+    def noting(place, name):
+        usual = getattr(place, name)
+
+        def noted(*args, **more):
+            autocast[name] = torch.is_autocast_enabled("cpu")
+            return usual(*args, **more)
+
+        monkeypatch.setattr(place, name, noted)
+
+    noting(pruning, "refit")
+    noting(interface, "moments")
+    options = replace(QUICK, method="curvature", recover_steps=1, low_memory=low_memory)
+    pruned(teacher, noise_corpus, tmp_path / "half", options, precision="bf16")
+    assert autocast == {"refit": low_memory, "moments": low_memory}
 
 
 def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):

@@ -88,7 +88,8 @@ def prune_model(
         halve(teacher)
     distiller = Distiller(teacher, options.distill)
 
-    choice = method.choose(student, Lesson(distiller, training, options, transcript_loss), aim)
+    lesson = Lesson(distiller, training, options, transcript_loss)
+    choice = method.choose(student, lesson, aim)
     student.eval()
     scales = choice.scales.hardened(choice.plan)
     small = cut(student, choice.plan, scales=scales)
@@ -101,8 +102,7 @@ def prune_model(
         heard = (
             batch.to(accelerator.device) for batch in islice(training.batches(seen), options.recover.refit_batches)
         )
-        # In full precision where the teacher has it: a branch is the difference of two streams that are larger than it.
-        with accelerator.autocast() if options.low_memory else nullcontext():
+        with lesson.precisely():
             together = partial(accelerator.reduce, reduction="sum")
             refit(small, teacher, heard, scope=options.target.of, together=together)
 

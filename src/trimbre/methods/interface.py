@@ -1,11 +1,11 @@
 """What every method is given and what it gives back."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -41,9 +41,17 @@ class Lesson:
         stream = self.training.batches(start)
         return (batch.to(device) for batch in islice(stream, self.options.gates.seed_batches))
 
+    def precisely(self) -> AbstractContextManager[Any]:
+        """Where things are measured and solved: in full precision, unless the teacher is held in less.
+
+        A few batches decide. Slopes in bfloat16 are noise to a fair part, and a branch, as the difference of two larger
+        streams, is mostly their rounding.
+        """
+        return self.training.accelerator.autocast() if self.options.low_memory else nullcontext()
+
     def importance(self, model: PreTrainedModel, aim: Aim, start: int = 0) -> Importance:
         """Taylor scores of `model` as it stands; processes that hear batches of their own get the same ones."""
-        with self.training.accelerator.autocast():
+        with self.precisely():
             found = importance(model, aim.anatomy, self.heard(start), partial(self.loss, model))
         mean = partial(self.training.accelerator.reduce, reduction="mean")
         return Importance(mean(found.units), mean(found.branches))
@@ -52,7 +60,7 @@ class Lesson:
         """(units,) second-order scores of `model` as it stands, the same for all processes; 0 for what is protected."""
         accelerator = self.training.accelerator
         free = [group for group, held in zip(aim.anatomy.groups, aim.protected.tolist(), strict=True) if not held]
-        with accelerator.autocast():
+        with self.precisely():
             mean = partial(accelerator.reduce, reduction="mean")
             found = iter(moments(model, free, self.heard(), partial(self.loss, model), mean=mean))
         scores = []
