@@ -1,7 +1,8 @@
-"""A pruning run in a process of its own that may kill itself: `teacher corpus out kill [resume]`.
+"""A pruning run that kills itself, and goes on, and kills itself again: `teacher corpus out kill...`.
 
-`kill` is `never`, `step:N` (before the N-th batch of this process is learned from) or `write:N` (in the middle of its
-N-th write of tensors).
+Each `kill` is a process, forked from one that imported everything, and all but the first resume: `never`, `step:N`
+(killed before the N-th batch of this process is learned from) or `write:N` (in the middle of its N-th write of tensors).
+How each ended is printed: 0, or minus the signal that killed it, and whether there is a result.
 """
 
 import os
@@ -26,7 +27,7 @@ def maybe_die(where: str, kill: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(teacher: str, corpus: str, out: str, kill: str, *resume: str) -> None:
+def run(teacher: str, corpus: str, out: str, kill: str, *, resume: bool) -> None:
     learn, write = distill.Objective.__call__, safetensors.torch.save_file
 
     def learning(self, batch, step):
@@ -50,8 +51,21 @@ def main(teacher: str, corpus: str, out: str, kill: str, *resume: str) -> None:
         precision="bf16",
         save_every=2,
         validate_every=3,
-        resume=bool(resume),
+        resume=resume,
     )
+
+
+def main(teacher: str, corpus: str, out: str, *kills: str) -> None:
+    for number, kill in enumerate(kills):
+        if not (child := os.fork()):
+            code = 1
+            try:
+                run(teacher, corpus, out, kill, resume=number > 0)
+                code = 0
+            finally:
+                os._exit(code)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(kill, ended, Path(out).exists(), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,14 @@ from trimbre.models import load
 TESTS = Path(__file__).parent
 
 
-def run(teacher, corpus, out, kill="never", *resume) -> int:
-    arguments = [str(TESTS / "killed_run.py"), str(teacher), str(corpus), str(out), kill, *resume]
+def run(teacher, corpus, out, *kills) -> list[str]:
+    """How each process ended, in the words of killed_run.py."""
+    arguments = [str(TESTS / "killed_run.py"), str(teacher), str(corpus), str(out), *kills]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, timeout=300).returncode
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=True
+    )
+    return done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def teacher(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(teacher, noise_corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("uninterrupted") / "half"
-    assert run(teacher, noise_corpus, out) == 0
+    assert run(teacher, noise_corpus, out, "never") == ["never 0 True"]
     return out
 
 
@@ -45,12 +49,8 @@ def uninterrupted(teacher, noise_corpus, tmp_path_factory):
 )
 def test_killed_and_resumed_equals_uninterrupted(teacher, noise_corpus, tmp_path, uninterrupted, kills):
     out = tmp_path / "half"
-    resume: tuple[str, ...] = ()
-    for kill in kills:
-        assert run(teacher, noise_corpus, out, kill, *resume) == -signal.SIGKILL
-        assert not out.exists()
-        resume = ("resume",)
-    assert run(teacher, noise_corpus, out, "never", *resume) == 0
+    ended = [f"{kill} {-signal.SIGKILL} False" for kill in kills]
+    assert run(teacher, noise_corpus, out, *kills, "never") == [*ended, "never 0 True"]
     whole, mine = (load(place).model.state_dict() for place in (uninterrupted, out))
     assert whole.keys() == mine.keys()
     assert all(torch.equal(value, mine[name]) for name, value in whole.items())

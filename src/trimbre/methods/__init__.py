@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 _methods: dict[str, str] = {
     "l0": "l0",
     "modules": "modules",
-    "taylor": "taylor",
     "taylor-iterative": "taylor_iterative",
     "curvature": "curvature",
+    "taylor": "taylor",
     "activation": "activation",
     "magnitude": "magnitude",
     "layers": "layers",
