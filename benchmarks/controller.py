@@ -51,7 +51,7 @@ def main() -> None:
         options = PruneOptions(target=Target(remove=target), learn_steps=asked.steps)
         aim = aim_of(anatomy, Ledger.of(student, anatomy, processor), options)
         distiller = Distiller(teacher, options.distill)
-        lesson = Lesson(distiller, Training(batches, accelerator, seed=0), options, transcript_loss)
+        lesson = Lesson(distiller, Training(batches, batches, accelerator, seed=0), options, transcript_loss)
         gates = l0.start_gates(student, lesson, aim)
         multipliers, ramp = Multipliers(gates, aim.budgets), Ramp(target, round(options.gates.ramp * asked.steps))
         above = [0.0]

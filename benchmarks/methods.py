@@ -4,10 +4,10 @@ python benchmarks/methods.py list  benchmarks/methods/conformer.json
 python benchmarks/methods.py run   benchmarks/methods/conformer.json --only "l0 50% 0" "taylor 50% 0"
 python benchmarks/methods.py table benchmarks/methods/conformer.json
 
-A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`. `run` goes through the
-cells that have no file yet in the folder beside it and writes one for each, so that it goes on where it stopped;
-`table` makes the comparison of those that are there, and brings README.md up to it. The speech of the testbeds here
-comes from recipes/teacher/train.sh.
+A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some. `run`
+goes through the cells that have no file yet in the folder beside it and writes one for each, so that it goes on where
+it stopped; `table` makes the comparison of those that are there, and brings README.md up to it. The speech of the
+testbeds here comes from recipes/teacher/train.sh.
 """
 
 import argparse
@@ -26,8 +26,9 @@ from rich.console import Console
 from trimbre import runs
 from trimbre.anatomy import anatomy_of
 from trimbre.comparison import CONTROL, Comparison, Run
-from trimbre.data.batches import training_batches
+from trimbre.data.batches import Batch, training_batches
 from trimbre.data.cuts import read_cuts
+from trimbre.dictation import Dictation
 from trimbre.distill import Distiller
 from trimbre.evaluation import evaluate_sets
 from trimbre.files import write_json
@@ -143,6 +144,7 @@ class Cell:
 def cells(testbed: Mapping[str, Any]) -> Iterator[Cell]:
     """The cells of a testbed, one seed of all first."""
     known = ENTRIES[testbed["entries"]](testbed["steps"], testbed["learn_steps"])
+    known = {name: entry for name, entry in known.items() if name in testbed.get("only", known)}
     for seed in range(max(entry.seeds for entry in known.values())):
         for share in testbed["shares"]:
             for name, entry in known.items():
@@ -154,6 +156,11 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     """Make a cell's model and tell what it took and how well it hears."""
     target = Target(cell.share, of=testbed.get("of", "blocks"))
     options = replace(cell.entry.options, target=target, seed=cell.seed)
+    if "rate" in testbed:
+        gates, recover = options.gates, options.recover
+        rates = {"weight_rate": testbed["rate"]}, {"recover_rate": testbed["rate"]}
+        options = replace(options, gates=replace(gates, **rates[0]), recover=replace(recover, **rates[1]))
+    options = replace(options, distill=replace(options.distill, text=testbed.get("text", "transcripts")))
     batches = BatchOptions(max_duration=testbed["max_duration"])
     judged = {"dev": testbed["judged"]["dev"], "watch": testbed["judged"]["watch"], "normalize": testbed["normalize"]}
     if cell.entry.kind == "prune":
@@ -194,10 +201,22 @@ def _trained(
         model, removed = cut(model, plan), ledger.shares(plan)
         torch.manual_seed(options.seed)
         initialise(model)
+    dictation = Dictation(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
+
+    def stream(start: int) -> Iterator[Batch]:
+        heard = training_batches(
+            cuts,
+            processor=processor,
+            options=batches,
+            seed=options.seed,
+            start=start,
+            transcripts=options.distill.text == "transcripts",
+        )
+        return map(dictation, heard) if dictation else heard
+
     training = Training(
-        batches=lambda start: training_batches(
-            cuts, processor=processor, options=batches, seed=options.seed, start=start
-        ),
+        batches=stream,
+        recorded=stream,
         accelerator=accelerator,
         seed=options.seed,
     )

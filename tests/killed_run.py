@@ -1,7 +1,7 @@
 """A pruning run that kills itself, and goes on, and kills itself again: `teacher corpus out kill...`.
 
 Each `kill` is a process, forked from one that imported everything, and all but the first resume: `never`, `step:N`
-(killed before the N-th batch of this process is learned from) or `write:N` (in the middle of its N-th write of tensors).
+(killed before its N-th batch is learned from) or `write:N` (killed in the middle of its N-th write of tensors).
 How each ended is printed: 0, or minus the signal that killed it, and whether there is a result.
 """
 

@@ -44,7 +44,7 @@ def lesson(model, processor, noise_corpus):
         cuts = read_cuts(noise_corpus)
         return training_batches(cuts, processor=processor, options=SMALL, seed=0, start=start)
 
-    training = Training(batches, accelerator_for("fp32"), seed=0)
+    training = Training(batches, batches, accelerator_for("fp32"), seed=0)
     return Lesson(Distiller(copy.deepcopy(model), QUICK.distill), training, QUICK, transcript_loss)
 
 
@@ -90,7 +90,7 @@ def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):
 def test_energy_is_what_a_unit_adds_to_its_branch(model, lesson, aim, padded):
     clip = {name: value[2:] for name, value in padded.items()}  # the longest, without padding
     batch = Batch(clip, None, (), (), 1.5)
-    lesson = replace(lesson, training=replace(lesson.training, batches=lambda start: iter([batch])))
+    lesson = replace(lesson, training=replace(lesson.training, recorded=lambda start: iter([batch])))
     index, group = next((i, g) for i, g in enumerate(aim.anatomy.groups) if g.kind.name == "ffn")
     found = energy(model.eval(), lesson, aim).split([g.size for g in aim.anatomy.groups])[index]
     consumer, heard = model.get_submodule(group.consumer), []

@@ -35,7 +35,7 @@ def main(teacher: str, corpus: str, out: str) -> None:
             heard.update(batch.ids if len(heard) < 8 else ())  # within the first epoch
             yield batch
 
-    found = prune_model(model, processor, options=QUICK, training=Training(batches, accelerator, seed=0))
+    found = prune_model(model, processor, options=QUICK, training=Training(batches, batches, accelerator, seed=0))
     place = Path(out) / str(rank)
     place.mkdir()
     save_file({name: value.clone() for name, value in found.model.state_dict().items()}, place / "model.safetensors")

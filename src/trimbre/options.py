@@ -255,8 +255,8 @@ class PruneOptions:
     target: Target = field(default_factory=Target)
     latency: LatencyOptions = field(default_factory=LatencyOptions)
     method: str = "l0"
-    """How to decide what is cut: l0 (learned gates), modules (learned, whole modules only), taylor-iterative, curvature,
-    taylor, activation, magnitude, layers (evenly spaced) or random."""
+    """How to decide what is cut: l0 (learned gates), modules (learned, whole modules only), taylor-iterative,
+    curvature, taylor, activation, magnitude, layers (evenly spaced) or random."""
     learn_steps: int = 200
     """Steps in which l0, modules and taylor-iterative decide and train together; the others look and take none."""
     recover_steps: int = 450

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
@@ -99,9 +98,7 @@ def prune_model(
     steps = choice.fit.steps if choice.fit else 0
     seen = steps * training.accumulate
     if options.recover.refit:
-        heard = (
-            batch.to(accelerator.device) for batch in islice(training.batches(seen), options.recover.refit_batches)
-        )
+        heard = lesson.heard(options.recover.refit_batches, seen)
         with lesson.precisely():
             together = partial(accelerator.reduce, reduction="sum")
             refit(small, teacher, heard, scope=options.target.of, together=together)

@@ -25,7 +25,7 @@ from trimbre.loop import accelerator_for
 from trimbre.measuring import by_the_clock, table_for
 from trimbre.methods import method_called
 from trimbre.models import Recogniser, load
-from trimbre.options import BatchOptions, PruneOptions, TrainOptions
+from trimbre.options import AugmentOptions, BatchOptions, PruneOptions, TrainOptions
 from trimbre.processes import threads_of_all, unreadable_of_all
 from trimbre.pruning import Pruned, aim_of, prune_model
 from trimbre.report import model_card
@@ -221,11 +221,11 @@ def prune(
 
     dictation = Dictation(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
 
-    def stream(start: int) -> Iterator[Batch]:
+    def stream(start: int, augment: AugmentOptions) -> Iterator[Batch]:
         heard = training_batches(
             cuts,
             processor=processor,
-            options=batches,
+            options=replace(batches, augment=augment),
             seed=options.seed,
             start=start,
             rank=accelerator.process_index,
@@ -236,7 +236,8 @@ def prune(
         return map(dictation, heard) if dictation else heard
 
     training = Training(
-        batches=stream,
+        batches=partial(stream, augment=batches.augment),
+        recorded=partial(stream, augment=AugmentOptions.none()),
         accelerator=accelerator,
         seed=options.seed,
         accumulate=batches.accumulate,

@@ -22,6 +22,8 @@ class Training:
 
     batches: Callable[[int], Iterator[Batch]]
     """First batch to give -> endless training batches."""
+    recorded: Callable[[int], Iterator[Batch]]
+    """The same without augmentation, which is for learning from: what measures and solves hears audio as it is."""
     accelerator: Accelerator
     seed: int
     accumulate: int = 1

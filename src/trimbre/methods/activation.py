@@ -27,7 +27,7 @@ def energy(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Tensor:
     groups = aim.anatomy.groups
     sums: list[Any] = [0.0] * len(groups)
     count = 0
-    for batch in lesson.heard():
+    for batch in lesson.heard(lesson.options.gates.seed_batches):
         count += 1
         for position, squares in enumerate(_squares(model, batch, groups)):
             sums[position] = sums[position] + squares

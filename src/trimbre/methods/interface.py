@@ -35,11 +35,10 @@ class Lesson:
     loss: Callable[[PreTrainedModel, Batch], Tensor]
     """The task's own loss, which is not at its minimum for the unpruned model."""
 
-    def heard(self, start: int = 0) -> Iterator[Batch]:
-        """The batches that scores are measured on, from batch `start` of the training data on."""
+    def heard(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """So many batches to measure on, as they were recorded, from batch `start` of the training data on."""
         device = self.training.accelerator.device
-        stream = self.training.batches(start)
-        return (batch.to(device) for batch in islice(stream, self.options.gates.seed_batches))
+        return (batch.to(device) for batch in islice(self.training.recorded(start), number))
 
     def precisely(self) -> AbstractContextManager[Any]:
         """Where things are measured and solved: in full precision, unless the teacher is held in less.
@@ -51,8 +50,9 @@ class Lesson:
 
     def importance(self, model: PreTrainedModel, aim: Aim, start: int = 0) -> Importance:
         """Taylor scores of `model` as it stands; processes that hear batches of their own get the same ones."""
+        heard = self.heard(self.options.gates.seed_batches, start)
         with self.precisely():
-            found = importance(model, aim.anatomy, self.heard(start), partial(self.loss, model))
+            found = importance(model, aim.anatomy, heard, partial(self.loss, model))
         mean = partial(self.training.accelerator.reduce, reduction="mean")
         return Importance(mean(found.units), mean(found.branches))
 
@@ -60,9 +60,10 @@ class Lesson:
         """(units,) second-order scores of `model` as it stands, the same for all processes; 0 for what is protected."""
         accelerator = self.training.accelerator
         free = [group for group, held in zip(aim.anatomy.groups, aim.protected.tolist(), strict=True) if not held]
+        heard = self.heard(self.options.gates.seed_batches)
         with self.precisely():
             mean = partial(accelerator.reduce, reduction="mean")
-            found = iter(moments(model, free, self.heard(), partial(self.loss, model), mean=mean))
+            found = iter(moments(model, free, heard, partial(self.loss, model), mean=mean))
         scores = []
         for group in aim.anatomy.groups:
             if group not in free:
