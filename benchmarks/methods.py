@@ -79,9 +79,28 @@ def methods(steps: int, learn: int) -> dict[str, Entry]:
         "magnitude": Entry(replace(at_once, method="magnitude")),
         "layers": Entry(replace(at_once, method="layers")),
         "random": Entry(replace(at_once, method="random")),
+        "DPHuBERT": Entry(dphubert(steps)),
         "small from scratch": Entry(replace(at_once, distill=ALONE), kind="scratch"),
         "small from scratch, distilled": Entry(at_once, kind="scratch"),
     }
+
+
+def dphubert(steps: int) -> PruneOptions:
+    """DPHuBERT's recipe (Peng et al. 2023) in this engine: its teacher alone, its distance, layers and schedule.
+
+    Gates all start open; two thirds of the steps decide, the target rising over the first tenth of these; every third
+    layer is matched; no refit. The size constraint is met by this engine's multipliers, not by ascent on them.
+    """
+    learn = round(steps * 2 / 3)
+    return PruneOptions(
+        learn_steps=learn,
+        recover_steps=steps - learn,
+        gates=GateOptions(spread=0.0, ramp=0.1, gate_rate=0.02),
+        distill=DistillOptions(
+            task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_layers=(0, 3, 6, 8)
+        ),
+        recover=RecoverOptions(refit=False),
+    )
 
 
 def ablation(steps: int, learn: int) -> dict[str, Entry]:

@@ -8,7 +8,8 @@ from torch import nn
 
 from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, undisturbed, valid_frames
-from trimbre.options import DistillOptions
+from trimbre.errors import UserError
+from trimbre.options import LAYER_DISTANCES, DistillOptions
 
 
 def test_posterior_loss_is_the_divergence_over_valid_frames():
@@ -30,9 +31,26 @@ def test_layer_loss_is_relative_to_the_teachers_energy():
     assert layer_loss((3 * teacher, student), (teacher, teacher), valid) == pytest.approx((4 + 0) / 2)
 
 
-def test_what_stands_on_padding_moves_no_term(model, padded):
+def test_l1_and_cosine_by_hand():
+    student, teacher = torch.tensor([[[3.0, 4.0], [9.0, 9.0]]]), torch.tensor([[[4.0, 3.0], [0.0, 0.0]]])
+    valid = torch.tensor([[True, False]])
+    found = layer_loss((student,), (teacher,), valid, distance="l1-cosine")
+    assert float(found) == pytest.approx((1 + 1) / 2 + 1 - 24 / 25)
+    assert layer_loss((teacher,), (teacher,), valid, distance="l1-cosine") == pytest.approx(0, abs=1e-6)
+
+
+def test_only_the_layers_that_are_named_are_matched():
+    teacher = torch.ones(1, 4, 3)
+    valid = torch.ones(1, 4, dtype=torch.bool)
+    stack = (teacher, 2 * teacher, 3 * teacher)
+    assert layer_loss(stack, (teacher,) * 3, valid, layers=(1,)) == pytest.approx(1)
+    assert layer_loss(stack, (teacher,) * 3, valid, layers=(0, 2)) == pytest.approx((0 + 4) / 2)
+
+
+@pytest.mark.parametrize("distance", LAYER_DISTANCES)
+def test_what_stands_on_padding_moves_no_term(model, padded, distance):
     teacher = copy.deepcopy(model)
-    distiller = Distiller(teacher, DistillOptions())
+    distiller = Distiller(teacher, DistillOptions(layer_distance=distance))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01)
@@ -88,6 +106,20 @@ def test_a_student_that_is_its_teacher_is_no_distance_from_it(model, padded):
     with undisturbed(model):
         assert float(objective(batch, 0)["loss"].detach()) == pytest.approx(0, abs=1e-5)
     assert float(objective(batch, 0)["loss"].detach()) > 1e-3  # as it was before
+
+
+def test_the_task_counts_by_its_weight(model, padded):
+    labels = torch.tensor([[3, 4], [5, -100], [6, 7]])
+    if "decoder_input_ids" in padded:
+        labels = nn.functional.pad(labels, (0, 5), value=-100)
+    batch, found = Batch(padded, labels, (), (), 1.0), {}
+    for weight in (0.0, 1.0, 2.0):
+        distiller = Distiller(copy.deepcopy(model), DistillOptions(task_weight=weight))
+        found[weight] = Objective(model.eval(), distiller)(batch, 0)
+    assert "task" not in found[0.0]
+    assert float(found[2.0]["task"]) == pytest.approx(2 * float(found[1.0]["task"]))
+    with pytest.raises(UserError, match="nothing to learn from"):
+        DistillOptions(task_weight=0, posterior_weight=0, layer_weight=0)
 
 
 def test_terms_can_be_left_out(model, padded):

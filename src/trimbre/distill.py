@@ -1,7 +1,8 @@
 """Learning from the unpruned model: its posteriors and the hidden states of its layers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,18 +28,51 @@ def posterior_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
     return (divergence * valid).sum() / valid.sum()
 
 
-def layer_loss(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], valid: Tensor) -> Tensor:
-    """Squared distance of hidden states over valid frames, relative to the teacher's energy, mean over layers.
+def squared_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """Squared distance of one layer's hidden states over valid frames, relative to the teacher's energy.
+
+    Args:
+        student: (batch, time, dim); so is `teacher`.
+        valid: (batch, time) bool, False for padding.
+    """
+    mask = valid.unsqueeze(-1)
+    return ((student - teacher).square() * mask).sum() / (teacher.square() * mask).sum()
+
+
+def l1_cosine_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute difference plus one less the cosine, over valid frames (DPHuBERT, Peng et al. 2023).
+
+    DPHuBERT leaves the one out, which makes it zero for a student that is its teacher.
+    """
+    apart = (student - teacher).abs().mean(-1) + 1 - functional.cosine_similarity(student, teacher, dim=-1)
+    return (apart * valid).sum() / valid.sum()
+
+
+DISTANCES = {"squared": squared_distance, "l1-cosine": l1_cosine_distance}
+
+
+def layer_loss(
+    student: tuple[Tensor, ...],
+    teacher: tuple[Tensor, ...],
+    valid: Tensor,
+    *,
+    distance: str = "squared",
+    layers: Collection[int] = (),
+) -> Tensor:
+    """Distance of hidden states, mean over layers.
 
     Args:
         student: (batch, time, dim) of every layer; so is `teacher`, with as many layers.
         valid: (batch, time) bool, False for padding.
+        distance: a name of DISTANCES.
+        layers: numbers of those that are compared; none compares all.
+
     """
-    mask = valid.unsqueeze(-1)
-    terms = []
-    for mine, theirs in zip(student, teacher, strict=True):
-        distance = ((mine.float() - theirs.float()).square() * mask).sum()
-        terms.append(distance / (theirs.float().square() * mask).sum())
+    terms = [
+        DISTANCES[distance](mine.float(), theirs.float(), valid)
+        for number, (mine, theirs) in enumerate(zip(student, teacher, strict=True))
+        if number in layers or not layers
+    ]
     return torch.stack(terms).mean()
 
 
@@ -62,7 +96,8 @@ class Distiller:
             terms["posterior"] = self.options.posterior_weight * posterior_loss(student.logits, teacher.logits, valid)
         if self.options.layer_weight > 0:
             stacks = zip(_stacks(student, valid), _stacks(teacher, valid), strict=True)
-            distances = [layer_loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
+            loss = partial(layer_loss, distance=self.options.layer_distance, layers=self.options.match_layers)
+            distances = [loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
             terms["layer"] = self.options.layer_weight * torch.stack(distances).mean()
         return terms
 
@@ -88,7 +123,8 @@ class Objective:
         """The terms of the loss on a batch and their sum, `loss`."""
         layers = self.distiller is not None and self.distiller.options.layer_weight > 0
         output = self.student(**batch.inputs, labels=batch.labels, output_hidden_states=layers)
-        terms = {} if batch.labels is None else {"task": output.loss}
+        weight = 1.0 if self.distiller is None else self.distiller.options.task_weight
+        terms = {"task": weight * output.loss} if batch.labels is not None and weight > 0 else {}
         if self.distiller is not None:
             terms |= self.distiller(output, batch.inputs, valid_frames(self.student, batch.inputs, output.logits))
         return {

@@ -14,6 +14,7 @@ from trimbre.methods import known_methods
 BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs"), "latency": ("latency",)}
 NORMALISERS = ("none", "basic", "whisper-en")
 TEXTS = ("transcripts", "teacher")
+LAYER_DISTANCES = ("squared", "l1-cosine")
 PRECISIONS = ("auto", "bf16", "fp32")
 RUNTIMES = ("onnx", "sherpa-onnx", "onnx-asr")
 BENCH_RUNTIMES = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
@@ -211,18 +212,29 @@ class GateOptions:
 @Parameter(name="*", group=Group("Distillation", sort_key=13))
 @dataclass(frozen=True)
 class DistillOptions:
-    """Weights of the distillation terms beside the task loss."""
+    """What a model is trained on: weights of the task's loss and of the terms by which the unpruned model teaches."""
 
+    task_weight: float = 1.0
+    """Weight of the task's own loss, where there are transcripts."""
     posterior_weight: float = 1.0
     """Weight of the divergence between the teacher's and the student's posteriors of frames, or of a text's tokens."""
     layer_weight: float = 1.0
     """Weight of the distance between their hidden states, layer by layer."""
+    layer_distance: str = "squared"
+    """squared (relative to the teacher's energy) or l1-cosine (absolute, less the cosine: DPHuBERT)."""
+    match_layers: tuple[int, ...] = ()
+    """Which hidden states are compared, 0 being what the first block reads; none named compares all."""
     text: str = "transcripts"
     """What a Whisper's decoder reads meanwhile: transcripts where there are any, or what the teacher itself writes."""
 
     def __post_init__(self) -> None:
-        at_least("posterior_weight", self.posterior_weight, 0)
-        at_least("layer_weight", self.layer_weight, 0)
+        for name in ("task_weight", "posterior_weight", "layer_weight"):
+            at_least(name, getattr(self, name), 0)
+        if not self.task_weight + self.posterior_weight + self.layer_weight:
+            raise UserError(
+                "--task-weight 0, --posterior-weight 0 and --layer-weight 0 leave nothing to learn from: raise one"
+            )
+        one_of("layer_distance", self.layer_distance, LAYER_DISTANCES)
         one_of("text", self.text, TEXTS)
 
 
