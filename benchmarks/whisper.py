@@ -1,7 +1,7 @@
 """A pruned Whisper on real prompts that it was not trained on, by cross-validation, and on voices unlike them.
 
-python benchmarks/whisper.py tiny.en --remove 0.3 --method taylor --recover-steps 0
-python benchmarks/whisper.py tiny.en --remove 0.5 --learn-steps 300 --recover-steps 1500 --fold 0   # then --fold 1
+python benchmarks/whisper.py tiny.en --remove 0.3 --method curvature --recover-steps 0
+python benchmarks/whisper.py tiny.en --remove 0.5 --method curvature --recover-steps 600 --fold 0   # then --fold 1
 python benchmarks/whisper.py tiny.en --dense
 
 The English prompts are divided by a hash of their sentences; each fold's model is pruned on the others' prompts and on
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--learn-steps", type=int, default=300)
     parser.add_argument("--recover-steps", type=int, default=1500)
     parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--refit-batches", type=int, default=16)
+    parser.add_argument("--batches", type=int, default=16, help="of two windows, to score units and to refit by")
     parser.add_argument("--text", default="transcripts")
     parser.add_argument("--out", type=Path, default=Path("runs/whisper"))
     asked = parser.parse_args()
@@ -99,9 +99,9 @@ def run(asked: Any, fold: int) -> dict[str, Any]:
             method=asked.method,
             learn_steps=asked.learn_steps,
             recover_steps=asked.recover_steps,
-            gates=GateOptions(weight_rate=asked.rate),
+            gates=GateOptions(weight_rate=asked.rate, seed_batches=asked.batches),
             distill=DistillOptions(text=asked.text),
-            recover=RecoverOptions(recover_rate=asked.rate, refit_batches=asked.refit_batches),
+            recover=RecoverOptions(recover_rate=asked.rate, refit_batches=asked.batches),
         ),
         batches=BatchOptions(max_duration=60.0, normalize=NORMALIZE),
         allow_outside=True,
