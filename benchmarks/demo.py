@@ -24,7 +24,7 @@ HELD_OUT = (
 """Speakers that the shipped recogniser was not trained on either (recipes/teacher/train.sh)."""
 PROCESSES = 2 if (os.cpu_count() or 1) > 1 else 1
 """A model this small keeps two processes of one thread busier than one of two."""
-STEP_SECONDS = 64.0
+STEP_SECONDS = 32.0
 SLOW = ["festival:*", "piper:*"]
 """Voices that take ten times as long to speak: more sentences teach more than these do."""
 

@@ -166,7 +166,11 @@ def manifest(folder: str) -> dict[str, float]:
     found = check_training_data(cuts, name=folder, processor=processor, normalize="basic")
     looked = time.perf_counter() - start
     start = time.perf_counter()
-    drawn = list(islice(_Order(cuts, options=BatchOptions(), seed=0, start=0, rank=0, world=1), 20))
+    drawn = list(
+        islice(
+            _Order(cuts, options=BatchOptions(), window=None, transcripts=True, seed=0, start=0, rank=0, world=1), 20
+        )
+    )
     assert len(drawn) == 20
     return {"look through": looked, "first batches": time.perf_counter() - start, "growth": peak() - before} | {
         "hours": found.hours

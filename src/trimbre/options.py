@@ -62,7 +62,7 @@ class AugmentOptions:
 class BatchOptions:
     """How utterances are gathered into batches."""
 
-    max_duration: float = 64.0
+    max_duration: float = 32.0
     """Seconds of audio in one batch, at most; a step takes so much on every process, times --accumulate."""
     accumulate: int = 1
     """Batches whose gradients make one step."""
@@ -198,7 +198,7 @@ class GateOptions:
     """Learning rate of the weights meanwhile (AdamW)."""
     spread: float = 10.0
     """How far apart in log_alpha the gates start by Taylor rank, worst to best; 0 starts them alike."""
-    seed_batches: int = 8
+    seed_batches: int = 16
     """Batches that scores are measured on, Taylor's and others'."""
 
     def __post_init__(self) -> None:
@@ -245,7 +245,7 @@ class RecoverOptions:
 
     refit: Annotated[bool, Parameter(negative="--no-refit")] = True
     """Solve every branch's last projection anew after the cut, by least squares against the unpruned model."""
-    refit_batches: int = 8
+    refit_batches: int = 16
     """Batches that it's solved on."""
     recover_rate: float = 1e-3
     """Peak learning rate (AdamW), falling to zero along a cosine."""
@@ -269,9 +269,9 @@ class PruneOptions:
     method: str = "l0"
     """How to decide what is cut: l0 (learned gates), modules (learned, whole modules only), taylor-iterative,
     curvature, taylor, activation, magnitude, layers (evenly spaced) or random."""
-    learn_steps: int = 200
+    learn_steps: int = 400
     """Steps in which l0, modules and taylor-iterative decide and train together; the others look and take none."""
-    recover_steps: int = 450
+    recover_steps: int = 800
     """Steps in which the cut model is trained on."""
     protect: tuple[str, ...] = ()
     """Kinds (attention, conv, ffn) and layers (0, 1, ...) to leave whole."""
