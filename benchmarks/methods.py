@@ -62,18 +62,20 @@ class Entry:
 
 def methods(steps: int, learn: int) -> dict[str, Entry]:
     """Every method by name, for so many steps in all, of which those that learn take `learn` to decide."""
-    learned = PruneOptions(learn_steps=learn, recover_steps=steps - learn)
-    at_once = PruneOptions(learn_steps=0, recover_steps=steps)
+    learned = PruneOptions(method="l0", learn_steps=learn, recover_steps=steps - learn)
+    at_once = PruneOptions(method="l0", learn_steps=0, recover_steps=steps)
     no_refit = RecoverOptions(refit=False)
     return {
         CONTROL: Entry(at_once, seeds=3, kind="control"),
         "l0": Entry(learned, seeds=3),
-        "l0, no refit": Entry(replace(learned, recover=no_refit), seeds=3),
+        "curvature": Entry(replace(at_once, method="curvature"), seeds=3),
+        "curvature, no refit": Entry(replace(at_once, method="curvature", recover=no_refit), seeds=3),
         "taylor": Entry(replace(at_once, method="taylor"), seeds=3),
         "taylor-iterative": Entry(replace(learned, method="taylor-iterative"), seeds=3),
         "l0, no distillation": Entry(replace(learned, distill=ALONE)),
         "l0, seed alone": Entry(at_once),
         "l0, gates alike": Entry(replace(learned, gates=GateOptions(spread=0.0))),
+        "l0, gates sampled": Entry(replace(learned, gates=GateOptions(sampled=True))),
         "modules": Entry(replace(learned, method="modules")),
         "activation": Entry(replace(at_once, method="activation")),
         "magnitude": Entry(replace(at_once, method="magnitude")),
@@ -93,9 +95,10 @@ def dphubert(steps: int) -> PruneOptions:
     """
     learn = round(steps * 2 / 3)
     return PruneOptions(
+        method="l0",
         learn_steps=learn,
         recover_steps=steps - learn,
-        gates=GateOptions(spread=0.0, ramp=0.1, gate_rate=0.02),
+        gates=GateOptions(spread=0.0, sampled=True, ramp=0.1, gate_rate=0.02),
         distill=DistillOptions(
             task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_layers=(0, 3, 6, 8)
         ),

@@ -16,7 +16,7 @@ from trimbre.data.cuts import read_cuts
 from trimbre.distill import Distiller
 from trimbre.errors import UserError
 from trimbre.loop import accelerator_for
-from trimbre.methods import known_methods, method_called
+from trimbre.methods import interface, known_methods, method_called
 from trimbre.methods.activation import energy
 from trimbre.methods.interface import Lesson
 from trimbre.methods.layers import leaving
@@ -46,6 +46,17 @@ def lesson(model, processor, noise_corpus):
 
     training = Training(batches, batches, accelerator_for("fp32"), seed=0)
     return Lesson(Distiller(copy.deepcopy(model), QUICK.distill), training, QUICK, transcript_loss)
+
+
+def test_moments_that_do_not_fit_at_once_are_gathered_in_parts(model, lesson, aim, monkeypatch):
+    aim = replace(aim, protected=torch.arange(len(aim.anatomy.groups)) == 1)
+    whole, calls, usual = lesson.losses(model, aim), [], interface.moments
+    monkeypatch.setattr(interface, "moments", lambda *args, **more: calls.append(args[1]) or usual(*args, **more))
+    monkeypatch.setattr(interface, "MOMENTS_BYTES", 1)
+    assert torch.allclose(lesson.losses(model, aim), whole, rtol=1e-3)
+    assert [len(part) for part in calls] == [1] * (len(aim.anatomy.groups) - 1)
+    held = whole.split([group.size for group in aim.anatomy.groups])[1]
+    assert (held == 0).all()
 
 
 @pytest.mark.parametrize("name", known_methods())

@@ -28,12 +28,12 @@ def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
 
     scores = importance(model, anatomy, [0], loss)
     step = 1e-5
-    for unit in (0, len(scores.units) // 2, len(scores.units) - 1):
+    for unit in (0, len(scores) // 2, len(scores) - 1):
         values = []
         for value in (1.0, 1.0 - step):
             gates = Gates(anatomy).double()
             scales = gates.scales()
-            flat = torch.ones(len(scores.units), dtype=torch.float64)
+            flat = torch.ones(len(scores), dtype=torch.float64)
             flat[unit] = value
             for path, part in zip(anatomy.sizes, flat.split(gates.sizes), strict=True):
                 scales.units[path].copy_(part)
@@ -41,7 +41,7 @@ def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
             with gated(model, gates), torch.no_grad():
                 values.append(float(loss()))
         slope = (values[0] - values[1]) / step
-        assert float(scores.units[unit]) == pytest.approx(slope**2, rel=1e-3)
+        assert float(scores[unit]) == pytest.approx(slope**2, rel=1e-3)
 
 
 def test_scoring_leaves_the_model_as_it_was(model, anatomy, padded):
@@ -61,7 +61,7 @@ def test_seeded_gates_harm_nothing_and_stand_in_the_order_of_worth(model, anatom
     gates = Gates(anatomy)
     seed_from_ranks(gates, scores, budgets, spread=10.0)
     assert gates.units.min() >= UNHARMED
-    worth = scores.units.double() / unit_prices(anatomy, budgets)
+    worth = scores.double() / unit_prices(anatomy, budgets)
     assert torch.equal(torch.argsort(worth, stable=True), torch.argsort(gates.units.detach(), stable=True))
 
 
@@ -85,8 +85,8 @@ def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
     small = cut(model, random_plan(anatomy, 1, skip=0.0))
     again = anatomy_of(small)
     scores = importance(small, again, [0], lambda _: small(**padded).logits.square().mean())
-    assert len(scores.units) == sum(again.sizes.values())
-    assert (scores.units > 0).any()
+    assert len(scores) == sum(again.sizes.values())
+    assert (scores > 0).any()
 
 
 def test_what_is_protected_is_open_for_good_while_gates_are_learned(model, anatomy):

@@ -114,14 +114,16 @@ def losses(weight: Tensor, found: Moments, *, rows: int = 1, rounds: int = ROUND
         rounds: how often units leave, as many at a time as that takes.
         ridge: pull toward the weights that are there, as in `refit`.
     """
-    weight, inner = weight.double(), found.inputs
-    inverse = torch.linalg.inv(pulled(inner, ridge))[:-1, :-1]  # the bias never leaves
+    inverse = torch.linalg.inv(pulled(found.inputs, ridge))[:-1, :-1]  # the bias never leaves
+    # |R W_u|^2 is tr(G W_u W_u^T) for G = R^T R, and R W moves as W does.
+    values, vectors = torch.linalg.eigh(found.slopes)
+    weight = values.clamp_min(0).sqrt().unsqueeze(1) * (vectors.T @ weight.double())
     units = weight.shape[1] // rows
     left = torch.arange(units, device=weight.device)
     scores = weight.new_zeros(units)
     dearest = weight.new_zeros(())
     while len(left):
-        costs = _costs(weight, inverse, found.slopes, rows)
+        costs = _costs(weight, inverse, rows)
         gone = torch.argsort(costs, stable=True)[: max(1, units // rounds)]
         scores[left[gone]] = costs[gone].clamp_min(dearest)
         dearest = scores[left[gone]].max()
@@ -134,10 +136,9 @@ def losses(weight: Tensor, found: Moments, *, rows: int = 1, rounds: int = ROUND
     return scores
 
 
-def _costs(weight: Tensor, inverse: Tensor, slopes: Tensor, rows: int) -> Tensor:
+def _costs(weight: Tensor, inverse: Tensor, rows: int) -> Tensor:
     """(units,) what each of the units that are left would cost if it left next."""
     units = weight.shape[1] // rows
     own = weight.view(len(weight), units, rows).permute(1, 2, 0)  # (units, rows, dim)
     blocks = inverse.view(units, rows, units, rows).diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # (units, rows, rows)
-    curved = (own @ slopes) @ own.transpose(1, 2)
-    return torch.linalg.solve(blocks, curved).diagonal(dim1=1, dim2=2).sum(-1) / 2
+    return torch.linalg.solve(blocks, own @ own.transpose(1, 2)).diagonal(dim1=1, dim2=2).sum(-1) / 2

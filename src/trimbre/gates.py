@@ -41,9 +41,15 @@ class Gates(nn.Module):
     A unit survives only if its branch does: P(unit) = P(unit's gate) P(branch's gate).
     """
 
-    def __init__(self, anatomy: Anatomy):
+    def __init__(self, anatomy: Anatomy, *, sampled: bool = True):
+        """Make gates that harm nothing yet.
+
+        Args:
+            sampled: whether training draws their values at random, or takes the noiseless ones too.
+        """
         super().__init__()
         self.anatomy = anatomy
+        self.sampled = sampled
         self.groups = anatomy.groups
         self.sizes = [group.size for group in anatomy.groups]
         self.units = nn.Parameter(torch.full((sum(self.sizes),), UNHARMED))
@@ -92,9 +98,10 @@ class Gates(nn.Module):
 def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
     """Put the gates into the model's forward; on leaving, the model is as it was before.
 
-    Within, every forward of `model` draws the gates anew: with noise if it's in train mode, else without.
+    Within, every forward of `model` draws the gates anew: with noise if it's in train mode and they are sampled.
     """
-    handles = [model.register_forward_pre_hook(lambda module, args: gates.draw(noise=module.training))]
+    draw = lambda module, args: gates.draw(noise=module.training and gates.sampled)  # noqa: E731
+    handles = [model.register_forward_pre_hook(draw)]
     # generate() runs an encoder and a decoder apart, with no forward of the model around them.
     for group in gates.groups[:1]:
         entry = model.get_submodule(group.consumer)

@@ -1,7 +1,6 @@
 """First-order importance: how much the loss would change if a unit's output were removed (Molchanov et al. 2019)."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,26 +24,16 @@ class Probe(Gates):
         self._values = (self.units.split(self.sizes), self.branches)
 
 
-@dataclass(frozen=True)
-class Importance:
-    """Mean squared gradient of the loss with respect to each gate."""
-
-    units: Tensor
-    """(units,) of all groups in a row."""
-    branches: Tensor
-    """(groups,)"""
-
-
 def importance(
     model: PreTrainedModel, anatomy: Anatomy, batches: Iterable[Any], loss: Callable[[Any], Tensor]
-) -> Importance:
-    """Average the squared gate gradients of `loss(batch)` over `batches`; the model's weights are left alone.
+) -> Tensor:
+    """(units,) squared gate gradients of `loss(batch)`, mean over `batches`; the model's weights are left alone.
 
     The loss must not be at its minimum: cross-entropy against transcripts (the teacher's own where there are none),
     not the distance to the teacher.
     """
     probe = Probe(anatomy).to(model.device)
-    units, branches = torch.zeros_like(probe.units), torch.zeros_like(probe.branches)
+    units = torch.zeros_like(probe.units)
     learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     training = model.training
     model.eval().requires_grad_(False)
@@ -52,12 +41,10 @@ def importance(
     try:
         with gated(model, probe):
             for batch in batches:
-                gradients = torch.autograd.grad(loss(batch), (probe.units, probe.branches))
-                units += gradients[0].square()
-                branches += gradients[1].square()
+                units += torch.autograd.grad(loss(batch), probe.units)[0].square()
                 count += 1
     finally:
         for parameter in learnable:
             parameter.requires_grad_(True)
         model.train(training)
-    return Importance(units / max(count, 1), branches / max(count, 1))
+    return units / max(count, 1)

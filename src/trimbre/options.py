@@ -197,9 +197,11 @@ class GateOptions:
     weight_rate: float = 8e-4
     """Learning rate of the weights meanwhile (AdamW)."""
     spread: float = 10.0
-    """How far apart in log_alpha the gates start by Taylor rank, worst to best; 0 starts them alike."""
+    """How far apart in log_alpha the gates start by the rank of their scores, worst to best; 0 starts them alike."""
+    sampled: bool = False
+    """Draw gates at random in every step (Louizos et al. 2018), in place of their noiseless values."""
     seed_batches: int = 16
-    """Batches that scores are measured on, Taylor's and others'."""
+    """Batches that scores are measured on."""
 
     def __post_init__(self) -> None:
         if not 0 < self.ramp <= 1:

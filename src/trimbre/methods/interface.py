@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trimbre.anatomy import Group
 from trimbre.curvature import losses, moments
 from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, undisturbed
 from trimbre.gates import Gates
-from trimbre.importance import Importance, importance
+from trimbre.importance import importance
 from trimbre.loop import FitResult, fit
 from trimbre.memory import recomputed
 from trimbre.options import PruneOptions
@@ -23,6 +24,9 @@ from trimbre.plan import Plan
 from trimbre.search import Aim
 from trimbre.stages import Training, learnable
 from trimbre.surgery import Scales
+
+MOMENTS_BYTES = 2**30
+"""Memory that second moments may take at once."""
 
 
 @dataclass(frozen=True)
@@ -48,30 +52,32 @@ class Lesson:
         """
         return self.training.accelerator.autocast() if self.options.low_memory else nullcontext()
 
-    def importance(self, model: PreTrainedModel, aim: Aim, start: int = 0) -> Importance:
-        """Taylor scores of `model` as it stands; processes that hear batches of their own get the same ones."""
+    def slopes(self, model: PreTrainedModel, aim: Aim, start: int = 0) -> Tensor:
+        """(units,) first-order (Taylor) scores of `model` as it stands, the same for all processes.
+
+        Args:
+            start: first batch of the training data to hear.
+        """
         heard = self.heard(self.options.gates.seed_batches, start)
         with self.precisely():
             found = importance(model, aim.anatomy, heard, partial(self.loss, model))
-        mean = partial(self.training.accelerator.reduce, reduction="mean")
-        return Importance(mean(found.units), mean(found.branches))
+        scores: Tensor = self.training.accelerator.reduce(found, reduction="mean")
+        return scores.double().cpu()
 
     def losses(self, model: PreTrainedModel, aim: Aim) -> Tensor:
-        """(units,) second-order scores of `model` as it stands, the same for all processes; 0 for what is protected."""
-        accelerator = self.training.accelerator
-        free = [group for group, held in zip(aim.anatomy.groups, aim.protected.tolist(), strict=True) if not held]
-        heard = self.heard(self.options.gates.seed_batches)
-        with self.precisely():
-            mean = partial(accelerator.reduce, reduction="mean")
-            found = iter(moments(model, free, heard, partial(self.loss, model), mean=mean))
-        scores = []
-        for group in aim.anatomy.groups:
-            if group not in free:
-                scores.append(torch.zeros(group.size, dtype=torch.float64))
-                continue
-            weight: Tensor = model.get_submodule(group.consumer).get_parameter("weight").detach()
-            scores.append(losses(weight.flatten(1), next(found), rows=group.kind.rows).cpu())
-        return torch.cat(scores)
+        """(units,) second-order scores of `model` as it stands, the same for all processes; 0 for what is protected.
+
+        Where the moments of all projections don't fit into MOMENTS_BYTES, the audio is heard again for each part.
+        """
+        mean = partial(self.training.accelerator.reduce, reduction="mean")
+        groups, scores = aim.anatomy.groups, {}
+        for part in _parts(model, [g for g, held in zip(groups, aim.protected.tolist(), strict=True) if not held]):
+            heard = self.heard(self.options.gates.seed_batches)
+            with self.precisely():
+                found = moments(model, part, heard, partial(self.loss, model), mean=mean)
+            for group, own in zip(part, found, strict=True):
+                scores[group.path] = losses(_read_weight(model, group), own, rows=group.kind.rows).cpu()
+        return torch.cat([scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups])
 
     def learn(
         self,
@@ -102,6 +108,26 @@ class Lesson:
                 state_dir=None if self.training.run is None else self.training.run / "learn",
                 **self.training.stage(model),
             )
+
+
+def _read_weight(model: PreTrainedModel, group: Group) -> Tensor:
+    """(dim, channels) of a group's consumer."""
+    return model.get_submodule(group.consumer).get_parameter("weight").detach().flatten(1)
+
+
+def _parts(model: PreTrainedModel, groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """The groups in order, as many at a time as their second moments fit into MOMENTS_BYTES, at least one."""
+    part: list[Group] = []
+    held = 0
+    for group in groups:
+        size = 8 * sum(side * side for side in _read_weight(model, group).shape)
+        if part and held + size > MOMENTS_BYTES:
+            yield part
+            part, held = [], 0
+        part.append(group)
+        held += size
+    if part:
+        yield part
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
 from trimbre.budget.prices import unit_prices
 from trimbre.gates import UNHARMED, Gates, gated, keep_probability
-from trimbre.importance import Importance
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
 from trimbre.loop import FitResult
 from trimbre.methods.interface import Choice, Lesson
@@ -21,7 +20,7 @@ LEARNS = True
 
 
 def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
-    """Start gates in the order of their Taylor ranks, train them with the weights, and keep what they keep."""
+    """Start gates in the order of their scores, train them with the weights, and keep what they keep."""
     gates = start_gates(model, lesson, aim)
     return learned(model, gates, lesson, aim, plan=lambda: plan_from_gates(gates, aim))
 
@@ -36,24 +35,28 @@ def learned(model: PreTrainedModel, gates: Gates, lesson: Lesson, aim: Aim, *, p
 
 
 def start_gates(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Gates:
-    """Gates that harm nothing yet, in the order of their Taylor ranks; protected ones open for good."""
-    gates = Gates(aim.anatomy).to(model.device)
-    if (spread := lesson.options.gates.spread) > 0:
-        seed_from_ranks(gates, lesson.importance(model, aim), aim.budgets, spread=spread)
+    """Gates that harm nothing yet, in the order of their second-order scores; protected ones open for good."""
+    options = lesson.options.gates
+    gates = Gates(aim.anatomy, sampled=options.sampled).to(model.device)
+    if options.spread > 0:
+        seed_from_ranks(gates, lesson.losses(model, aim), aim.budgets, spread=options.spread)
     with torch.no_grad():
         gates.units[aim.protected[aim.anatomy.owner].to(gates.units.device)] = SETTLED
         gates.branches[aim.protected.to(gates.branches.device)] = SETTLED
     return gates
 
 
-def seed_from_ranks(gates: Gates, scores: Importance, budgets: Sequence[Budget], *, spread: float) -> None:
-    """Start gates from Taylor ranks: the unit that is worth least for its cost at UNHARMED, the best `spread` above.
+def seed_from_ranks(gates: Gates, scores: Tensor, budgets: Sequence[Budget], *, spread: float) -> None:
+    """Start gates from ranks: the unit whose score is least for its cost at UNHARMED, the best `spread` above.
 
     The rank counts cost, so that sinking all gates alike until a share of the cost is gone closes that share of the
     ranks. Branches start at the top, so that a module leaves whole only once the loss has said so.
+
+    Args:
+        scores: (units,) of all groups in a row.
     """
     cost = unit_prices(gates.anatomy, budgets)
-    worth = scores.units.double().cpu() / cost
+    worth = scores.double().cpu() / cost
     order = torch.argsort(worth, stable=True)
     rank = torch.empty_like(worth)
     rank[order] = (cost[order].cumsum(0) - cost[order] / 2) / cost.sum()

@@ -11,5 +11,5 @@ LEARNS = False
 
 def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
     """Cut by the squared slope of the loss over each unit's gate, relative to its price, over the whole model."""
-    worth = worth_for_price(aim.anatomy, aim.budgets, lesson.importance(model, aim).units)
+    worth = worth_for_price(aim.anatomy, aim.budgets, lesson.slopes(model, aim))
     return one_shot(plan_for_target(aim, worth), aim)

@@ -28,8 +28,8 @@ def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
 
     def decide(done: int) -> Plan:
         # What was shut has no slope, and so stays shut.
-        scores = lesson.importance(model, aim, done * lesson.training.accumulate)
-        worth = worth_for_price(aim.anatomy, aim.budgets, scores.units)
+        scores = lesson.slopes(model, aim, done * lesson.training.accumulate)
+        worth = worth_for_price(aim.anatomy, aim.budgets, scores)
         share = ramp(min(steps, done + every)) if steps else aim.share
         return plan_for_target(replace(aim, share=share), worth)
 
