@@ -199,6 +199,7 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
         recogniser=made, name=testbed["main"], dev=judged["dev"], watch=judged["watch"], normalize=judged["normalize"]
     )
     kept = ("options", "removed", "dense", "widths", "stages", "times_faster", "audio_seconds", "missed")
+    kept += ("units_cut_as_seeded",)
     return {
         "name": cell.name,
         **{key: report[key] for key in kept if key in report},

@@ -19,6 +19,7 @@ from trimbre.loop import accelerator_for
 from trimbre.methods import interface, known_methods, method_called
 from trimbre.methods.activation import energy
 from trimbre.methods.interface import Lesson
+from trimbre.methods.l0 import agreement
 from trimbre.methods.layers import leaving
 from trimbre.methods.magnitude import norms
 from trimbre.models import load
@@ -77,8 +78,19 @@ def test_without_steps_gates_are_cut_as_they_were_seeded(model, lesson, aim):
     lesson = replace(lesson, options=replace(QUICK, learn_steps=0))
     choice = method_called("l0").choose(model, lesson, aim)
     assert choice.expected == pytest.approx([0.5, 0.5], abs=0.01)
+    assert choice.as_seeded > 0.95
     assert sum(budget.removed(choice.plan) for budget in aim.budgets) / 2 == pytest.approx(0.5, abs=0.01)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_agreement_is_of_the_units_that_leave(anatomy):
+    everything = Plan.everything(anatomy.sizes)
+    first = next(iter(anatomy.sizes))
+    some = Plan(anatomy.sizes, dict(everything.kept) | {first: everything.kept[first][2:]})
+    fewer = Plan(anatomy.sizes, dict(everything.kept) | {first: everything.kept[first][1:]})
+    assert agreement(anatomy, some, fewer) == 0.5
+    assert agreement(anatomy, fewer, some) == 1
+    assert agreement(anatomy, some, everything) == 0
 
 
 def test_an_unknown_method_names_the_known_ones():

@@ -143,6 +143,8 @@ class Choice:
     """Expected share removed when learning ended, per budget, for a method that learns gates."""
     moved: float | None = None
     """Share of the units that the search for the exact cost decided otherwise than the method."""
+    as_seeded: float | None = None
+    """Share of the units cut that the scores which gates started from would have cut too."""
 
 
 class Method(Protocol):

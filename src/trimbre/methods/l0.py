@@ -1,6 +1,7 @@
 """Learned L0 gates (Louizos et al. 2018; Jiang et al. 2023): train masks and weights together toward a target size."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,7 +23,9 @@ LEARNS = True
 def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
     """Start gates in the order of their scores, train them with the weights, and keep what they keep."""
     gates = start_gates(model, lesson, aim)
-    return learned(model, gates, lesson, aim, plan=lambda: plan_from_gates(gates, aim))
+    seeded = plan_from_gates(gates, aim) if lesson.options.gates.spread > 0 else None
+    choice = learned(model, gates, lesson, aim, plan=lambda: plan_from_gates(gates, aim))
+    return replace(choice, as_seeded=None if seeded is None else agreement(aim.anatomy, choice.plan, seeded))
 
 
 def learned(model: PreTrainedModel, gates: Gates, lesson: Lesson, aim: Aim, *, plan: Callable[[], Plan]) -> Choice:
@@ -96,6 +99,12 @@ def disagreement(gates: Gates, plan: Plan) -> float:
         keep_probability(gates.branches.detach().cpu()) > 0.5
     )[gates.anatomy.owner]
     return float((said != kept_units(gates.anatomy, plan)).double().mean())
+
+
+def agreement(anatomy: Anatomy, plan: Plan, other: Plan) -> float:
+    """Share of the units that a plan cuts which another cuts too."""
+    gone, theirs = ~kept_units(anatomy, plan), ~kept_units(anatomy, other)
+    return float((gone & theirs).double().sum() / gone.sum().clamp_min(1))
 
 
 def kept_units(anatomy: Anatomy, plan: Plan) -> Tensor:
