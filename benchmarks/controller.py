@@ -48,7 +48,7 @@ def main() -> None:
     for target in (0.3, 0.5, 0.75):
         student = copy.deepcopy(teacher).requires_grad_(True)
         anatomy = anatomy_of(student)
-        options = PruneOptions(target=Target(remove=target), learn_steps=asked.steps)
+        options = PruneOptions(target=Target(remove=target), method="l0", learn_steps=asked.steps)
         aim = aim_of(anatomy, Ledger.of(student, anatomy, processor), options)
         distiller = Distiller(teacher, options.distill)
         lesson = Lesson(distiller, Training(batches, batches, accelerator, seed=0), options, transcript_loss)

@@ -107,37 +107,45 @@ def dphubert(steps: int) -> PruneOptions:
 
 
 def ablation(steps: int, learn: int) -> dict[str, Entry]:
-    """The default recipe by name, and with one thing at a time done otherwise."""
-    default = PruneOptions(learn_steps=learn, recover_steps=steps - learn)
-    gates, recover = default.gates, default.recover
+    """The default recipe and that of learned gates, each with one thing at a time done otherwise."""
+    default = PruneOptions(learn_steps=0, recover_steps=steps)
+    learned = PruneOptions(method="l0", learn_steps=learn, recover_steps=steps - learn)
+    recover = default.recover
 
-    def taught(**weights: float) -> PruneOptions:
-        return replace(default, distill=DistillOptions(**weights))
+    def taught(**terms: Any) -> PruneOptions:
+        return replace(default, distill=DistillOptions(**terms))
+
+    def gates(**otherwise: Any) -> PruneOptions:
+        return replace(learned, gates=GateOptions(**otherwise))
 
     def learned_for(learn: int) -> PruneOptions:
-        return replace(default, learn_steps=learn, recover_steps=steps - learn)
+        return replace(learned, learn_steps=learn, recover_steps=steps - learn)
 
     varied = {
         "default": default,
+        "no task": taught(task_weight=0.0),
         "no posteriors": taught(posterior_weight=0.0),
         "no hidden states": taught(layer_weight=0.0),
-        "neither": replace(default, distill=ALONE),
+        "task alone": replace(default, distill=ALONE),
         "hidden states, weight 4": taught(layer_weight=4.0),
-        "gates alike": replace(default, gates=replace(gates, spread=0.0)),
-        "gates 4 apart": replace(default, gates=replace(gates, spread=4.0)),
-        "gates 20 apart": replace(default, gates=replace(gates, spread=20.0)),
-        "gate rate 0.02": replace(default, gates=replace(gates, gate_rate=0.02)),
-        "gate rate 0.1": replace(default, gates=replace(gates, gate_rate=0.1)),
-        "learning a quarter as long": learned_for(learn // 4),
-        "learning half as long": learned_for(learn // 2),
-        "learning twice as long": learned_for(2 * learn),
-        "ramp 0.3": replace(default, gates=replace(gates, ramp=0.3)),
-        "ramp 1": replace(default, gates=replace(gates, ramp=1.0)),
+        "every third layer": taught(match_layers=(0, 3, 6, 8)),
         "no refit": replace(default, recover=replace(recover, refit=False)),
+        "scored on a quarter": replace(default, gates=GateOptions(seed_batches=4)),
         "recovery rate 5e-4": replace(default, recover=replace(recover, recover_rate=5e-4)),
         "recovery rate 2e-3": replace(default, recover=replace(recover, recover_rate=2e-3)),
         "widths in eights": replace(default, multiple_of=8),
         "attention protected": replace(default, protect=("attention",)),
+        "l0": learned,
+        "l0, gates alike": gates(spread=0.0),
+        "l0, gates 4 apart": gates(spread=4.0),
+        "l0, gates 20 apart": gates(spread=20.0),
+        "l0, gates sampled": gates(sampled=True),
+        "l0, gate rate 0.02": gates(gate_rate=0.02),
+        "l0, gate rate 0.1": gates(gate_rate=0.1),
+        "l0, ramp 0.3": gates(ramp=0.3),
+        "l0, ramp 1": gates(ramp=1.0),
+        "l0, learning half as long": learned_for(learn // 2),
+        "l0, learning twice as long": learned_for(2 * learn),
     }
     return {name: Entry(options) for name, options in varied.items()}
 

@@ -323,7 +323,7 @@ def test_a_folder_of_recordings_becomes_a_corpus(there, run):
     assert sorted(cut.supervisions[0].text for cut in read_cuts("whole")) == texts
 
 
-SMALL = "--train data --budget params --learn-steps 4 --recover-steps 2 --save-every 1"
+SMALL = "--train data --budget params --method l0 --learn-steps 4 --recover-steps 2 --save-every 1"
 
 
 def test_prune_writes_a_model_that_is_smaller_and_loads(there, run):

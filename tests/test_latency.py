@@ -322,7 +322,18 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     file = tmp_path / "table.json"
     assert run(["bench", place, "--table", str(file), "--runtimes", "torch-fp32"]) == 0
     dense = latency_budget(LatencyTable.load(file), anatomy, scope="model").dense
-    prune = ["prune", place, "--train", str(noise_corpus), "--learn-steps", "2", "--recover-steps", "0"]
+    prune = [
+        "prune",
+        place,
+        "--train",
+        str(noise_corpus),
+        "--method",
+        "l0",
+        "--learn-steps",
+        "2",
+        "--recover-steps",
+        "0",
+    ]
     prune += ["--seed-batches", "1", "--max-duration", "6", "--precision", "fp32", "--table", str(file)]
     capsys.readouterr()
     assert run([*prune, "--rtf", f"{0.8 * dense}", "--dry-run", "--out", str(tmp_path / "no")]) == 0
@@ -361,6 +372,7 @@ def test_a_run_that_is_resumed_goes_by_the_same_times(
     monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path / "cache"))
     options = replace(
         PruneOptions(target=Target(remove=0.4, budget="latency"), latency=LatencyOptions(runtime="torch-fp32")),
+        method="l0",
         learn_steps=2,
         recover_steps=0,
         gates=GateOptions(seed_batches=1),

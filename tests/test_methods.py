@@ -94,7 +94,7 @@ def test_agreement_is_of_the_units_that_leave(anatomy):
 
 
 def test_an_unknown_method_names_the_known_ones():
-    with pytest.raises(UserError, match=r"--method wanda: choose one of l0, .*random"):
+    with pytest.raises(UserError, match=r"--method wanda: choose one of curvature, .*random"):
         PruneOptions(method="wanda")
 
 

@@ -53,7 +53,7 @@ def test_two_processes_hear_different_audio_and_end_with_the_same_model(teacher,
 def test_the_command_prunes_on_two_processes_and_speaks_once(teacher, noise_corpus, tmp_path):
     out = tmp_path / "half"
     asked = ["--train", str(noise_corpus), "--dev", str(noise_corpus), "--out", str(out), "--json"]
-    steps = ["--learn-steps", "4", "--recover-steps", "2", "--max-duration", "6", "--buckets", "2"]
+    steps = ["--method", "l0", "--learn-steps", "4", "--recover-steps", "2", "--max-duration", "6", "--buckets", "2"]
     done = torchrun("-m", "trimbre", "prune", teacher, *asked, *steps, "--seed-batches", "2")
     assert done.returncode in (0, 1), done.stderr[-3000:]  # 1: twelve heads may miss the target by a point
     (line,) = done.stdout.splitlines()
@@ -97,7 +97,19 @@ def test_two_processes_prune_as_well_as_one(tmp_path):
     for processes in (1, 2):
         out = tmp_path / f"of-{processes}"
         asked = ["prune", "models/telephone-en", "--train", str(corpus), "--dev", str(corpus), "--out", str(out)]
-        steps = ["--remove", "0.3", "--learn-steps", "8", "--recover-steps", "8", "--seed-batches", "2", "--json"]
+        steps = [
+            "--remove",
+            "0.3",
+            "--method",
+            "l0",
+            "--learn-steps",
+            "8",
+            "--recover-steps",
+            "8",
+            "--seed-batches",
+            "2",
+            "--json",
+        ]
         batches = ["--max-duration", str(32 // processes), "--buckets", "1", "--noise", "0", "--room", "0"]
         done = torchrun("-m", "trimbre", *asked, *steps, *batches, processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]

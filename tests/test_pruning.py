@@ -20,6 +20,7 @@ pytestmark = pytest.mark.ctc
 
 QUICK = PruneOptions(
     target=Target(remove=0.5),
+    method="l0",
     learn_steps=6,
     recover_steps=4,
     gates=GateOptions(seed_batches=2, spread=6.0),

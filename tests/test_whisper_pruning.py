@@ -15,6 +15,7 @@ from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOpti
 
 QUICK = PruneOptions(
     target=Target(remove=0.4, budget="params", of="encoder"),
+    method="l0",
     learn_steps=4,
     recover_steps=3,
     gates=GateOptions(seed_batches=2, spread=6.0),

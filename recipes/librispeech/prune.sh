@@ -17,7 +17,7 @@ fi
 TREE=$1 MODEL=$2 OUT=$3
 shift 3
 if [ $# -eq 0 ]; then
-  set -- --learn-steps 4000 --recover-steps 20000 --max-duration 120 --workers 2
+  set -- --method l0 --learn-steps 4000 --recover-steps 20000 --max-duration 120 --workers 2
 fi
 
 trimbre corpus librispeech "$TREE"

@@ -268,12 +268,12 @@ class PruneOptions:
 
     target: Target = field(default_factory=Target)
     latency: LatencyOptions = field(default_factory=LatencyOptions)
-    method: str = "l0"
-    """How to decide what is cut: l0 (learned gates), modules (learned, whole modules only), taylor-iterative,
-    curvature, taylor, activation, magnitude, layers (evenly spaced) or random."""
+    method: str = "curvature"
+    """How to decide what is cut: curvature (second-order scores), l0 (learned gates), modules (learned, whole modules
+    only), taylor-iterative, taylor, activation, magnitude, layers (evenly spaced) or random."""
     learn_steps: int = 400
     """Steps in which l0, modules and taylor-iterative decide and train together; the others look and take none."""
-    recover_steps: int = 800
+    recover_steps: int = 1200
     """Steps in which the cut model is trained on."""
     protect: tuple[str, ...] = ()
     """Kinds (attention, conv, ffn) and layers (0, 1, ...) to leave whole."""

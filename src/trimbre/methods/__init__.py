@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from trimbre.methods.interface import Method
 
 _methods: dict[str, str] = {
+    "curvature": "curvature",
     "l0": "l0",
     "modules": "modules",
     "taylor-iterative": "taylor_iterative",
-    "curvature": "curvature",
     "taylor": "taylor",
     "activation": "activation",
     "magnitude": "magnitude",
