@@ -125,7 +125,7 @@ def prune(
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
-    """Prune a model: learn what to cut, cut it, verify the cut, recover; the unpruned model teaches throughout.
+    """Prune a model: choose what to cut, cut it, verify the cut, refit, recover; the unpruned model teaches throughout.
 
     Exits with 1 if the target was missed or nothing was pruned.
 
