@@ -90,7 +90,7 @@ def methods(steps: int, learn: int) -> dict[str, Entry]:
 def dphubert(steps: int) -> PruneOptions:
     """DPHuBERT's recipe (Peng et al. 2023) in this engine: its teacher alone, its distance, layers and schedule.
 
-    Gates all start open; two thirds of the steps decide, the target rising over the first tenth of these; every third
+    Gates all start open; two thirds of the steps decide, the target rising over the first tenth of these; every fourth
     layer is matched; no refit. The size constraint is met by this engine's multipliers, not by ascent on them.
     """
     learn = round(steps * 2 / 3)
@@ -99,9 +99,7 @@ def dphubert(steps: int) -> PruneOptions:
         learn_steps=learn,
         recover_steps=steps - learn,
         gates=GateOptions(spread=0.0, sampled=True, ramp=0.1, gate_rate=0.02),
-        distill=DistillOptions(
-            task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_layers=(0, 3, 6, 8)
-        ),
+        distill=DistillOptions(task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_every=4),
         recover=RecoverOptions(refit=False),
     )
 
@@ -128,7 +126,7 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
         "no hidden states": taught(layer_weight=0.0),
         "task alone": replace(default, distill=ALONE),
         "hidden states, weight 4": taught(layer_weight=4.0),
-        "every third layer": taught(match_layers=(0, 3, 6, 8)),
+        "every fourth layer": taught(match_every=4),
         "no refit": replace(default, recover=replace(recover, refit=False)),
         "scored on a quarter": replace(default, gates=GateOptions(seed_batches=4)),
         "recovery rate 5e-4": replace(default, recover=replace(recover, recover_rate=5e-4)),

@@ -39,12 +39,12 @@ def test_l1_and_cosine_by_hand():
     assert layer_loss((teacher,), (teacher,), valid, distance="l1-cosine") == pytest.approx(0, abs=1e-6)
 
 
-def test_only_the_layers_that_are_named_are_matched():
+def test_every_so_many_th_layer_is_matched():
     teacher = torch.ones(1, 4, 3)
     valid = torch.ones(1, 4, dtype=torch.bool)
     stack = (teacher, 2 * teacher, 3 * teacher)
-    assert layer_loss(stack, (teacher,) * 3, valid, layers=(1,)) == pytest.approx(1)
-    assert layer_loss(stack, (teacher,) * 3, valid, layers=(0, 2)) == pytest.approx((0 + 4) / 2)
+    assert layer_loss(stack, (teacher,) * 3, valid) == pytest.approx((0 + 1 + 4) / 3)
+    assert layer_loss(stack, (teacher,) * 3, valid, every=2) == pytest.approx((0 + 4) / 2)
 
 
 @pytest.mark.parametrize("distance", LAYER_DISTANCES)

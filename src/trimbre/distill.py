@@ -1,6 +1,6 @@
 """Learning from the unpruned model: its posteriors and the hidden states of its layers."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -57,7 +57,7 @@ def layer_loss(
     valid: Tensor,
     *,
     distance: str = "squared",
-    layers: Collection[int] = (),
+    every: int = 1,
 ) -> Tensor:
     """Distance of hidden states, mean over layers.
 
@@ -65,15 +65,11 @@ def layer_loss(
         student: (batch, time, dim) of every layer; so is `teacher`, with as many layers.
         valid: (batch, time) bool, False for padding.
         distance: a name of DISTANCES.
-        layers: numbers of those that are compared; none compares all.
+        every: compare the first and every so many-th after it.
 
     """
-    terms = [
-        DISTANCES[distance](mine.float(), theirs.float(), valid)
-        for number, (mine, theirs) in enumerate(zip(student, teacher, strict=True))
-        if number in layers or not layers
-    ]
-    return torch.stack(terms).mean()
+    pairs = list(zip(student, teacher, strict=True))[::every]
+    return torch.stack([DISTANCES[distance](mine.float(), theirs.float(), valid) for mine, theirs in pairs]).mean()
 
 
 class Distiller:
@@ -96,7 +92,7 @@ class Distiller:
             terms["posterior"] = self.options.posterior_weight * posterior_loss(student.logits, teacher.logits, valid)
         if self.options.layer_weight > 0:
             stacks = zip(_stacks(student, valid), _stacks(teacher, valid), strict=True)
-            loss = partial(layer_loss, distance=self.options.layer_distance, layers=self.options.match_layers)
+            loss = partial(layer_loss, distance=self.options.layer_distance, every=self.options.match_every)
             distances = [loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
             terms["layer"] = self.options.layer_weight * torch.stack(distances).mean()
         return terms

@@ -224,8 +224,8 @@ class DistillOptions:
     """Weight of the distance between their hidden states, layer by layer."""
     layer_distance: str = "squared"
     """squared (relative to the teacher's energy) or l1-cosine (absolute, less the cosine: DPHuBERT)."""
-    match_layers: tuple[int, ...] = ()
-    """Which hidden states are compared, 0 being what the first block reads; none named compares all."""
+    match_every: int = 1
+    """Compare every so many-th hidden state, from what the first block reads on."""
     text: str = "transcripts"
     """What a Whisper's decoder reads meanwhile: transcripts where there are any, or what the teacher itself writes."""
 
@@ -236,6 +236,7 @@ class DistillOptions:
             raise UserError(
                 "--task-weight 0, --posterior-weight 0 and --layer-weight 0 leave nothing to learn from: raise one"
             )
+        at_least("match_every", self.match_every, 1)
         one_of("layer_distance", self.layer_distance, LAYER_DISTANCES)
         one_of("text", self.text, TEXTS)
 

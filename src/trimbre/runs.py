@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -110,17 +110,6 @@ def _refuse_decoder(model: PreTrainedModel, name: str) -> None:
         )
 
 
-def _refuse_layers(model: PreTrainedModel, layers: Collection[int]) -> None:
-    """Raise UserError for hidden states that the model, or one of its stacks of blocks, hasn't."""
-    stacks: dict[str, int] = {}
-    for group in anatomy_of(model).groups:
-        stack = group.block.rpartition(".")[0]
-        stacks[stack] = max(stacks.get(stack, 0), group.layer + 1)
-    for layer in layers:
-        if not 0 <= layer <= min(stacks.values()):
-            raise UserError(f"--match-layers {layer}: its hidden states have numbers 0 to {min(stacks.values())}")
-
-
 def _begin(out: Path, settings: Mapping[str, Any], *, resume: bool, accelerator: Accelerator) -> Path:
     """The folder of a run's state, which the first process prepares while the others wait."""
     if accelerator.is_main_process:
@@ -214,7 +203,6 @@ def prune(
             f"--train {train} has audio without transcripts, from which only the teacher can teach: "
             "give --posterior-weight or --layer-weight above 0"
         )
-    _refuse_layers(teacher, options.distill.match_layers)
     if dry_run:
         return {"model": model, "data": checked.to_json(), **_together(accelerator, batches), **foreseen}
     given = {
