@@ -120,13 +120,19 @@ def plan_for_target(aim: Aim, scores: Tensor, *, skipped: frozenset[str] = froze
         opens = ((widths > 0) | protected).double()
         return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in budgets]
 
-    def bisect(base: Tensor, heads: Tensor | None) -> tuple[float, Tensor]:
+    def off(widths: Tensor) -> float:
+        """How far the mean share is from the target."""
+        return abs(sum(removed(widths)) / len(budgets) - target)
+
+    def bisect(base: Tensor, heads: Tensor | None) -> tuple[float, Tensor, Tensor]:
         """The multiplier and widths that bring the mean share nearest to the target, with the `heads` given or free.
+
+        Last come the widths nearest to it that remove too little: finer units can still leave there.
 
         The mean, and not one budget's share: heads are few, so that two budgets seldom meet; the gap is split.
         """
         low, high, nearest = -span, span, (0.0, widths_at(base))
-        best = float("inf")
+        best, under = float("inf"), widths_at(base + span)
         for _ in range(32):
             middle = (low + high) / 2
             widths = widths_at(base - middle * costs[:, 0])
@@ -134,14 +140,17 @@ def plan_for_target(aim: Aim, scores: Tensor, *, skipped: frozenset[str] = froze
             share = sum(removed(widths)) / len(budgets)
             if abs(share - target) < best:
                 best, nearest = abs(share - target), (middle, widths)
-            low, high = (middle, high) if share < target else (low, middle)
-        return nearest
+            low, high, under = (middle, high, widths) if share < target else (low, middle, under)
+        return *nearest, under
 
     def settle(second: float) -> tuple[Tensor, Tensor]:
         """Widths for a second multiplier; heads are settled first, the finer units then fill up to the target."""
         base = flat - costs[:, 1] * second if len(budgets) == 2 else flat
-        _, widths = bisect(base, None)
-        multiplier, widths = bisect(base, widths)
+        _, heads, fewer_gone = bisect(base, None)
+        multiplier, widths, _ = bisect(base, heads)
+        if off(widths) > TOLERANCE / 5:  # too many heads are gone for the finer units to make up for
+            other = bisect(base, fewer_gone)
+            multiplier, widths, _ = min((multiplier, widths, heads), other, key=lambda one: off(one[1]))
         return base - multiplier * costs[:, 0], widths
 
     def miss(widths: Tensor) -> float:

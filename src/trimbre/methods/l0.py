@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from trimbre.anatomy import Anatomy
 from trimbre.budget import Budget
 from trimbre.budget.prices import unit_prices
-from trimbre.gates import UNHARMED, Gates, gated, keep_probability
+from trimbre.gates import KEEP_SHIFT, UNHARMED, Gates, gated, keep_probability
 from trimbre.lagrangian import SETTLED, Multipliers, Ramp
 from trimbre.loop import FitResult
 from trimbre.methods.interface import Choice, Lesson
@@ -88,7 +88,7 @@ def plan_from_gates(gates: Gates, aim: Aim) -> Plan:
     """The plan of exact cost nearest to what the gates say."""
     branches = keep_probability(gates.branches.detach().cpu())
     # Measured from the point where a unit is as likely kept as not, so that the search starts where learning ended.
-    scores = keep_probability(gates.units.detach().cpu()).clamp(1e-6, 1 - 1e-6).logit()
+    scores = (gates.units.detach().double().cpu() + KEEP_SHIFT).clamp(-30, 30)
     shut = frozenset(g.path for g, keep in zip(aim.anatomy.groups, branches.tolist(), strict=True) if keep <= 0.5)
     return plan_for_target(aim, scores, skipped=shut)
 
