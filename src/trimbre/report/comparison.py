@@ -97,7 +97,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         import matplotlib
 
         matplotlib.use("svg")
-        from matplotlib import pyplot
+        from matplotlib import pyplot, ticker
     except ImportError as error:
         raise UserError('the picture needs matplotlib: pip install "trimbre[plots]"') from error
     main = found["sets"][0]
@@ -105,7 +105,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     settings: Any = {"svg.hashsalt": "trimbre", "svg.fonttype": "none", "font.size": 10}
     with matplotlib.rc_context(settings):
         figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-        colours = pyplot.get_cmap("tab20")
+        colours = pyplot.get_cmap("tab10" if len(names) <= 10 else "tab20")
         for position, name in enumerate(names):
             if name == CONTROL:
                 continue
@@ -118,7 +118,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
                 for end in (0, 1)
             ]
             axes.errorbar(
-                at, rates, yerr=ends, fmt="o", capsize=2, markersize=4, color=colours(position % 20), label=name
+                at, rates, yerr=ends, fmt="o", capsize=2, markersize=4, color=colours(position % colours.N), label=name
             )
         for row in found["rows"]:
             if row["name"] == CONTROL:
@@ -130,11 +130,12 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
                     label="control: nothing removed, trained on for as long",
                 )
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)))
         axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, position: f"{value:g}" if value < 100 else "")
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
         axes.set_xlabel("parameters of the blocks left, % (points of like cost are moved apart)")
         axes.set_ylabel(f"WER on {main}, %")
-        axes.grid(axis="y", which="both", linewidth=0.3)
+        axes.grid(axis="y", linewidth=0.3)
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         figure.savefig(path, metadata={"Date": None})
         pyplot.close(figure)
