@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from trimbre.anatomy import Group
 from trimbre.data.batches import Batch
 from trimbre.distill import valid_frames
+from trimbre.importance import looked_at
 from trimbre.refit import RIDGE, pulled, with_one
 
 ROUNDS = 64
@@ -48,23 +49,16 @@ def moments(
         loss: must not be at its minimum, as for `importance`.
         mean: averages a tensor over the processes that hear batches of their own.
     """
-    learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    training = model.training
-    model.eval().requires_grad_(False)
     inner: list[Any] = [0.0] * len(groups)
     outer: list[Any] = [0.0] * len(groups)
     count = 0
-    try:
+    with looked_at(model):
         for batch in batches:
             for place, (inputs, slopes) in enumerate(_observed(model, groups, batch, loss)):
                 # The last entry, one times one, counts the frames.
                 inner[place] = inner[place] + (inputs.T @ inputs).double()
                 outer[place] = outer[place] + (slopes.T @ slopes).double()
             count += 1
-    finally:
-        for parameter in learnable:
-            parameter.requires_grad_(True)
-        model.train(training)
     inner = [mean(one) for one in inner]
     return [Moments(one / one[-1, -1], mean(other) / count) for one, other in zip(inner, outer, strict=True)]
 

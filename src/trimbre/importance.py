@@ -1,6 +1,7 @@
 """First-order importance: how much the loss would change if a unit's output were removed (Molchanov et al. 2019)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,17 +35,23 @@ def importance(
     """
     probe = Probe(anatomy).to(model.device)
     units = torch.zeros_like(probe.units)
+    count = 0
+    with looked_at(model), gated(model, probe):
+        for batch in batches:
+            units += torch.autograd.grad(loss(batch), probe.units)[0].square()
+            count += 1
+    return units / max(count, 1)
+
+
+@contextmanager
+def looked_at(model: PreTrainedModel) -> Iterator[None]:
+    """In eval mode and without a gradient of its weights; on leaving, the model is as it was before."""
     learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     training = model.training
     model.eval().requires_grad_(False)
-    count = 0
     try:
-        with gated(model, probe):
-            for batch in batches:
-                units += torch.autograd.grad(loss(batch), probe.units)[0].square()
-                count += 1
+        yield
     finally:
         for parameter in learnable:
             parameter.requires_grad_(True)
         model.train(training)
-    return units / max(count, 1)
