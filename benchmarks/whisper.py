@@ -1,8 +1,8 @@
 """A pruned Whisper on real prompts that it was not trained on, by cross-validation, and on voices unlike them.
 
-python benchmarks/whisper.py tiny.en --remove 0.3 --method curvature --recover-steps 0
-python benchmarks/whisper.py tiny.en --remove 0.5 --method curvature --recover-steps 600 --fold 0   # then --fold 1
 python benchmarks/whisper.py tiny.en --dense
+python benchmarks/whisper.py tiny.en --remove 0.3 --recover-steps 0
+python benchmarks/whisper.py tiny.en --remove 0.5 --recover-steps 600 --out runs/half-a-whisper --fold 0
 
 The English prompts are divided by a hash of their sentences; each fold's model is pruned on the others' prompts and on
 other audio, and judged on its own. Every fold leaves a file in --out; once all are there, their errors are pooled. The
@@ -51,8 +51,8 @@ def main() -> None:
     parser.add_argument("--dense", action="store_true", help="judge the model as it is")
     parser.add_argument("--remove", type=float, default=0.5)
     parser.add_argument("--budget", default="both")
-    parser.add_argument("--method", default="l0")
-    parser.add_argument("--learn-steps", type=int, default=300)
+    parser.add_argument("--method", default="curvature")
+    parser.add_argument("--learn-steps", type=int, default=300, help="of methods that learn what to cut")
     parser.add_argument("--recover-steps", type=int, default=1500)
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--batches", type=int, default=16, help="of two windows, to score units and to refit by")
