@@ -66,9 +66,8 @@ def test_the_best_is_the_last_to_leave_and_all_have_a_score(problem):
     weight, found = problem
     scores = losses(weight, found)
     assert (scores > 0).all()
-    assert float(scores.max()) > least(
-        weight, found, [int(scores.argmax())]
-    )  # by then little is left to make up for it
+    # By the time that it leaves little is there to make up for it.
+    assert float(scores.max()) > least(weight, found, [int(scores.argmax())])
 
 
 def test_a_few_at_a_time_leave_by_what_each_would_cost(problem):

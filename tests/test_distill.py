@@ -47,6 +47,26 @@ def test_every_so_many_th_layer_is_matched():
     assert layer_loss(stack, (teacher,) * 3, valid, every=2) == pytest.approx((0 + 4) / 2)
 
 
+def test_the_options_say_which_layers_and_which_distance(model, anatomy, padded):
+    output = {}
+    for name, options in {
+        "all": DistillOptions(),
+        "first": DistillOptions(match_every=100),
+        "cosine": DistillOptions(layer_distance="l1-cosine"),
+    }.items():
+        other = copy.deepcopy(model).eval()
+        with torch.no_grad():
+            for path, parameter in other.named_parameters():
+                if path.startswith(anatomy.scopes["blocks"]):
+                    parameter.mul_(0.9)
+            logits = other(**padded, output_hidden_states=True)
+            valid = valid_frames(other, padded, logits.logits)
+            output[name] = float(Distiller(copy.deepcopy(model), options)(logits, padded, valid)["layer"])
+    assert output["first"] == pytest.approx(0, abs=1e-6)  # what the first block reads is the same
+    assert output["all"] > 1e-4
+    assert output["cosine"] != pytest.approx(output["all"], rel=1e-2)
+
+
 @pytest.mark.parametrize("distance", LAYER_DISTANCES)
 def test_what_stands_on_padding_moves_no_term(model, padded, distance):
     teacher = copy.deepcopy(model)

@@ -68,6 +68,11 @@ def test_gates_draw_anew_in_training_and_stand_still_in_evaluation(model, anatom
             module.p = 0.0
     with gated(model.train(), gates):
         assert not torch.equal(model(**padded).logits, model(**padded).logits)
+        gates.sampled = False
+        gates.draw(noise=True)
+        model(**padded)
+        noiseless = torch.cat([gates.values(position)[0] for position in range(len(gates.groups))])
+        assert torch.equal(noiseless, deterministic(gates.units))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 0.8, 1.0])

@@ -55,6 +55,29 @@ def test_the_expected_cost_never_leaves_its_ramp(anatomy, budgets, name, target)
     assert multipliers.removed() == pytest.approx([target] * len(budgets[name]), abs=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_target_far_away_is_met_in_one_go(anatomy, budgets, seed):
+    torch.manual_seed(seed)
+    gates = Gates(anatomy)
+    with torch.no_grad():
+        gates.units.add_(6 * torch.rand_like(gates.units))
+        gates.branches.add_(6)
+    assert Multipliers(gates, budgets["both"]).meet(0.5) == pytest.approx([0.5, 0.5], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_budget_is_met_where_heads_are_worth_least(anatomy, budgets, seed):
+    """Heads are dear: where one too many is gone, no finer unit that stays makes up for it."""
+    torch.manual_seed(seed)
+    scores = torch.rand(len(anatomy.owner))
+    for number, group in enumerate(anatomy.groups):
+        scores[anatomy.owner == number] -= 0.8 * (group.kind.name == "attention")
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    for target in (0.35, 0.5):
+        plan = plan_for_target(Aim(anatomy, budgets["macs"], target, free), scores)
+        assert budgets["macs"][0].removed(plan) == pytest.approx(target, abs=0.005)
+
+
 @pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
 def test_two_budgets_are_held_together(anatomy, budgets, target):
     _, multipliers, trail = learned(anatomy, budgets["both"], target)

@@ -322,18 +322,8 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     file = tmp_path / "table.json"
     assert run(["bench", place, "--table", str(file), "--runtimes", "torch-fp32"]) == 0
     dense = latency_budget(LatencyTable.load(file), anatomy, scope="model").dense
-    prune = [
-        "prune",
-        place,
-        "--train",
-        str(noise_corpus),
-        "--method",
-        "l0",
-        "--learn-steps",
-        "2",
-        "--recover-steps",
-        "0",
-    ]
+    prune = ["prune", place, "--train", str(noise_corpus)]
+    prune += "--method l0 --learn-steps 2 --recover-steps 0".split()
     prune += ["--seed-batches", "1", "--max-duration", "6", "--precision", "fp32", "--table", str(file)]
     capsys.readouterr()
     assert run([*prune, "--rtf", f"{0.8 * dense}", "--dry-run", "--out", str(tmp_path / "no")]) == 0

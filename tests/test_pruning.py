@@ -14,7 +14,15 @@ from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.errors import UserError
 from trimbre.methods import interface
 from trimbre.models import load
-from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
+from trimbre.options import (
+    AugmentOptions,
+    BatchOptions,
+    DistillOptions,
+    GateOptions,
+    PruneOptions,
+    RecoverOptions,
+    Target,
+)
 
 pytestmark = pytest.mark.ctc
 
@@ -134,6 +142,18 @@ def test_scores_and_refit_are_computed_in_the_teacher_s_precision(
     options = replace(QUICK, method="curvature", recover_steps=1, low_memory=low_memory)
     pruned(teacher, noise_corpus, tmp_path / "half", options, precision="bf16")
     assert autocast == {"refit": low_memory, "moments": low_memory}
+
+
+def test_scores_and_refit_hear_audio_as_it_was_recorded(teacher, noise_corpus, tmp_path, monkeypatch):
+    heard, usual = [], runs.training_batches
+
+    def noting(*args, options, **more):
+        heard.append(options.augment == AugmentOptions.none())
+        return usual(*args, options=options, **more)
+
+    monkeypatch.setattr(runs, "training_batches", noting)
+    pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, method="curvature", recover_steps=1))
+    assert heard == [True, False, True, False]  # scores, the proof of the cut, the refit, recovery
 
 
 def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):

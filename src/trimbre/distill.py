@@ -66,7 +66,6 @@ def layer_loss(
         valid: (batch, time) bool, False for padding.
         distance: a name of DISTANCES.
         every: compare the first and every so many-th after it.
-
     """
     pairs = list(zip(student, teacher, strict=True))[::every]
     return torch.stack([DISTANCES[distance](mine.float(), theirs.float(), valid) for mine, theirs in pairs]).mean()

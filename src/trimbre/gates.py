@@ -100,8 +100,7 @@ def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
 
     Within, every forward of `model` draws the gates anew: with noise if it's in train mode and they are sampled.
     """
-    draw = lambda module, args: gates.draw(noise=module.training and gates.sampled)  # noqa: E731
-    handles = [model.register_forward_pre_hook(draw)]
+    handles = [model.register_forward_pre_hook(lambda module, args: _draw(gates, module))]
     # generate() runs an encoder and a decoder apart, with no forward of the model around them.
     for group in gates.groups[:1]:
         entry = model.get_submodule(group.consumer)
@@ -118,9 +117,13 @@ def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
         gates._values = None
 
 
+def _draw(gates: Gates, module: nn.Module) -> None:
+    gates.draw(noise=module.training and gates.sampled)
+
+
 def _draw_in_eval(gates: Gates, module: nn.Module) -> None:
     if not module.training:
-        gates.draw(noise=False)
+        _draw(gates, module)
 
 
 def _unit_hook(gates: Gates, position: int, group: Group) -> Any:

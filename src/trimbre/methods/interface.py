@@ -76,7 +76,7 @@ class Lesson:
             with self.precisely():
                 found = moments(model, part, heard, partial(self.loss, model), mean=mean)
             for group, own in zip(part, found, strict=True):
-                scores[group.path] = losses(_read_weight(model, group), own, rows=group.kind.rows).cpu()
+                scores[group.path] = losses(_consumer_weight(model, group), own, rows=group.kind.rows).cpu()
         return torch.cat([scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups])
 
     def learn(
@@ -110,7 +110,7 @@ class Lesson:
             )
 
 
-def _read_weight(model: PreTrainedModel, group: Group) -> Tensor:
+def _consumer_weight(model: PreTrainedModel, group: Group) -> Tensor:
     """(dim, channels) of a group's consumer."""
     return model.get_submodule(group.consumer).get_parameter("weight").detach().flatten(1)
 
@@ -120,7 +120,7 @@ def _parts(model: PreTrainedModel, groups: Sequence[Group]) -> Iterator[list[Gro
     part: list[Group] = []
     held = 0
     for group in groups:
-        size = 8 * sum(side * side for side in _read_weight(model, group).shape)
+        size = 8 * sum(side * side for side in _consumer_weight(model, group).shape)
         if part and held + size > MOMENTS_BYTES:
             yield part
             part, held = [], 0

@@ -43,10 +43,15 @@ def start_gates(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Gates:
     gates = Gates(aim.anatomy, sampled=options.sampled).to(model.device)
     if options.spread > 0:
         seed_from_ranks(gates, lesson.losses(model, aim), aim.budgets, spread=options.spread)
-    with torch.no_grad():
-        gates.units[aim.protected[aim.anatomy.owner].to(gates.units.device)] = SETTLED
-        gates.branches[aim.protected.to(gates.branches.device)] = SETTLED
+    hold_protected(gates, aim)
     return gates
+
+
+@torch.no_grad()
+def hold_protected(gates: Gates, aim: Aim) -> None:
+    """Open the gates of what may not be cut for good."""
+    gates.units[aim.protected[aim.anatomy.owner].to(gates.units.device)] = SETTLED
+    gates.branches[aim.protected.to(gates.branches.device)] = SETTLED
 
 
 def seed_from_ranks(gates: Gates, scores: Tensor, budgets: Sequence[Budget], *, spread: float) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trimbre.gates import Gates, keep_probability
+from trimbre.gates import UNHARMED, Gates, keep_probability
 from trimbre.lagrangian import SETTLED
 from trimbre.methods import l0
 from trimbre.methods.interface import Choice, Lesson
@@ -15,9 +15,12 @@ LEARNS = True
 
 def choose(model: PreTrainedModel, lesson: Lesson, aim: Aim) -> Choice:
     """Learn the gates of modules as `l0` does; where no set of modules has the exact cost, one leaves in part."""
-    gates = l0.start_gates(model, lesson, aim)
+    options = lesson.options.gates
+    gates = Gates(aim.anatomy, sampled=options.sampled).to(model.device)
     with torch.no_grad():
         gates.units.fill_(SETTLED)
+        gates.branches.fill_(UNHARMED + options.spread)
+    l0.hold_protected(gates, aim)
     return l0.learned(model, gates, lesson, aim, plan=lambda: plan_for_target(aim, _scores(gates, aim)))
 
 
