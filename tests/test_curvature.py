@@ -90,6 +90,17 @@ def test_slopes_and_inputs_are_those_of_the_projections(model, anatomy, batch):
     assert not any(module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.ctc
+def test_padding_is_not_looked_at(model, anatomy, batch):
+    with torch.no_grad():
+        logits = model.eval()(**batch.inputs).logits
+    valid = valid_frames(model, batch.inputs, logits)
+    assert not valid.all()
+    model.requires_grad_(False)
+    for read, slopes in _observed(model, anatomy.groups, batch, loudness(model)):
+        assert len(read) == len(slopes) == int(valid.sum())
+
+
 def test_a_unit_that_another_can_stand_in_for_costs_next_to_nothing(model, anatomy, batch):
     for group in anatomy.groups:
         twin(model, group)
