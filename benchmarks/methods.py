@@ -36,7 +36,15 @@ from trimbre.loop import accelerator_for
 from trimbre.measuring import machine
 from trimbre.methods.random import uniform_plan
 from trimbre.models import Recogniser, load
-from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
+from trimbre.options import (
+    AugmentOptions,
+    BatchOptions,
+    DistillOptions,
+    GateOptions,
+    PruneOptions,
+    RecoverOptions,
+    Target,
+)
 from trimbre.pruning import aim_of
 from trimbre.report.comparison import markdown, table, write
 from trimbre.speed import times_faster
@@ -128,9 +136,11 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
         "hidden states, weight 4": taught(layer_weight=4.0),
         "every fourth layer": taught(match_every=4),
         "no refit": replace(default, recover=replace(recover, refit=False)),
-        "scored on a quarter": replace(default, gates=GateOptions(seed_batches=4)),
-        "recovery rate 5e-4": replace(default, recover=replace(recover, recover_rate=5e-4)),
-        "recovery rate 2e-3": replace(default, recover=replace(recover, recover_rate=2e-3)),
+        "scored on a quarter": replace(default, gates=GateOptions(seed_batches=default.gates.seed_batches // 4)),
+        "refitted on a quarter": replace(default, recover=replace(recover, refit_batches=recover.refit_batches // 4)),
+        "augmented": replace(default, augment=True),
+        "recovery rate 2.5e-4": replace(default, recover=replace(recover, recover_rate=2.5e-4)),
+        "recovery rate 1e-3": replace(default, recover=replace(recover, recover_rate=1e-3)),
         "widths in eights": replace(default, multiple_of=8),
         "attention protected": replace(default, protect=("attention",)),
         "l0": learned,
@@ -223,6 +233,8 @@ def _trained(
     cuts, accelerator = read_cuts(testbed["train"]), accelerator_for("auto")
     anatomy = anatomy_of(teacher)
     ledger = Ledger.of(teacher, anatomy, processor)
+    if not options.augment:
+        batches = replace(batches, augment=AugmentOptions.none())
     model: Any = copy.deepcopy(teacher)
     removed = {name: dict.fromkeys(ledger.scopes, 0.0) for name in ("params", "macs")}
     if cell.entry.kind == "scratch":

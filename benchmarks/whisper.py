@@ -6,7 +6,12 @@ python benchmarks/whisper.py tiny.en --remove 0.5 --recover-steps 600 --out runs
 
 The English prompts are divided by a hash of their sentences; each fold's model is pruned on the others' prompts and on
 other audio, and judged on its own. Every fold leaves a file in --out; once all are there, their errors are pooled. The
-speech comes from `trimbre corpus prompts` (en, es, fr), `readings` and `voices`.
+speech comes from recipes/teacher/train.sh and
+
+trimbre corpus prompts --language es --out data/es
+trimbre corpus prompts --language fr --out data/fr
+trimbre corpus voices --sentences data/unseen.txt --whole --voices flite:rms festival:ked_diphone --limit 300
+  --seed 5 --out data/clear
 """
 
 import argparse
@@ -59,6 +64,8 @@ def main() -> None:
     parser.add_argument("--text", default="transcripts")
     parser.add_argument("--out", type=Path, default=Path("runs/whisper"))
     asked = parser.parse_args()
+    for place in (asked.prompts, asked.unheard, asked.more, asked.voices, asked.watch):
+        read_cuts(place)  # complains now of what is missing, not after an hour
     asked.out.mkdir(parents=True, exist_ok=True)
     dense = asked.out / "dense.json"
     if not asked.dense:

@@ -221,6 +221,7 @@ def test_help_comes_without_the_heavy_libraries():
         ("prune mini --train data --out new --snr 5", "--snr"),
         ("prune mini --train data --out new --snr 9 5", "--snr 9 5"),
         ("prune mini --train data --out new --speed 1.5", "--speed 1.5"),
+        ("prune mini --train data --out new --noise 0.5", "--augment"),
         ("prune mini --train data --out new --dev data --watch data", "--watch data"),
         ("prune mini --train data --out new --dry-run --resume", "--dry-run"),
         ("prune mini --train data --out new --control --low-memory", "--low-memory"),

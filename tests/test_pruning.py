@@ -144,16 +144,21 @@ def test_scores_and_refit_are_computed_in_the_teacher_s_precision(
     assert autocast == {"refit": low_memory, "moments": low_memory}
 
 
-def test_scores_and_refit_hear_audio_as_it_was_recorded(teacher, noise_corpus, tmp_path, monkeypatch):
+@pytest.mark.parametrize("augment", [False, True])
+def test_audio_is_disturbed_for_recovery_alone_and_where_that_was_asked(
+    teacher, noise_corpus, tmp_path, monkeypatch, augment
+):
     heard, usual = [], runs.training_batches
 
     def noting(*args, options, **more):
-        heard.append(options.augment == AugmentOptions.none())
+        heard.append(options.augment)
         return usual(*args, options=options, **more)
 
     monkeypatch.setattr(runs, "training_batches", noting)
-    pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, method="curvature", recover_steps=1))
-    assert heard == [True, False, True, False]  # scores, the proof of the cut, the refit, recovery
+    options = replace(QUICK, method="curvature", recover_steps=1, augment=augment)
+    pruned(teacher, noise_corpus, tmp_path / "half", options)
+    as_it_is, otherwise = AugmentOptions.none(), AugmentOptions() if augment else AugmentOptions.none()
+    assert heard == [as_it_is, otherwise, as_it_is, otherwise]  # scores, the proof of the cut, the refit, recovery
 
 
 def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):

@@ -194,13 +194,13 @@ class GateOptions:
     """Share of the learning steps over which the target rises to its full value; then it's held."""
     gate_rate: float = 0.05
     """Learning rate of the gates (Adam, on log_alpha)."""
-    weight_rate: float = 8e-4
+    weight_rate: float = 5e-4
     """Learning rate of the weights meanwhile (AdamW)."""
     spread: float = 10.0
     """How far apart in log_alpha the gates start by the rank of their scores, worst to best; 0 starts them alike."""
     sampled: bool = False
     """Draw gates at random in every step (Louizos et al. 2018), in place of their noiseless values."""
-    seed_batches: int = 16
+    seed_batches: int = 64
     """Batches that scores are measured on."""
 
     def __post_init__(self) -> None:
@@ -248,9 +248,9 @@ class RecoverOptions:
 
     refit: Annotated[bool, Parameter(negative="--no-refit")] = True
     """Solve every branch's last projection anew after the cut, by least squares against the unpruned model."""
-    refit_batches: int = 16
+    refit_batches: int = 64
     """Batches that it's solved on."""
-    recover_rate: float = 1e-3
+    recover_rate: float = 5e-4
     """Peak learning rate (AdamW), falling to zero along a cosine."""
     recover_warmup: float = 0.05
     """Share of the steps over which the rate rises."""
@@ -278,6 +278,8 @@ class PruneOptions:
     """Steps in which the cut model is trained on."""
     protect: tuple[str, ...] = ()
     """Kinds (attention, conv, ffn) and layers (0, 1, ...) to leave whole."""
+    augment: bool = False
+    """Disturb training audio, as --speed, --noise and the others say: for little audio that is heard many times."""
     control: bool = False
     """Train the unpruned model on for as many steps too, and compare with that."""
     low_memory: bool = False

@@ -170,6 +170,8 @@ def prune(
         UserError: bad input, or a target that cannot be reached.
     """
     batches = batches or BatchOptions()
+    if batches.augment != AugmentOptions() and not options.augment:
+        raise UserError("how training audio is disturbed was given, but not that it is: give --augment too")
     accelerator = accelerator_for(precision)
     if options.low_memory and accelerator.mixed_precision != "bf16":
         raise UserError(
@@ -236,7 +238,7 @@ def prune(
         return map(dictation, heard) if dictation else heard
 
     training = Training(
-        batches=partial(stream, augment=batches.augment),
+        batches=partial(stream, augment=batches.augment if options.augment else AugmentOptions.none()),
         recorded=partial(stream, augment=AugmentOptions.none()),
         accelerator=accelerator,
         seed=options.seed,
