@@ -6,7 +6,7 @@ python benchmarks/methods.py table benchmarks/methods/conformer.json
 
 A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some. `run`
 goes through the cells that have no file yet in the folder beside it and writes one for each, so that it goes on where
-it stopped; `table` makes the comparison of those that are there, and brings README.md up to it. The speech of the
+it stopped; `table` makes the comparison of those that are there, and brings README.md or docs/ up to it. The speech of the
 testbeds here comes from recipes/teacher/train.sh.
 """
 
@@ -53,7 +53,8 @@ from trimbre.surgery import cut
 from trimbre.target import Ledger
 from trimbre.training import initialise
 
-README = Path("README.md")
+PAGES = (Path("README.md"), *sorted(Path("docs").glob("*.md")))
+"""Where tables may have a place."""
 ALONE = DistillOptions(posterior_weight=0.0, layer_weight=0.0)
 """No teacher."""
 
@@ -304,15 +305,16 @@ def main() -> int:
 
 
 def make_table(place: Path) -> None:
-    """Compare the cells of a testbed, and put the table where README.md has a place for it."""
+    """Compare the cells of a testbed, and put the table where a page has a place for it."""
     found = Comparison.of([Run.read(str(file)) for file in sorted(place.glob("*.json"))])
     write(found, place.with_name(f"{place.name}-table"))
     Console().print(table(found.to_json()))
     start, end = f"<!-- {place.name} -->\n", f"<!-- /{place.name} -->"
-    text = README.read_text()
-    if start in text:
-        before, rest = text.split(start)
-        README.write_text(f"{before}{start}\n{markdown(found.to_json())}\n{end}{rest.split(end)[1]}")
+    for page in PAGES:
+        text = page.read_text()
+        if start in text:
+            before, rest = text.split(start)
+            page.write_text(f"{before}{start}\n{markdown(found.to_json())}\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":

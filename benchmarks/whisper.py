@@ -12,6 +12,9 @@ trimbre corpus prompts --language es --out data/es
 trimbre corpus prompts --language fr --out data/fr
 trimbre corpus voices --sentences data/unseen.txt --whole --voices flite:rms festival:ked_diphone --limit 300
   --seed 5 --out data/clear
+python recipes/whisper/sentences.py --out data/fortunes.txt
+trimbre corpus voices --sentences data/fortunes.txt --splits train --except flite:rms "festival:*" "piper:*" --limit 5000 --seed 6
+  --out data/fortunes
 """
 
 import argparse
@@ -36,7 +39,7 @@ from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOpti
 from trimbre.statistics import difference_of, resampled_sums
 
 NORMALIZE = "whisper-en"
-VOICES = 5000
+VOICES = 3000
 """How many utterances of synthetic voices are trained on."""
 REPEATS = 6
 """How often the prompts come in an epoch, of which there are few."""
@@ -48,7 +51,9 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--prompts", default="data/en/train,data/en/dev,data/en/test")
     parser.add_argument("--unheard", default="data/es/train,data/fr/train", help="taken as audio without transcripts")
-    parser.add_argument("--more", default="data/readings")
+    parser.add_argument(
+        "--more", default="data/readings,data/fortunes/train", help="with transcripts as Whisper writes"
+    )
     parser.add_argument("--voices", default="data/voices/train")
     parser.add_argument("--watch", default="data/clear", help="voices and texts unlike those that are trained on")
     parser.add_argument("--folds", type=int, default=2)
