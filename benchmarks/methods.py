@@ -6,8 +6,8 @@ python benchmarks/methods.py table benchmarks/methods/conformer.json
 
 A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some. `run`
 goes through the cells that have no file yet in the folder beside it and writes one for each, so that it goes on where
-it stopped; `table` makes the comparison of those that are there, and brings README.md or docs/ up to it. The speech of the
-testbeds here comes from recipes/teacher/train.sh.
+it stopped; `table` makes the comparison of those that are there, and brings the pages up to it that show it. The
+speech of the testbeds here comes from recipes/teacher/train.sh.
 """
 
 import argparse

@@ -13,8 +13,8 @@ trimbre corpus prompts --language fr --out data/fr
 trimbre corpus voices --sentences data/unseen.txt --whole --voices flite:rms festival:ked_diphone --limit 300
   --seed 5 --out data/clear
 python recipes/whisper/sentences.py --out data/fortunes.txt
-trimbre corpus voices --sentences data/fortunes.txt --splits train --except flite:rms "festival:*" "piper:*" --limit 5000 --seed 6
-  --out data/fortunes
+trimbre corpus voices --sentences data/fortunes.txt --splits train --except flite:rms "festival:*" "piper:*"
+  --limit 5000 --seed 6 --out data/fortunes
 """
 
 import argparse

@@ -324,7 +324,10 @@ def test_a_folder_of_recordings_becomes_a_corpus(there, run):
     assert sorted(cut.supervisions[0].text for cut in read_cuts("whole")) == texts
 
 
-SMALL = "--train data --budget params --remove 0.45 --method l0 --learn-steps 4 --recover-steps 2 --save-every 1"
+SMALL = (
+    "--train data --budget params --remove 0.45 --method l0 --learn-steps 4 --recover-steps 2 --save-every 1 "
+    "--seed-batches 4 --refit-batches 4"
+)
 
 
 def test_prune_writes_a_model_that_is_smaller_and_loads(there, run):

@@ -21,7 +21,7 @@ from trimbre.gates import Gates
 from trimbre.lagrangian import Multipliers
 from trimbre.measuring import clock_for, fit, measure, plans_of, sorts_of, table_for, widths_of
 from trimbre.models import Recogniser, load
-from trimbre.options import BatchOptions, GateOptions, LatencyOptions, PruneOptions, Target
+from trimbre.options import BatchOptions, GateOptions, LatencyOptions, PruneOptions, RecoverOptions, Target
 from trimbre.plan import Plan
 from trimbre.search import Aim, check_reachable, plan_for_target
 from trimbre.speed import seconds_to, talkative
@@ -323,8 +323,8 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     assert run(["bench", place, "--table", str(file), "--runtimes", "torch-fp32"]) == 0
     dense = latency_budget(LatencyTable.load(file), anatomy, scope="model").dense
     prune = ["prune", place, "--train", str(noise_corpus)]
-    prune += "--method l0 --learn-steps 2 --recover-steps 0".split()
-    prune += ["--seed-batches", "1", "--max-duration", "6", "--precision", "fp32", "--table", str(file)]
+    prune += "--method l0 --learn-steps 2 --recover-steps 0 --seed-batches 1 --refit-batches 1".split()
+    prune += ["--max-duration", "6", "--precision", "fp32", "--table", str(file)]
     capsys.readouterr()
     assert run([*prune, "--rtf", f"{0.8 * dense}", "--dry-run", "--out", str(tmp_path / "no")]) == 0
     assert "measured time" in capsys.readouterr().out
@@ -366,6 +366,7 @@ def test_a_run_that_is_resumed_goes_by_the_same_times(
         learn_steps=2,
         recover_steps=0,
         gates=GateOptions(seed_batches=1),
+        recover=RecoverOptions(refit_batches=1),
     )
     how = {"model": place, "train": str(noise_corpus), "out": out, "options": options, "precision": "fp32"}
     how["batches"] = BatchOptions(max_duration=6.0, buckets=2)

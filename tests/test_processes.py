@@ -54,7 +54,7 @@ def test_the_command_prunes_on_two_processes_and_speaks_once(teacher, noise_corp
     out = tmp_path / "half"
     asked = ["--train", str(noise_corpus), "--dev", str(noise_corpus), "--out", str(out), "--json"]
     steps = ["--method", "l0", "--learn-steps", "4", "--recover-steps", "2", "--max-duration", "6", "--buckets", "2"]
-    done = torchrun("-m", "trimbre", "prune", teacher, *asked, *steps, "--seed-batches", "2")
+    done = torchrun("-m", "trimbre", "prune", teacher, *asked, *steps, "--seed-batches", "2", "--refit-batches", "2")
     assert done.returncode in (0, 1), done.stderr[-3000:]  # 1: twelve heads may miss the target by a point
     (line,) = done.stdout.splitlines()
     report = json.loads(line)
@@ -97,8 +97,17 @@ def test_two_processes_prune_as_well_as_one(tmp_path):
     for processes in (1, 2):
         out = tmp_path / f"of-{processes}"
         asked = ["prune", "models/telephone-en", "--train", str(corpus), "--dev", str(corpus), "--out", str(out)]
-        steps = "--remove 0.3 --method l0 --learn-steps 8 --recover-steps 8 --seed-batches 2 --json".split()
-        batches = ["--max-duration", str(32 // processes), "--buckets", "1"]
+        steps = "--remove 0.3 --method l0 --learn-steps 8 --recover-steps 8 --json".split()
+        batches = [
+            "--max-duration",
+            str(32 // processes),
+            "--buckets",
+            "1",
+            "--seed-batches",
+            "2",
+            "--refit-batches",
+            "2",
+        ]
         done = torchrun("-m", "trimbre", *asked, *steps, *batches, processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
         report = json.loads(done.stdout)
