@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from conftest import random_plan
+from torch.nn.functional import conv1d
 from transformers import Trainer, TrainingArguments
 
 import trimbre
@@ -35,8 +36,21 @@ def logits(model, inputs):
     return model(**given).logits[2].float()
 
 
+def torch_is_right() -> bool:
+    """Whether a grouped convolution in bfloat16, as before a Wav2Vec2's blocks, is what it is in float32.
+
+    With torch 2.13 on processors with AMX it is noise, and in float16 it doesn't return.
+    """
+    clip, weight = torch.randn(1, 32, 75), torch.randn(32, 8, 16)
+    whole = conv1d(clip, weight, padding=8, groups=4)
+    half = conv1d(clip.bfloat16(), weight.bfloat16(), padding=8, groups=4).float()
+    return bool((half - whole).norm() < 0.1 * whole.norm())
+
+
 @pytest.mark.parametrize(("kind", "within"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)])
 def test_it_runs_in_half_precision(pruned, padded, kind, within):
+    if pruned.config.model_type.startswith("wav2vec2") and not torch_is_right():
+        pytest.skip("torch's grouped convolutions in half precision are wrong on this processor")
     half = logits(copy.deepcopy(pruned).to(kind), padded)  # transformers caches rotary positions in the first dtype
     whole = logits(pruned, padded)
     assert (half - whole).norm() < within * whole.norm()

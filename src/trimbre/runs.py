@@ -170,7 +170,7 @@ def prune(
         UserError: bad input, or a target that cannot be reached.
     """
     batches = batches or BatchOptions()
-    if batches.augment != AugmentOptions() and not options.augment:
+    if not options.augment and batches.augment not in (AugmentOptions(), AugmentOptions.none()):
         raise UserError("how training audio is disturbed was given, but not that it is: give --augment too")
     accelerator = accelerator_for(precision)
     if options.low_memory and accelerator.mixed_precision != "bf16":
