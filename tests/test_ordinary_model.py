@@ -37,9 +37,9 @@ def logits(model, inputs):
 
 
 def torch_is_right() -> bool:
-    """Whether a grouped convolution in bfloat16, as before a Wav2Vec2's blocks, is what it is in float32.
+    """Whether a grouped convolution of few channels in bfloat16, as in a tiny Wav2Vec2, is what it is in float32.
 
-    With torch 2.13 on processors with AMX it is noise, and in float16 it doesn't return.
+    With torch 2.13 on a processor with AMX it is noise, and in float16 it doesn't return; of full width it is right.
     """
     clip, weight = torch.randn(1, 32, 75), torch.randn(32, 8, 16)
     whole = conv1d(clip, weight, padding=8, groups=4)

@@ -97,7 +97,7 @@ def test_two_processes_prune_as_well_as_one(tmp_path):
     for processes in (1, 2):
         out = tmp_path / f"of-{processes}"
         asked = ["prune", "models/telephone-en", "--train", str(corpus), "--dev", str(corpus), "--out", str(out)]
-        steps = "--remove 0.3 --method l0 --learn-steps 8 --recover-steps 8 --json".split()
+        steps = "--remove 0.3 --method l0 --learn-steps 4 --recover-steps 4 --json".split()
         batches = [
             "--max-duration",
             str(32 // processes),
