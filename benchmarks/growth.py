@@ -1,7 +1,7 @@
 """How Trimbre grows: time and memory of every stage against the size of the model and the hours of audio.
 
 python benchmarks/growth.py              # all of it: several minutes and 14 GiB of memory
-python benchmarks/growth.py --only cut   # one of: cut, step, scores, manifest, sizes, hours
+python benchmarks/growth.py --only cut   # one of: cut, step, manifest, sizes, hours
 
 Models are randomly initialised, so nothing is downloaded; each measurement is a process of its own, whose peak of
 resident memory counts.
@@ -95,9 +95,11 @@ def step(folder: str, seconds: str) -> dict[str, float]:
     """One learning step with its teacher, as `--low-memory` does it: the second of two, so that moments are there."""
     import copy
 
+    import numpy as np
     import torch
 
     from trimbre.anatomy import anatomy_of
+    from trimbre.data.batches import collate
     from trimbre.distill import Distiller, Objective, undisturbed
     from trimbre.gates import Gates, gated
     from trimbre.loop import accelerator_for
@@ -112,7 +114,8 @@ def step(folder: str, seconds: str) -> dict[str, float]:
     objective = Objective(student, Distiller(teacher, DistillOptions()))
     weights = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-6)
     log_alphas = torch.optim.Adam(gates.parameters(), lr=1e-3)
-    batch = spoken(processor, float(seconds))
+    noise = np.random.default_rng(0).standard_normal(int(float(seconds) * 16_000)).astype(np.float32)
+    batch = collate([0.1 * noise], ["one two three"], ["noise"], processor=processor, normalize="basic")
     accelerator = accelerator_for("bf16")
     took = 0.0
     with gated(student, gates), undisturbed(student), recomputed(student):
@@ -126,57 +129,6 @@ def step(folder: str, seconds: str) -> dict[str, float]:
                 optimizer.zero_grad()
             took = time.perf_counter() - start
     return {"step": took, "parameters": float(sum(p.numel() for p in student.parameters())), "peak": peak()}
-
-
-def spoken(processor: Any, seconds: float) -> Any:
-    """A batch of one clip of noise, with a text."""
-    import numpy as np
-
-    from trimbre.data.batches import collate
-
-    noise = np.random.default_rng(0).standard_normal(int(seconds * 16_000)).astype(np.float32)
-    return collate([0.1 * noise], ["one two three"], ["noise"], processor=processor, normalize="basic")
-
-
-def scores(folder: str, seconds: str) -> dict[str, float]:
-    """Second-order scores of every unit, as `--low-memory` computes them, by one batch."""
-    import torch
-
-    from trimbre.anatomy import anatomy_of
-    from trimbre.distill import Distiller
-    from trimbre.loop import accelerator_for
-    from trimbre.memory import halve
-    from trimbre.methods.interface import Lesson
-    from trimbre.models import load
-    from trimbre.options import GateOptions, PruneOptions
-    from trimbre.pruning import aim_of
-    from trimbre.stages import Training
-    from trimbre.target import Ledger
-    from trimbre.task import transcript_loss
-
-    model, processor = load(folder)
-    teacher, _ = load(folder)
-    halve(teacher)
-    options = PruneOptions(low_memory=True, gates=GateOptions(seed_batches=1))
-    batch, passes = spoken(processor, float(seconds)), 0
-
-    def heard(start: int) -> Any:
-        nonlocal passes
-        passes += 1
-        return iter([batch])
-
-    lesson = Lesson(
-        Distiller(teacher, options.distill),
-        Training(heard, heard, accelerator_for("bf16"), seed=0),
-        options,
-        transcript_loss,
-    )
-    aim = aim_of(anatomy_of(model), Ledger.of(model, anatomy_of(model), processor), options)
-    start = time.perf_counter()
-    found = lesson.losses(model, aim)
-    took = time.perf_counter() - start
-    assert torch.isfinite(found).all()
-    return {"scores": took, "passes": float(passes), "units": float(len(found)), "peak": peak()}
 
 
 def make_manifest(folder: str, cuts: int) -> None:
@@ -275,14 +227,6 @@ def report_step(place: Path) -> None:
     )
 
 
-def report_scores(place: Path) -> None:
-    found = apart("scores", place, 10)
-    show(
-        f"second-order scores of {found['units']:.0f} units by 10 s of audio, heard {found['passes']:.0f} times",
-        [{"seconds": found["scores"], "peak in GiB": found["peak"] / 2**30}],
-    )
-
-
 def report_manifest(cuts: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         make_manifest(place, cuts)
@@ -317,23 +261,22 @@ def report_hours() -> None:
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", choices=["cut", "step", "scores", "manifest", "sizes", "hours"])
+    parser.add_argument("--only", choices=["cut", "step", "manifest", "sizes", "hours"])
     parser.add_argument("--cuts", type=int, default=1_000_000)
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     prepare_libraries()
     if asked.measure:
         part, *rest = asked.measure
-        print(json.dumps({"cut": cut, "step": step, "scores": scores, "manifest": manifest}[part](*rest)))
+        print(json.dumps({"cut": cut, "step": step, "manifest": manifest}[part](*rest)))
         return
     with tempfile.TemporaryDirectory() as place:
         large = Path(place) / "model"
-        if asked.only in (None, "cut", "step", "scores"):
+        if asked.only in (None, "cut", "step"):
             make_model(str(large), PARAKEET_06B)
         reports: dict[str, Callable[[], None]] = {
             "cut": partial(report_cut, large),
             "step": partial(report_step, large),
-            "scores": partial(report_scores, large),
             "manifest": partial(report_manifest, asked.cuts),
             "sizes": report_sizes,
             "hours": report_hours,
