@@ -13,8 +13,4 @@ def session(path: Path, *, threads: int = 1) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Its kernel for a residual sum with a norm takes several times as long as the sum and the norm one after the other.
-    apart = ["SkipLayerNormFusion"]
-    return onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=apart
-    )
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
