@@ -7,7 +7,8 @@ python benchmarks/methods.py table benchmarks/methods/conformer.json
 A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some. `run`
 goes through the cells that have no file yet in the folder beside it and writes one for each, so that it goes on where
 it stopped; `table` makes the comparison of those that are there, and brings the pages up to it that show it. The
-speech of the testbeds here comes from recipes/teacher/train.sh.
+speech of the testbeds here comes from recipes/teacher/train.sh, Whisper's also as benchmarks/whisper.py says;
+data/tiny.en is made by `trimbre convert`.
 """
 
 import argparse
@@ -184,7 +185,7 @@ def cells(testbed: Mapping[str, Any]) -> Iterator[Cell]:
     """The cells of a testbed, one seed of all first."""
     known = ENTRIES[testbed["entries"]](testbed["steps"], testbed["learn_steps"])
     known = {name: entry for name, entry in known.items() if name in testbed.get("only", known)}
-    for seed in range(max(entry.seeds for entry in known.values())):
+    for seed in range(min(max(entry.seeds for entry in known.values()), testbed.get("seeds", sys.maxsize))):
         for share in testbed["shares"]:
             for name, entry in known.items():
                 if seed < entry.seeds and not (name == CONTROL and share != testbed["shares"][0]):
@@ -195,10 +196,11 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     """Make a cell's model and tell what it took and how well it hears."""
     target = Target(cell.share, of=testbed.get("of", "blocks"))
     options = replace(cell.entry.options, target=target, seed=cell.seed)
-    if "rate" in testbed:
-        gates, recover = options.gates, options.recover
-        rates = {"weight_rate": testbed["rate"]}, {"recover_rate": testbed["rate"]}
-        options = replace(options, gates=replace(gates, **rates[0]), recover=replace(recover, **rates[1]))
+    gates, recover = options.gates, options.recover
+    if "batches" in testbed:
+        gates = replace(gates, seed_batches=testbed["batches"])
+        recover = replace(recover, refit_batches=testbed["batches"])
+    options = replace(options, gates=gates, recover=recover)
     options = replace(options, distill=replace(options.distill, text=testbed.get("text", "transcripts")))
     batches = BatchOptions(max_duration=testbed["max_duration"])
     judged = {"dev": testbed["judged"]["dev"], "watch": testbed["judged"]["watch"], "normalize": testbed["normalize"]}

@@ -25,14 +25,14 @@ from trimbre.benchmarking import Listen, listening, prepared
 from trimbre.budget.latency import LatencyTable, latency_budget
 from trimbre.checkpoint import save
 from trimbre.cli import prepare_libraries
-from trimbre.measuring import beside, clock_for, table_for
+from trimbre.measuring import beside, table_for
 from trimbre.methods.random import uniform_plan
 from trimbre.models import Recogniser, load
 from trimbre.options import LatencyOptions, Target
 from trimbre.plan import Plan
 from trimbre.progress import progress
 from trimbre.search import Aim
-from trimbre.speed import noise, seconds_to, using_threads
+from trimbre.speed import clock_for, noise, seconds_to, using_threads
 from trimbre.surgery import cut
 from trimbre.target import Ledger
 

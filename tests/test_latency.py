@@ -19,12 +19,12 @@ from trimbre.decoding import features_of
 from trimbre.errors import UserError
 from trimbre.gates import Gates
 from trimbre.lagrangian import Multipliers
-from trimbre.measuring import clock_for, fit, measure, plans_of, sorts_of, table_for, widths_of
+from trimbre.measuring import fit, measure, plans_of, sorts_of, table_for, widths_of
 from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, GateOptions, LatencyOptions, PruneOptions, RecoverOptions, Target
 from trimbre.plan import Plan
 from trimbre.search import Aim, check_reachable, plan_for_target
-from trimbre.speed import seconds_to, talkative
+from trimbre.speed import clock_for, seconds_to, talkative
 from trimbre.surgery import cut
 from trimbre.target import Ledger, missed_time
 

@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -29,7 +28,7 @@ from trimbre.models import Recogniser, load
 from trimbre.options import BENCH_RUNTIMES, LatencyOptions, at_least, one_of
 from trimbre.plan import Plan
 from trimbre.progress import progress
-from trimbre.speed import noise, seconds_to, talkative, using_threads
+from trimbre.speed import clock_for, noise, seconds_to, talkative, using_threads
 from trimbre.surgery import cut
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 1 / 16)
@@ -263,15 +262,6 @@ def in_turns(one: Listen, other: Listen, clip: np.ndarray, *, threads: int, repe
             for times, listen in zip(spent, (one, other), strict=True):
                 times.append(seconds_to(listen, clip, clock_for(threads)))
     return min(spent[0]), min(spent[1])
-
-
-def clock_for(threads: int) -> Callable[[], float]:
-    """What tells the time: for one thread its own on the processor, which doesn't run while others are served.
-
-    On a quiet machine that's the time on the wall, and on a busy one still what a quiet one takes.
-    """
-    fine = time.get_clock_info("thread_time").resolution < 1e-5
-    return time.thread_time if threads == 1 and fine else time.perf_counter
 
 
 def machine() -> dict[str, str | int]:
