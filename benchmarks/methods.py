@@ -140,6 +140,7 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
         "no refit": replace(default, recover=replace(recover, refit=False)),
         "scored on a quarter": replace(default, gates=GateOptions(seed_batches=default.gates.seed_batches // 4)),
         "refitted on a quarter": replace(default, recover=replace(recover, refit_batches=recover.refit_batches // 4)),
+        "refitted on four times": replace(default, recover=replace(recover, refit_batches=recover.refit_batches * 4)),
         "augmented": replace(default, augment=True),
         "recovery rate 2.5e-4": replace(default, recover=replace(recover, recover_rate=2.5e-4)),
         "recovery rate 1e-3": replace(default, recover=replace(recover, recover_rate=1e-3)),
