@@ -1,7 +1,6 @@
 """Tables of times: curves are found again, and a cost is what its curves say; never a time itself."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -24,7 +23,7 @@ from trimbre.models import Recogniser, load
 from trimbre.options import BatchOptions, GateOptions, LatencyOptions, PruneOptions, RecoverOptions, Target
 from trimbre.plan import Plan
 from trimbre.search import Aim, check_reachable, plan_for_target
-from trimbre.speed import clock_for, seconds_to, talkative
+from trimbre.speed import talkative
 from trimbre.surgery import cut
 from trimbre.target import Ledger, missed_time
 
@@ -295,14 +294,6 @@ def test_a_time_missed_is_said():
     assert "takes 0.012 seconds" in missed_time(slow)
     assert missed_time(slow | {"asked": None}) is None
     assert missed_time(found | {"measured": None}) is None
-
-
-def test_one_thread_is_timed_by_itself():
-    """What sleeps doesn't compute: the time of others isn't counted."""
-    clock = clock_for(1)
-    slept = seconds_to(lambda clip: time.sleep(0.05), None, clock)
-    assert slept < 0.05 or clock is time.perf_counter
-    assert clock_for(2) is time.perf_counter
 
 
 @pytest.fixture

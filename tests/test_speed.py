@@ -1,5 +1,8 @@
 """Size by closed forms, and the bookkeeping of timing; never a time itself."""
 
+import time
+from itertools import count
+
 import pytest
 import torch
 from conftest import FAMILIES
@@ -7,7 +10,7 @@ from mini_recogniser import clips, mini_parakeet, mini_processor
 
 from trimbre import speed
 from trimbre.models import Recogniser
-from trimbre.speed import real_time_factor, size, times_faster
+from trimbre.speed import clock_for, real_time_factor, seconds_to, size, times_faster
 
 
 def test_size_by_hand():
@@ -87,3 +90,21 @@ def test_decoders_are_compared_by_texts_of_one_length(monkeypatch):
     assert len(written) == 2 * 2 * 3  # each warms up and is timed, in three windows of the tiny model's 2 s
     assert len(set(written)) == 1
     assert [model.generation_config.to_json_string() for model in models] == before
+
+
+def test_one_thread_is_timed_by_itself():
+    """What sleeps doesn't compute: the time of others isn't counted."""
+    clock = clock_for(1)
+    slept = seconds_to(lambda clip: time.sleep(0.05), None, clock)
+    assert slept < 0.05 or clock is time.perf_counter
+    assert clock_for(2) is time.perf_counter
+
+
+def test_how_much_faster_is_by_the_thread_s_own_time(monkeypatch):
+    """A clock that ticks once whenever it's read: each clip takes one tick, whatever the machine does."""
+    asked = []
+    monkeypatch.setattr(speed, "clock_for", lambda threads: asked.append(threads) or count().__next__)
+    recogniser = Recogniser(mini_parakeet(), mini_processor())
+    found = times_faster(recogniser, recogniser, seconds=0.5, repeats=3)
+    assert asked == [1]
+    assert (found.low, found.median, found.high) == (1, 1, 1)
