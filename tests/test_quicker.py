@@ -26,7 +26,8 @@ def parakeet():
 def test_attention(parakeet, frames):
     attention = parakeet.encoder.layers[1].self_attn
     hidden = torch.randn(3, frames, 32, dtype=torch.float64)
-    positions = parakeet.encoder.encode_positions(hidden)
+    apart = FORMS["ParakeetEncoderRelPositionalEncoding"](parakeet.encoder.encode_positions)(hidden)
+    positions = torch.stack(apart.chunk(2, -1), -1).flatten(2)[:, :-1].expand(3, -1, -1)  # as transformers has them
     lengths = torch.tensor([frames, max(frames // 2, 1), max(frames - 3, 1)])
     valid = torch.arange(frames) < lengths[:, None]
     mask = (valid[:, None, :] & valid[:, :, None])[:, None]
@@ -34,8 +35,32 @@ def test_attention(parakeet, frames):
     for given in (None, mask):
         with torch.no_grad():
             expected, _ = attention(hidden, positions, given)
-            found, _ = form(hidden, positions, given)
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+            found, _ = form(hidden, apart, given)
+        counts = torch.ones_like(valid) if given is None else valid
+        torch.testing.assert_close(found[counts], expected[counts], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("frames", [1, 15, 16, 17, 400])
+def test_positions_at_their_distances_are_sines_and_cosines(parakeet, frames):
+    encoding = parakeet.encoder.encode_positions
+    (found,) = FORMS["ParakeetEncoderRelPositionalEncoding"](encoding)(torch.zeros(1, frames, 32))
+    angles = torch.arange(frames - 1, -frames - 1, -1)[:, None] * encoding.inv_freq
+    torch.testing.assert_close(found, torch.cat([angles.sin(), angles.cos()], 1), rtol=0, atol=1e-12)
+    (theirs,) = encoding(torch.zeros(1, frames, 32))
+    between = torch.stack(found.chunk(2, -1), -1).flatten(1)[:-1]
+    torch.testing.assert_close(between.float(), theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 37])
+def test_convolution(parakeet, frames):
+    convolution = parakeet.encoder.layers[1].conv
+    hidden = torch.randn(3, frames, 32, dtype=torch.float64)
+    valid = torch.arange(frames) < torch.tensor([[frames], [max(frames // 2, 1)], [max(frames - 3, 1)]])
+    mask = (valid[:, None, :] & valid[:, :, None])[:, None]
+    form = FORMS["ParakeetEncoderConvolutionModule"](copy.deepcopy(convolution))
+    for given in (None, mask):
+        with torch.no_grad():
+            torch.testing.assert_close(form(hidden, given), convolution(hidden, given), rtol=1e-12, atol=1e-12)
 
 
 def test_front_end(parakeet):

@@ -10,6 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+STRIDE = 32
+"""Positions from one whose sinusoids are computed to the next."""
+NEVER = 1e30
+"""Added to a score, negatively, where a key is padding: far below any score, far above the least number."""
+
 
 def quicken(model: Any) -> None:
     """Put the quicker forms into a copy of a model that is to be exported, in place; other families stay."""
@@ -20,7 +25,7 @@ def quicken(model: Any) -> None:
 
 
 class Subsampling(nn.Module):
-    """The front end, whose masks lie along whole rows and come once where they came twice.
+    """The front end, whose masks come once where they came twice, and the first of them out of the first convolution.
 
     A mask of 0 and 1 commutes with a rectifier, which the convolution before it can then take along; and it need not
     come between a depthwise convolution and the pointwise one after it, which sees every position for itself.
@@ -28,22 +33,67 @@ class Subsampling(nn.Module):
 
     def __init__(self, front: Any):
         super().__init__()
-        self.layers = front.layers
+        first, *rest = front.layers
+        self.first, self.layers = Masking(first), nn.ModuleList(rest)
         self.linear = front.linear
         self.length_of = front._get_output_length
 
     def forward(self, input_features: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        hidden = input_features.unsqueeze(1)
-        lengths = None if attention_mask is None else attention_mask.sum(-1)
-        for layer in self.layers:
+        hidden = self.first(input_features, attention_mask)
+        lengths = None if attention_mask is None else self.length_of(attention_mask.sum(-1), self.first.convolution)
+        for position, layer in enumerate(self.layers):
             hidden = layer(hidden)
             if lengths is not None and isinstance(layer, nn.Conv2d):
                 lengths = self.length_of(lengths, layer)
-            if lengths is not None and isinstance(layer, nn.ReLU):
+            if lengths is not None and isinstance(layer, nn.ReLU) and position:
                 kept = (torch.arange(hidden.shape[2]) < lengths[:, None]).to(hidden.dtype)
                 hidden = hidden * kept[:, None, :, None].expand(-1, 1, -1, hidden.shape[3])
         hidden = hidden.transpose(1, 2).reshape(hidden.shape[0], hidden.shape[2], -1)
         return self.linear(hidden)
+
+
+class Masking(nn.Module):
+    """The first convolution, with a second input that takes what comes of padding far below zero, for the rectifier.
+
+    A frame that it makes is of padding if the tap is that looks at the last of its input that must be heard.
+    """
+
+    def __init__(self, convolution: Any):
+        super().__init__()
+        kernel, padding = convolution.kernel_size, convolution.padding
+        self.convolution = nn.Conv2d(2, convolution.out_channels, kernel, convolution.stride, padding)
+        self.convolution.to(convolution.weight.dtype)
+        with torch.no_grad():
+            self.convolution.weight.zero_()
+            self.convolution.weight[:, :1] = convolution.weight
+            self.convolution.weight[:, 1, kernel[0] - 1 - padding[0], padding[1]] = -NEVER
+            self.convolution.bias.copy_(convolution.bias)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        padded = torch.zeros_like(features) if mask is None else mask.logical_not().to(features.dtype).unsqueeze(-1)
+        return self.convolution(torch.stack([features, padded.expand_as(features)], 1))
+
+
+class Positions(nn.Module):
+    """Sinusoids of the relative positions time-1 .. -time, (1, 2 time, dim): all sines and then all cosines.
+
+    By the sine of a difference they are made of those of every so many-th position and of as many steps, which takes
+    four products and no sine. The last position is nobody's: it makes rows of 2 time, of which attention reads stripes.
+    """
+
+    rates: Tensor
+
+    def __init__(self, positions: Any):
+        super().__init__()
+        self.register_buffer("rates", positions.inv_freq.detach().clone())
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        time, dim = hidden_states.shape[1], self.rates.shape[0]
+        far = (time - 1 - torch.arange(0, 2 * time, STRIDE).to(self.rates))[:, None, None] * self.rates
+        near = torch.arange(STRIDE).to(self.rates)[:, None] * self.rates
+        sines = far.sin() * near.cos() - far.cos() * near.sin()
+        cosines = far.cos() * near.cos() + far.sin() * near.sin()
+        return torch.cat([sines, cosines], -1).reshape(1, -1, 2 * dim)[:, : 2 * time]
 
 
 class Attention(nn.Module):
@@ -60,9 +110,14 @@ class Attention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = (
             nn.Linear(p.in_features, p.out_features, bias=False) for p in projections
         )
-        self.relative_k_proj, self.o_proj = attention.relative_k_proj, attention.o_proj
+        by_position = attention.relative_k_proj
+        self.relative_k_proj = nn.Linear(by_position.in_features, by_position.out_features, bias=False)
+        self.o_proj = attention.o_proj
         with torch.no_grad():
             self.q_proj.weight = nn.Parameter(attention.q_proj.weight * scale)
+            # Sines and cosines take turns in transformers.
+            apart = torch.cat([by_position.weight[:, 0::2], by_position.weight[:, 1::2]], 1)
+            self.relative_k_proj.weight = nn.Parameter(apart)
             self.k_proj.weight, self.v_proj.weight = attention.k_proj.weight, attention.v_proj.weight
             asked = 0.0 if attention.q_proj.bias is None else attention.q_proj.bias.reshape(-1, self.head_dim)
             self.bias_u, self.bias_v = (
@@ -82,16 +137,41 @@ class Attention(nn.Module):
             return hidden.reshape(hidden.shape[0], hidden.shape[1], heads, self.head_dim).transpose(1, 2)
 
         query = apart(self.q_proj(hidden_states))
-        # One more position, which no query reads, makes rows of 2 time, so that none has to be padded to it.
-        positions = apart(self.relative_k_proj(nn.functional.pad(position_embeddings[:1], (0, 0, 0, 1))))
+        positions = apart(self.relative_k_proj(position_embeddings))
         by_position = (query + self.bias_v) @ positions.transpose(2, 3)
         flat = by_position.reshape(batch, heads, 2 * time * time)[:, :, time - 1 : time - 1 + time * (2 * time - 1)]
         by_position = flat.reshape(batch, heads, time, 2 * time - 1)[..., :time]
         scores = (query + self.bias_u) @ apart(self.k_proj(hidden_states)).transpose(2, 3) + by_position
         if attention_mask is not None:
-            scores = scores.masked_fill(attention_mask.logical_not(), torch.finfo(scores.dtype).min)
+            # Only keys: what padding itself asks for, nobody reads. A sum over rows is faster than a choice.
+            heard = _heard(attention_mask).to(scores.dtype)
+            scores = scores + (heard - 1)[:, None, None] * NEVER
         mixed = scores.softmax(-1) @ apart(self.v_proj(hidden_states))
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, time, heads * self.head_dim)), None
+
+
+class Convolution(nn.Module):
+    """A convolution module that gates and masks frames as they lie, and turns only what goes on."""
+
+    def __init__(self, module: Any):
+        super().__init__()
+        for name, child in module.named_children():
+            self.add_module(name, child)
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        part: Any = self
+        widened = part.pointwise_conv1(hidden_states.transpose(1, 2)).transpose(1, 2)
+        passed, gates = widened.chunk(2, dim=-1)
+        gates = gates.sigmoid()
+        if attention_mask is not None:
+            gates = gates * _heard(attention_mask).to(gates.dtype).unsqueeze(-1)
+        hidden = part.depthwise_conv((passed * gates).transpose(1, 2))
+        return part.pointwise_conv2(part.activation(part.norm(hidden))).transpose(1, 2)
+
+
+def _heard(attention_mask: Tensor) -> Tensor:
+    """(batch, time), True where there is audio, of a mask (batch, 1, time, time): what the first frame may look at."""
+    return attention_mask[:, 0, 0]
 
 
 class Block(nn.Module):
@@ -131,7 +211,9 @@ class Block(nn.Module):
 
 FORMS: dict[str, Callable[[Any], nn.Module]] = {
     "ParakeetEncoderSubsamplingConv2D": Subsampling,
+    "ParakeetEncoderRelPositionalEncoding": Positions,
     "ParakeetEncoderAttention": Attention,
+    "ParakeetEncoderConvolutionModule": Convolution,
     "ParakeetEncoderBlock": Block,
 }
 """transformers' class -> the form that computes the same."""
