@@ -67,7 +67,7 @@ class Masking(nn.Module):
             self.convolution.weight.zero_()
             self.convolution.weight[:, :1] = convolution.weight
             self.convolution.weight[:, 1, kernel[0] - 1 - padding[0], padding[1]] = -NEVER
-            self.convolution.bias.copy_(convolution.bias)
+            self.convolution.bias = nn.Parameter(convolution.bias.clone())
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         padded = torch.zeros_like(features) if mask is None else mask.logical_not().to(features.dtype).unsqueeze(-1)
