@@ -55,7 +55,8 @@ class Subsampling(nn.Module):
 class Masking(nn.Module):
     """The first convolution, with a second input that takes what comes of padding far below zero, for the rectifier.
 
-    A frame that it makes is of padding if the tap is that looks at the last of its input that must be heard.
+    With a kernel of k, a padding of p and a stride of s, frame t of its output is padding exactly if frame
+    s t + k - 1 - 2 p of its input is, and that one a single tap sees.
     """
 
     def __init__(self, convolution: Any):
