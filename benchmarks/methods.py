@@ -146,7 +146,7 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
         "recovery rate 2.5e-4": replace(default, recover=replace(recover, recover_rate=2.5e-4)),
         "recovery rate 1e-3": replace(default, recover=replace(recover, recover_rate=1e-3)),
         "widths in eights": replace(default, multiple_of=8),
-        "attention protected": replace(default, protect=("attention",)),
+        "convolutions protected": replace(default, protect=("conv",)),
         "l0": learned,
         "l0, gates alike": gates(spread=0.0),
         "l0, gates 4 apart": gates(spread=4.0),
