@@ -7,6 +7,7 @@ result round; here frames lie along rows from the start, and power is the sum of
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +20,11 @@ from transformers.models.parakeet.feature_extraction_parakeet import (
 
 AT_ONCE = 256
 """Frames whose spectra are computed together: so few stay in the cache, and ask for no fresh pages of memory."""
+
+BANDS = 20
+"""Mel bands whose energies are computed together."""
+_KNOWN: WeakKeyDictionary[Any, tuple[Tensor, list[tuple[slice, Tensor]]]] = WeakKeyDictionary()
+"""What doesn't change from clip to clip."""
 
 
 def computes(extractor: Any) -> bool:
@@ -35,7 +41,8 @@ def log_mel(clips: Sequence[np.ndarray], extractor: Any) -> dict[str, Tensor]:
     Args:
         extractor: a `ParakeetFeatureExtractor`; its sizes, filters and window are used.
     """
-    n_fft, hop, width = extractor.n_fft, extractor.hop_length, extractor.win_length
+    n_fft, hop = extractor.n_fft, extractor.hop_length
+    window, bands = _prepared(extractor)
     lengths = torch.tensor([len(clip) for clip in clips])
     margin = n_fft // 2
     padded = torch.zeros(len(clips), int(lengths.max()) + 2 * margin)
@@ -45,21 +52,37 @@ def log_mel(clips: Sequence[np.ndarray], extractor: Any) -> dict[str, Tensor]:
         heard.copy_(samples)
         if extractor.preemphasis is not None:
             heard[1:] -= extractor.preemphasis * samples[:-1]
-    left = (n_fft - width) // 2
-    window = torch.hann_window(width, periodic=False)
-    window = torch.nn.functional.pad(window, (left, n_fft - width - left))
     parts = padded.unfold(1, n_fft, hop).split(max(1, AT_ONCE // len(clips)), 1)
-    mels = torch.cat([_mels(part * window, extractor.mel_filters.T) for part in parts], 1)
+    mels = torch.cat([_mels(part * window, bands) for part in parts], 1)
     frames = lengths // hop
     mask = torch.arange(mels.shape[1]) < frames.unsqueeze(1)
     return {"input_features": _normalised(mels, frames, mask), "attention_mask": mask}
 
 
-def _mels(frames: Tensor, filters: Tensor) -> Tensor:
+def _mels(frames: Tensor, bands: Sequence[tuple[slice, Tensor]]) -> Tensor:
     """Logarithms of the energies in mel bands (batch, frames, mels) of windowed frames (batch, frames, samples)."""
     spectrum = torch.fft.rfft(frames)
     power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-    return (power @ filters).add_(LOG_ZERO_GUARD_VALUE).log_()
+    energies = torch.cat([power[..., bins] @ filters for bins, filters in bands], -1)
+    return energies.add_(LOG_ZERO_GUARD_VALUE).log_()
+
+
+def _prepared(extractor: Any) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
+    """The window (samples,) and, for some mel bands at a time, the bins that they hear and their filters of these.
+
+    Filters are narrow: most of the products of all bins with all filters would be with zeros.
+    """
+    if extractor not in _KNOWN:
+        n_fft, width = extractor.n_fft, extractor.win_length
+        left = (n_fft - width) // 2
+        window = torch.nn.functional.pad(torch.hann_window(width, periodic=False), (left, n_fft - width - left))
+        bands = []
+        for filters in extractor.mel_filters.split(BANDS):
+            heard = filters.ne(0).any(0).nonzero().flatten().tolist() or [0]
+            bins = slice(heard[0], heard[-1] + 1)
+            bands.append((bins, filters[:, bins].T.contiguous()))
+        _KNOWN[extractor] = (window, bands)
+    return _KNOWN[extractor]
 
 
 def _normalised(mels: Tensor, frames: Tensor, mask: Tensor) -> Tensor:

@@ -100,7 +100,8 @@ class Positions(nn.Module):
 class Attention(nn.Module):
     """Relative attention whose scale and biases are part of the weights, and whose shift by rows takes two slices.
 
-    Queries' biases join the two position biases. Keys' add the same to all of a row, which a softmax doesn't see.
+    The bias of content is one of the queries' projection, and what positions' has beyond it is added for them alone. Keys'
+    biases add the same to all of a row, which a softmax doesn't see.
     Values' pass through the weights of attention, which add up to 1, into the output's.
     """
 
@@ -109,7 +110,7 @@ class Attention(nn.Module):
         self.head_dim, scale = attention.head_dim, attention.scaling
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         self.q_proj, self.k_proj, self.v_proj = (
-            nn.Linear(p.in_features, p.out_features, bias=False) for p in projections
+            nn.Linear(p.in_features, p.out_features, bias=p is attention.q_proj) for p in projections
         )
         by_position = attention.relative_k_proj
         self.relative_k_proj = nn.Linear(by_position.in_features, by_position.out_features, bias=False)
@@ -120,10 +121,9 @@ class Attention(nn.Module):
             apart = torch.cat([by_position.weight[:, 0::2], by_position.weight[:, 1::2]], 1)
             self.relative_k_proj.weight = nn.Parameter(apart)
             self.k_proj.weight, self.v_proj.weight = attention.k_proj.weight, attention.v_proj.weight
-            asked = 0.0 if attention.q_proj.bias is None else attention.q_proj.bias.reshape(-1, self.head_dim)
-            self.bias_u, self.bias_v = (
-                nn.Parameter(((bias + asked) * scale).unsqueeze(1)) for bias in (attention.bias_u, attention.bias_v)
-            )
+            asked = 0.0 if attention.q_proj.bias is None else attention.q_proj.bias
+            self.q_proj.bias = nn.Parameter((attention.bias_u.flatten() + asked) * scale)
+            self.bias = nn.Parameter(((attention.bias_v - attention.bias_u) * scale).unsqueeze(1))
             if attention.v_proj.bias is not None:
                 given = self.o_proj.weight @ attention.v_proj.bias
                 self.o_proj.bias = nn.Parameter(given if self.o_proj.bias is None else given + self.o_proj.bias)
@@ -132,17 +132,17 @@ class Attention(nn.Module):
         self, hidden_states: Tensor, position_embeddings: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, None]:
         batch, time = hidden_states.shape[:2]
-        heads = self.bias_u.shape[0]
+        heads = self.bias.shape[0]
 
         def apart(hidden: Tensor) -> Tensor:  # (batch, heads, time, head size)
             return hidden.reshape(hidden.shape[0], hidden.shape[1], heads, self.head_dim).transpose(1, 2)
 
         query = apart(self.q_proj(hidden_states))
         positions = apart(self.relative_k_proj(position_embeddings))
-        by_position = (query + self.bias_v) @ positions.transpose(2, 3)
+        by_position = (query + self.bias) @ positions.transpose(2, 3)
         flat = by_position.reshape(batch, heads, 2 * time * time)[:, :, time - 1 : time - 1 + time * (2 * time - 1)]
         by_position = flat.reshape(batch, heads, time, 2 * time - 1)[..., :time]
-        scores = (query + self.bias_u) @ apart(self.k_proj(hidden_states)).transpose(2, 3) + by_position
+        scores = query @ apart(self.k_proj(hidden_states)).transpose(2, 3) + by_position
         if attention_mask is not None:
             # Only keys: what padding itself asks for, nobody reads. A sum over rows is faster than a choice.
             heard = _heard(attention_mask).to(scores.dtype)
