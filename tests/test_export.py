@@ -149,7 +149,8 @@ def test_a_copy_is_prepared_and_the_model_left_alone(model, processor, padded):
     prepared = exportable(model)
     with torch.no_grad():
         found, expected = prepared(**padded).logits, model(**padded).logits
-    valid = valid_frames(model, padded, expected)
+    parakeet = model.config.model_type == "parakeet_ctc"  # whose quicker forms differ on padding
+    valid = valid_frames(model, padded, expected) if parakeet else torch.ones(expected.shape[:2], dtype=torch.bool)
     torch.testing.assert_close(found[valid], expected[valid], atol=1e-4, rtol=1e-4)
     assert modules == [type(module) for module in model.modules()]
     assert model.config._attn_implementation == attention

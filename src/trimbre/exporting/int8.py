@@ -26,7 +26,8 @@ def quantise(graph: Path, out: Path, *, calibration: Iterable[Mapping[str, np.nd
     """Write a copy of a graph whose products with weights are computed in int8.
 
     Weights are signed and symmetric, with a scale per column. Depthwise convolutions, the front end's convolutions,
-    norms and the products of attention stay in float32: few weights, and most of the error.
+    norms and the products of attention stay in float32: few weights, and most of the error. The first convolution has
+    to: it masks by a weight far above the others.
 
     Args:
         graph: a float32 ONNX file, as `graph.write_graph` writes it.

@@ -1,5 +1,6 @@
 """A Parakeet's modules in forms that give what they give, up to rounding, with fewer passes over memory in a graph.
 
+What they give is the same on frames of audio; what stands on padding, which lies behind it, is nobody's to read.
 A product of matrices runs at the processor's peak in ONNX Runtime; what is worth saving are the passes between them.
 They weigh the more the narrower the modules are, and no pruning takes them away.
 """
@@ -10,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-STRIDE = 32
-"""Positions from one whose sinusoids are computed to the next."""
-NEVER = 1e30
-"""Added to a score, negatively, where a key is padding: far below any score, far above the least number."""
+SPACING = 32
+"""Positions from one whose sines are computed to the next."""
+NEVER = 1e4
+"""Taken off what comes of padding, before a softmax or a rectifier: no score or feature comes near, and half floats
+hold it."""
 
 
 def quicken(model: Any) -> None:
@@ -25,7 +27,7 @@ def quicken(model: Any) -> None:
 
 
 class Subsampling(nn.Module):
-    """The front end, whose masks come once where they came twice, and the first of them out of the first convolution.
+    """The front end, whose masks come once where they came twice; the first convolution makes the first by itself.
 
     A mask of 0 and 1 commutes with a rectifier, which the convolution before it can then take along; and it need not
     come between a depthwise convolution and the pointwise one after it, which sees every position for itself.
@@ -56,7 +58,8 @@ class Masking(nn.Module):
     """The first convolution, with a second input that takes what comes of padding far below zero, for the rectifier.
 
     With a kernel of k, a padding of p and a stride of s, frame t of its output is padding exactly if frame
-    s t + k - 1 - 2 p of its input is, and that one a single tap sees.
+    s t + k - 1 - 2 p of its input is, and that one a single tap sees. (The weight that this has is why no tool should
+    give all of the convolution one scale in int8.)
     """
 
     def __init__(self, convolution: Any):
@@ -78,8 +81,9 @@ class Masking(nn.Module):
 class Positions(nn.Module):
     """Sinusoids of the relative positions time-1 .. -time, (1, 2 time, dim): all sines and then all cosines.
 
-    By the sine of a difference they are made of those of every so many-th position and of as many steps, which takes
-    four products and no sine. The last position is nobody's: it makes rows of 2 time, of which attention reads stripes.
+    By the sine of a difference they are made of those of every so many-th position and of the steps between, which is
+    two products for each in place of a sine. The last position is nobody's: it makes rows of 2 time, as `Attention`
+    reads them, and no other module.
     """
 
     rates: Tensor
@@ -90,8 +94,8 @@ class Positions(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         time, dim = hidden_states.shape[1], self.rates.shape[0]
-        far = (time - 1 - torch.arange(0, 2 * time, STRIDE).to(self.rates))[:, None, None] * self.rates
-        near = torch.arange(STRIDE).to(self.rates)[:, None] * self.rates
+        far = (time - 1 - torch.arange(0, 2 * time, SPACING).to(self.rates))[:, None, None] * self.rates
+        near = torch.arange(SPACING).to(self.rates)[:, None] * self.rates
         sines = far.sin() * near.cos() - far.cos() * near.sin()
         cosines = far.cos() * near.cos() + far.sin() * near.sin()
         return torch.cat([sines, cosines], -1).reshape(1, -1, 2 * dim)[:, : 2 * time]
@@ -100,9 +104,9 @@ class Positions(nn.Module):
 class Attention(nn.Module):
     """Relative attention whose scale and biases are part of the weights, and whose shift by rows takes two slices.
 
-    The bias of content is one of the queries' projection, and what positions' has beyond it is added for them alone. Keys'
-    biases add the same to all of a row, which a softmax doesn't see.
-    Values' pass through the weights of attention, which add up to 1, into the output's.
+    It reads the positions that `Positions` makes. The bias of content is one of the queries' projection, and what
+    positions' has beyond it is added for them alone. Keys' biases add the same to all of a row, which a softmax doesn't
+    see. Values' pass through the weights of attention, which add up to 1, into the output's.
     """
 
     def __init__(self, attention: Any):
@@ -118,8 +122,8 @@ class Attention(nn.Module):
         with torch.no_grad():
             self.q_proj.weight = nn.Parameter(attention.q_proj.weight * scale)
             # Sines and cosines take turns in transformers.
-            apart = torch.cat([by_position.weight[:, 0::2], by_position.weight[:, 1::2]], 1)
-            self.relative_k_proj.weight = nn.Parameter(apart)
+            halves = (by_position.weight[:, 0::2], by_position.weight[:, 1::2])
+            self.relative_k_proj.weight = nn.Parameter(torch.cat(halves, 1))
             self.k_proj.weight, self.v_proj.weight = attention.k_proj.weight, attention.v_proj.weight
             asked = 0.0 if attention.q_proj.bias is None else attention.q_proj.bias
             self.q_proj.bias = nn.Parameter((attention.bias_u.flatten() + asked) * scale)
