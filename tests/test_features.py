@@ -26,6 +26,14 @@ def test_they_are_those_of_transformers(lengths, given):
     assert all(np.array_equal(clip, same) for clip, same in zip(clips, before, strict=True))
 
 
+def test_extractors_beside_each_other_keep_their_own_windows_and_filters():
+    clip = [(0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)]
+    extractors = [ParakeetFeatureExtractor(**given) for given in ({}, {"win_length": 300}, {"feature_size": 16})]
+    for extractor in (*extractors, *extractors):
+        expected = extractor(clip, sampling_rate=16_000, return_tensors="pt")["input_features"]
+        torch.testing.assert_close(log_mel(clip, extractor)["input_features"], expected, rtol=0, atol=2e-5)
+
+
 def test_digital_silence_is_what_it_is_in_transformers():
     extractor = ParakeetFeatureExtractor()
     clips = [np.zeros(16_000, dtype=np.float32)]

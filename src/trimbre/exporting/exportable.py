@@ -1,4 +1,4 @@
-"""A model in a form that the exporter can follow, and ONNX Runtime can quantise, which computes the same."""
+"""A model in a form that the exporter can follow, and ONNX Runtime can quantise, which hears the same."""
 
 import copy
 import math
@@ -13,7 +13,7 @@ from trimbre.modeling_trimbre import BiasOnly, Skipped
 
 
 def exportable(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of `model` that computes the same and can be exported, with no state and nothing to skip.
+    """A copy of `model` that can be exported, with no state and nothing to skip; the same on all that isn't padding.
 
     Attention is the eager one, since the exporter cannot follow SDPA's views. 1x1 convolutions are matrix products,
     which ONNX Runtime can quantise; it has no fast int8 kernel for a convolution over one frame.

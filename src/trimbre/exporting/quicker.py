@@ -1,8 +1,8 @@
 """A Parakeet's modules in forms that give what they give, up to rounding, with fewer passes over memory in a graph.
 
-What they give is the same on frames of audio; what stands on padding, which lies behind it, is nobody's to read.
-A product of matrices runs at the processor's peak in ONNX Runtime; what is worth saving are the passes between them.
-They weigh the more the narrower the modules are, and no pruning takes them away.
+That is so on frames of audio; what stands on padding, which has to lie behind it, is nobody's to read. A product of
+matrices runs at the processor's peak in ONNX Runtime; what is worth saving are the passes between them. They weigh the
+more the narrower the modules are, and no pruning takes them away.
 """
 
 from collections.abc import Callable
@@ -35,19 +35,19 @@ class Subsampling(nn.Module):
 
     def __init__(self, front: Any):
         super().__init__()
-        first, *rest = front.layers
-        self.first, self.layers = Masking(first), nn.ModuleList(rest)
+        first, rectifier, *rest = front.layers
+        self.first, self.rectifier, self.layers = Masking(first), rectifier, nn.ModuleList(rest)
         self.linear = front.linear
         self.length_of = front._get_output_length
 
     def forward(self, input_features: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        hidden = self.first(input_features, attention_mask)
+        hidden = self.rectifier(self.first(input_features, attention_mask))
         lengths = None if attention_mask is None else self.length_of(attention_mask.sum(-1), self.first.convolution)
-        for position, layer in enumerate(self.layers):
+        for layer in self.layers:
             hidden = layer(hidden)
             if lengths is not None and isinstance(layer, nn.Conv2d):
                 lengths = self.length_of(lengths, layer)
-            if lengths is not None and isinstance(layer, nn.ReLU) and position:
+            if lengths is not None and isinstance(layer, nn.ReLU):
                 kept = (torch.arange(hidden.shape[2]) < lengths[:, None]).to(hidden.dtype)
                 hidden = hidden * kept[:, None, :, None].expand(-1, 1, -1, hidden.shape[3])
         hidden = hidden.transpose(1, 2).reshape(hidden.shape[0], hidden.shape[2], -1)
@@ -221,4 +221,4 @@ FORMS: dict[str, Callable[[Any], nn.Module]] = {
     "ParakeetEncoderConvolutionModule": Convolution,
     "ParakeetEncoderBlock": Block,
 }
-"""transformers' class -> the form that computes the same."""
+"""transformers' class -> the form that computes the same. `Positions` and `Attention` go together."""
