@@ -5,11 +5,11 @@ python benchmarks/methods.py run   benchmarks/methods/conformer.json --only "l0 
 python benchmarks/methods.py table benchmarks/methods/conformer.json
 
 A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some, with
-at most so many `seeds`; `batches` is how many score units and refit branches, if not as by default. `run`
-goes through the cells that have no file yet in the folder beside it and writes one for each, so that it goes on where
-it stopped; `table` makes the comparison of those that are there, and brings the pages up to it that show it. The
-speech of the testbeds here comes from recipes/teacher/train.sh, Whisper's also as benchmarks/whisper.py says;
-data/tiny.en is made by `trimbre convert`.
+at most so many `seeds`; `batches` is how many score units and refit branches, and `rate` the weights' learning rate, if
+not as by default. `run` goes through the cells that have no file yet in the folder beside it and writes one for each, so
+that it goes on where it stopped; `table` makes the comparison of those that are there, and brings the pages up to it
+that show it. The speech of the testbeds here comes from recipes/teacher/train.sh, Whisper's also as
+benchmarks/whisper.py says; data/tiny.en is made by `trimbre convert`.
 """
 
 import argparse
@@ -202,6 +202,9 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     if "batches" in testbed:
         gates = replace(gates, seed_batches=testbed["batches"])
         recover = replace(recover, refit_batches=testbed["batches"])
+    if "rate" in testbed:
+        gates = replace(gates, weight_rate=testbed["rate"])
+        recover = replace(recover, recover_rate=recover.recover_rate or testbed["rate"])
     distill = replace(options.distill, text=testbed.get("text", "transcripts"))
     options = replace(options, gates=gates, recover=recover, distill=distill)
     batches = BatchOptions(max_duration=testbed["max_duration"])

@@ -2,7 +2,8 @@
 
 python benchmarks/whisper.py tiny.en --dense
 python benchmarks/whisper.py tiny.en --remove 0.3 --recover-steps 0
-python benchmarks/whisper.py tiny.en --remove 0.5 --recover-steps 600 --out runs/half-a-whisper --fold 0
+OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 benchmarks/whisper.py tiny.en --remove 0.5 \
+  --recover-steps 600 --out runs/half-a-whisper --fold 0
 
 The English prompts are divided by a hash of their sentences; each fold's model is pruned on the others' prompts and on
 other audio, and judged on its own. Every fold leaves a file in --out; once all are there, their errors are pooled. The
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 from lhotse import CutSet, MonoCut
 from lhotse.utils import fastcopy
 
@@ -34,13 +36,17 @@ from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
 from trimbre.data.splits import place_of
 from trimbre.evaluation import evaluate_sets
 from trimbre.files import write_json
+from trimbre.loop import accelerator_for
 from trimbre.models import load
 from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
+from trimbre.processes import threads_of_all
 from trimbre.statistics import difference_of, resampled_sums
 
 NORMALIZE = "whisper-en"
 VOICES = 3000
 """How many utterances of synthetic voices are trained on."""
+STEP = 60.0
+"""Seconds of audio in a step, two windows, however many processes share it."""
 REPEATS = 6
 """How often the prompts come in an epoch, of which there are few."""
 
@@ -64,7 +70,7 @@ def main() -> None:
     parser.add_argument("--method", default="curvature")
     parser.add_argument("--learn-steps", type=int, default=300, help="of methods that learn what to cut")
     parser.add_argument("--recover-steps", type=int, default=1500)
-    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--rate", type=float, help="of learning; none given, what suits the weights")
     parser.add_argument("--batches", type=int, default=16, help="of two windows, to score units and to refit by")
     parser.add_argument("--text", default="transcripts")
     parser.add_argument("--out", type=Path, default=Path("runs/whisper"))
@@ -76,17 +82,18 @@ def main() -> None:
     if not asked.dense:
         for fold in range(asked.folds) if asked.fold is None else asked.fold:
             file = asked.out / f"fold-{fold}.json"
-            if not file.is_file():
-                write_json(file, run(asked, fold))
+            if not file.is_file() and (found := run(asked, fold)):
+                write_json(file, found)
     elif not dense.is_file():
         write_json(dense, judged(asked.model, read_cuts(asked.prompts), asked.watch))
     files = [asked.out / f"fold-{fold}.json" for fold in range(asked.folds)]
-    if all(file.is_file() for file in (dense, *files)):
+    if PartialState().is_main_process and all(file.is_file() for file in (dense, *files)):
         show(json.loads(dense.read_text()), [json.loads(file.read_text()) for file in files])
 
 
-def run(asked: Any, fold: int) -> dict[str, Any]:
-    """Prune on all folds but one, judge on that one."""
+def run(asked: Any, fold: int) -> dict[str, Any] | None:
+    """Prune on all folds but one, judge on that one; of several processes that share this the first judges."""
+    accelerator = accelerator_for("auto")
     inside, outside = [], []
     for cut in read_cuts(asked.prompts):
         own = int(place_of(transcript_of(cut) or "") * asked.folds) == fold
@@ -96,11 +103,14 @@ def run(asked: Any, fold: int) -> dict[str, Any]:
         "voices": map(as_written, read_cuts(asked.voices).subset(first=VOICES)),
         "unheard": (fastcopy(cut, supervisions=[]) for cut in read_cuts(asked.unheard)),
     }
-    for name, cuts in parts.items():
-        (asked.out / f"{name}-{fold}").mkdir(exist_ok=True)
-        write_cuts(cuts, asked.out / f"{name}-{fold}")
-    prompts, voices, unheard = (str(asked.out / f"{name}-{fold}") for name in parts)
     made = asked.out / f"model-{fold}"
+    begun = made.with_name(f"{made.name}.run").exists()
+    if accelerator.is_main_process:
+        for name, cuts in parts.items():
+            (asked.out / f"{name}-{fold}").mkdir(exist_ok=True)
+            write_cuts(cuts, asked.out / f"{name}-{fold}")
+    accelerator.wait_for_everyone()
+    prompts, voices, unheard = (str(asked.out / f"{name}-{fold}") for name in parts)
     began = time.monotonic()
     report = runs.prune(
         model=asked.model,
@@ -115,14 +125,17 @@ def run(asked: Any, fold: int) -> dict[str, Any]:
             distill=DistillOptions(text=asked.text),
             recover=RecoverOptions(recover_rate=asked.rate, refit_batches=asked.batches),
         ),
-        batches=BatchOptions(max_duration=60.0, normalize=NORMALIZE),
+        batches=BatchOptions(max_duration=STEP / accelerator.num_processes, normalize=NORMALIZE),
         allow_outside=True,
         save_every=200,
-        resume=made.with_name(f"{made.name}.run").exists(),
+        resume=begun,
     )
+    if not accelerator.is_main_process:
+        return None
     minutes = (time.monotonic() - began) / 60
     kept = ("removed", "widths", "stages", "times_faster", "audio_seconds", "options")
-    found = judged(str(made), CutSet.from_cuts(inside), asked.watch)
+    with threads_of_all(accelerator):
+        found = judged(str(made), CutSet.from_cuts(inside), asked.watch)
     return found | {key: report[key] for key in kept} | {"minutes": minutes}
 
 

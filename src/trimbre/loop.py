@@ -31,6 +31,8 @@ class FitResult:
     """What a stage of training took."""
 
     steps: int
+    rate: float
+    """The weights' learning rate at its peak."""
     audio_seconds: float
     """Audio seen, augmented utterances counted each time."""
     minutes: float
@@ -72,6 +74,7 @@ def fit(
         accumulate: batches in one step.
         objective: (batch, step) -> terms of the loss, their sum as `loss`; the others are only shown.
         modules: what is trained, by the name that its state is saved under.
+        optimizers: that of the weights first.
         schedule: step, from 0 -> factor on every optimizer's learning rate.
         on_step: called after step n, counted from 1; what it returns is shown.
         validate: called every `validate_every` steps and at the end; models are back in train mode afterwards.
@@ -152,7 +155,7 @@ def fit(
                 keep()
             raise
     minutes = (time.monotonic() - began) / 60
-    return FitResult(steps, figures["audio_seconds"], minutes, tuple(figures["curve"]))
+    return FitResult(steps, rates[0][0], figures["audio_seconds"], minutes, tuple(figures["curve"]))
 
 
 def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:

@@ -1,5 +1,6 @@
 """What the stages that train have in common: data, device, seed, state and judgement; and training a model on."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,14 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
+from trimbre.anatomy import anatomy_of
 from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, undisturbed
 from trimbre.loop import FitResult, cosine, fit
 from trimbre.options import RecoverOptions
+
+USUAL_RATE = 0.0053
+"""Learning rate for weights of size one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,20 @@ def learnable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
+def rate_for(model: PreTrainedModel, asked: float | None) -> float:
+    """The learning rate that was asked for or, with None, one that suits the size of an unpruned model's weights.
+
+    AdamW moves a weight by about the rate in every step, however flat or steep its loss: what a model bears whose
+    weights are large shakes one to pieces whose weights are small. Their size is the root mean square over the
+    projections that read units, which every family has.
+    """
+    if asked is not None:
+        return asked
+    weights = [model.get_parameter(f"{group.consumer}.weight").detach() for group in anatomy_of(model).groups]
+    energy = sum(float(weight.float().square().sum()) for weight in weights)
+    return USUAL_RATE * math.sqrt(energy / sum(weight.numel() for weight in weights))
+
+
 def train_on(
     model: PreTrainedModel,
     distiller: Distiller,
@@ -62,13 +81,14 @@ def train_on(
     skip: int = 0,
 ) -> FitResult:
     """Train a cut (or whole) model on, with its teacher; `skip` batches that were seen before are passed over."""
+    rate = rate_for(distiller.teacher, options.recover_rate)
     with undisturbed(model):
         return fit(
             stage=stage,
             steps=steps,
             batches=lambda start: training.batches(skip + start),
             objective=Objective(model.train(), distiller),
-            optimizers=[torch.optim.AdamW(learnable(model), lr=options.recover_rate, weight_decay=1e-3)],
+            optimizers=[torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3)],
             schedule=cosine(steps, max(1, round(options.recover_warmup * steps)), floor=0.0),
             modules={"model": model},
             state_dir=None if training.run is None else training.run / stage,

@@ -22,7 +22,7 @@ from trimbre.memory import recomputed
 from trimbre.options import PruneOptions
 from trimbre.plan import Plan
 from trimbre.search import Aim
-from trimbre.stages import Training, learnable
+from trimbre.stages import Training, learnable, rate_for
 from trimbre.surgery import Scales
 
 MOMENTS_BYTES = 2**30
@@ -94,7 +94,8 @@ class Lesson:
             optimizers: further ones beside the weights' own.
         """
         options = self.options
-        weights = torch.optim.AdamW(learnable(model), lr=options.gates.weight_rate, weight_decay=1e-3)
+        rate = rate_for(self.distiller.teacher, options.gates.weight_rate)
+        weights = torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3)
         with undisturbed(model), recomputed(model) if options.low_memory else nullcontext():
             model.train()
             return fit(

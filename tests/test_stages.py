@@ -1,0 +1,60 @@
+"""How fast a cut model learns, where nobody says: by the size of its weights."""
+
+import copy
+
+import pytest
+import torch
+
+from trimbre import runs
+from trimbre.anatomy import anatomy_of
+from trimbre.checkpoint import save
+from trimbre.options import BatchOptions, GateOptions, PruneOptions, RecoverOptions
+from trimbre.stages import USUAL_RATE, rate_for
+
+
+def projections(model):
+    return [model.get_submodule(group.consumer).weight for group in anatomy_of(model).groups]
+
+
+def test_weights_of_one_size_learn_at_the_usual_rate_times_that(model):
+    even = copy.deepcopy(model)
+    with torch.no_grad():
+        for sign, weight in enumerate(projections(even)):
+            weight.fill_(0.1 * (-1) ** sign)
+    assert rate_for(even, None) == pytest.approx(0.1 * USUAL_RATE)
+
+
+def test_three_times_the_weights_learn_three_times_as_fast(model):
+    large = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in projections(large):
+            weight.mul_(3)
+    assert rate_for(large, None) == pytest.approx(3 * rate_for(model, None))
+
+
+def test_what_was_asked_for_is_taken(model):
+    assert rate_for(model, 7e-4) == 7e-4
+
+
+@pytest.mark.ctc
+@pytest.mark.parametrize(("learning", "recovering"), [(None, None), (2e-4, 3e-4)])
+def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corpus, tmp_path, learning, recovering):
+    usual = rate_for(model, None)
+    report = runs.prune(
+        model=str(save(model, processor, tmp_path / "teacher")),
+        train=str(noise_corpus),
+        out=tmp_path / "half",
+        options=PruneOptions(
+            method="l0",
+            learn_steps=1,
+            recover_steps=1,
+            control=True,
+            gates=GateOptions(seed_batches=1, weight_rate=learning),
+            recover=RecoverOptions(refit_batches=1, recover_rate=recovering),
+        ),
+        batches=BatchOptions(max_duration=6.0, buckets=2),
+        precision="fp32",
+    )
+    rates = {name: stage["rate"] for name, stage in report["stages"].items()}
+    recovered = recovering or usual
+    assert rates == pytest.approx({"learn": learning or usual, "recover": recovered, "control": recovered})
