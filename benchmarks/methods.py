@@ -6,8 +6,8 @@ python benchmarks/methods.py table benchmarks/methods/conformer.json
 
 A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some, with
 at most so many `seeds`; `batches` is how many score units and refit branches, and `rate` the weights' learning rate, if
-not as by default. `run` goes through the cells that have no file yet in the folder beside it and writes one for each, so
-that it goes on where it stopped; `table` makes the comparison of those that are there, and brings the pages up to it
+not as by default. `run` goes through the cells that have no file yet in the folder beside it and writes one for each,
+so that it goes on where it stopped; `table` makes the comparison of those that are there, and brings the pages up to it
 that show it. The speech of the testbeds here comes from recipes/teacher/train.sh, Whisper's also as
 benchmarks/whisper.py says; data/tiny.en is made by `trimbre convert`.
 """
