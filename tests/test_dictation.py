@@ -6,7 +6,7 @@ from conftest import END, FAMILIES
 
 from trimbre.data.batches import Batch
 from trimbre.decoding import generated
-from trimbre.dictation import Dictation
+from trimbre.dictation import CIRCLE, LAPS, LONGEST_LAP, Circling, Dictation
 from trimbre.task import transcript_loss
 
 
@@ -63,6 +63,24 @@ def test_the_teacher_writes_what_nobody_wrote(model, processor, padded):
     written = generated(model, {"input_features": padded["input_features"][::2]}, processor, language=spoken)
     assert batch.texts[::2] == written
     assert all(written)
+
+
+@pytest.mark.parametrize("lap", [1, 5, LONGEST_LAP])
+def test_what_goes_round_in_circles_is_ended_and_nothing_else(lap):
+    length = max(CIRCLE, LAPS * lap)
+    circles = (list(range(100, 100 + lap)) * length)[:length]
+    varied = list(range(length))
+    slip = [*circles[:-1], 7]
+    texts = torch.tensor([[1, *row] for row in (circles, varied, slip)])
+    assert Circling()(texts, None).tolist() == [True, False, False]
+    assert not Circling()(texts[:, 2:], None).any()
+
+
+def test_a_teacher_that_goes_round_in_circles_is_stopped(model, processor, padded, monkeypatch):
+    monkeypatch.setattr("trimbre.dictation.CIRCLE", 6)
+    monkeypatch.setattr(model.proj_out.weight, "data", torch.zeros_like(model.proj_out.weight))
+    batch = Dictation(model, processor)(heard(padded, [None, "a"], ["en", "en"]))
+    assert (batch.labels[0] >= 0).sum() < 12  # of the 40 that it may write
 
 
 def test_a_text_that_is_too_long_is_broken_off(model, processor, padded):

@@ -52,8 +52,9 @@ def test_windows_are_full_and_hold_every_cut_once(longest, least):
     assert len(held) > 500  # the last wait for others to fill their windows up
 
 
-def test_languages_do_not_share_windows():
-    given = [cut for pair in zip(cuts(*[3.0] * 200, language="en"), cuts(*[4.0] * 200), strict=True) for cut in pair]
+@pytest.mark.parametrize("others", [{"language": "en"}, {"texts": False}])
+def test_what_differs_in_language_or_lacks_a_transcript_does_not_share_windows(others):
+    given = [cut for pair in zip(cuts(*[3.0] * 200, **others), cuts(*[4.0] * 200), strict=True) for cut in pair]
     for inside in packed(given, window=WINDOW):
         assert len({cut.duration for cut in inside}) == 1
 

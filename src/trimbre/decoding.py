@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from trimbre.features import computes, log_mel
 
@@ -101,7 +102,12 @@ def spell(labels: Sequence[int], *, processor: Any, blank: int) -> str:
 
 @torch.no_grad()
 def generated(
-    model: Any, inputs: Mapping[str, Tensor], processor: Any, *, language: str | list[str] | None = None
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    processor: Any,
+    *,
+    language: str | list[str] | None = None,
+    until: StoppingCriteria | None = None,
 ) -> list[str]:
     """Let a decoder write the text of every window of a batch, the most likely token after each other.
 
@@ -109,6 +115,7 @@ def generated(
         model: a Whisper of transformers, in eval mode; its generation config says which tokens it may not write.
         language: what is spoken, such as `en`, or that of every window; None lets a multilingual model decide. An
             English-only one needs none.
+        until: ends a text before the model does.
     """
     heard = {name: value.to(model.device) for name, value in inputs.items() if name not in ("labels", "attention_mask")}
     spoken = (
@@ -118,7 +125,10 @@ def generated(
     )
     # All of a window is heard, silence included. Tokens that pad a batch's texts are the end token again.
     mask = torch.ones(heard["input_features"].shape[::2], dtype=torch.long, device=model.device)
-    tokens = model.generate(**heard, attention_mask=mask, num_beams=1, do_sample=False, **spoken)
+    ends = None if until is None else StoppingCriteriaList([until])
+    tokens = model.generate(
+        **heard, attention_mask=mask, num_beams=1, do_sample=False, stopping_criteria=ends, **spoken
+    )
     return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
 
 

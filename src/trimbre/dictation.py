@@ -7,10 +7,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin, StoppingCriteria
 
 from trimbre.data.batches import Batch
 from trimbre.decoding import generated
+
+LAPS = 4
+"""How often the end of a text comes over before it's taken to be going round in circles."""
+LONGEST_LAP = 24
+"""Tokens that may come over, at most."""
+CIRCLE = 48
+"""Tokens that go round in circles, at least: people repeat themselves too."""
+
+
+class Circling(StoppingCriteria):
+    """Ends a text that repeats itself, as a Whisper's does on speech it doesn't understand, up to all it may write.
+
+    Nothing is learned from one lap more, and writing them takes as long as several steps of training.
+    """
+
+    def __call__(self, input_ids: Tensor, scores: Any, **rest: Any) -> Tensor:
+        """(batch,) bool: which of the texts, (batch, tokens), end here."""
+        ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        for lap in range(1, LONGEST_LAP + 1):
+            length = max(CIRCLE, LAPS * lap)
+            if input_ids.shape[1] >= length:
+                tail = input_ids[:, -length:]
+                ended |= (tail[:, lap:] == tail[:, :-lap]).all(1)
+        return ended
 
 
 class Dictation:
@@ -72,8 +96,15 @@ class Dictation:
         if not missing:
             return [text or "" for text in texts]
         spoken = self.tokenizer.convert_ids_to_tokens([prefixes[number][1] for number in missing])
-        with self.precision():
-            written = generated(self.teacher, {"input_features": features[missing]}, self.processor, language=spoken)
+        # Token by token, weights are read once and used once: autocast would bring each down to bfloat16 every time.
+        with nullcontext() if self.teacher.dtype == torch.float32 else self.precision():
+            written = generated(
+                self.teacher,
+                {"input_features": features[missing]},
+                self.processor,
+                language=spoken,
+                until=Circling(),
+            )
         found = iter(written)
         return [next(found) if text is None else text for text in texts]
 

@@ -47,16 +47,17 @@ def pieces(cuts: Iterable[Any], *, window: float, transcripts: bool) -> Iterator
 def packed(cuts: Iterable[Any], *, window: float) -> Iterator[list[Any]]:
     """Gather cuts, none longer than a `window` of seconds, into windows of one language each, as full as they get.
 
-    Every `ALONE`th window holds one cut and silence.
+    Those with a transcript and those without are kept apart: what one utterance lacks, the teacher would have to write
+    for the whole window. Every `ALONE`th window holds one cut and silence.
     """
-    waiting: dict[str | None, list[tuple[float, list[Any]]]] = {}
+    waiting: dict[tuple[str | None, bool], list[tuple[float, list[Any]]]] = {}
     full = 0
     for cut in cuts:
         if full == ALONE - 1:
             full = 0
             yield [cut]
             continue
-        begun = waiting.setdefault(language_of(cut), [])
+        begun = waiting.setdefault((language_of(cut), transcript_of(cut) is None), [])
         lengths = [length for length, _ in begun]
         fitting = [n for n, length in enumerate(lengths) if length + SILENCE + cut.duration <= window]
         if fitting:
