@@ -88,7 +88,7 @@ def train_on(
             steps=steps,
             batches=lambda start: training.batches(skip + start),
             objective=Objective(model.train(), distiller),
-            optimizers=[torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3)],
+            optimizers=[torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3, fused=True)],
             schedule=cosine(steps, max(1, round(options.recover_warmup * steps)), floor=0.0),
             modules={"model": model},
             state_dir=None if training.run is None else training.run / stage,

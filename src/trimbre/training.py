@@ -51,7 +51,7 @@ def train_model(
     network, processor = start
     network.to(accelerator.device).train()
     average = Average(network, options.average)
-    weights = torch.optim.AdamW(_decayed(network), lr=options.rate, betas=(0.9, 0.98))
+    weights = torch.optim.AdamW(_decayed(network), lr=options.rate, betas=(0.9, 0.98), fused=True)
 
     def judge(step: int) -> Mapping[str, float]:
         return {"wer": quick_wer(average.model, processor, dev, normalize=options.batches.normalize)}

@@ -95,7 +95,7 @@ class Lesson:
         """
         options = self.options
         rate = rate_for(self.distiller.teacher, options.gates.weight_rate)
-        weights = torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3)
+        weights = torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3, fused=True)
         with undisturbed(model), recomputed(model) if options.low_memory else nullcontext():
             model.train()
             return fit(
