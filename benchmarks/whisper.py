@@ -1,7 +1,6 @@
 """A pruned Whisper on real prompts that it was not trained on, by cross-validation, and on voices unlike them.
 
-python benchmarks/whisper.py tiny.en --dense
-python benchmarks/whisper.py tiny.en --remove 0.3 --recover-steps 0
+python benchmarks/whisper.py tiny.en --dense --out runs/half-a-whisper
 OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 benchmarks/whisper.py tiny.en --remove 0.5 \
   --recover-steps 1750 --batches 32 --out runs/half-a-whisper
 

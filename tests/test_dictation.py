@@ -1,5 +1,7 @@
 """What a decoder reads: the text that transformers itself would have it read, and learns: what comes next."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from conftest import END, FAMILIES
@@ -63,6 +65,20 @@ def test_the_teacher_writes_what_nobody_wrote(model, processor, padded):
     written = generated(model, {"input_features": padded["input_features"][::2]}, processor, language=spoken)
     assert batch.texts[::2] == written
     assert all(written)
+
+
+def test_a_teacher_writes_in_the_precision_that_it_is_held_in(model, processor, padded):
+    """One that is held in bfloat16 reads features in float32, which takes autocast; one in float32 goes without."""
+    entered = []
+
+    def precision():
+        entered.append(True)
+        return torch.autocast("cpu", torch.bfloat16)
+
+    for teacher in (model, deepcopy(model).bfloat16()):
+        batch = Dictation(teacher, processor, precision)(heard(padded, [None, "a"], ["en", "en"]))
+        assert batch.texts[0]
+        assert bool(entered) == (teacher is not model)
 
 
 @pytest.mark.parametrize("lap", [1, 5, LONGEST_LAP])
