@@ -9,7 +9,7 @@ from test_refit import twin
 from trimbre.curvature import Moments, _observed, losses, moments
 from trimbre.data.batches import Batch
 from trimbre.distill import valid_frames
-from trimbre.refit import RIDGE
+from trimbre.leastsquares import RIDGE
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from trimbre.anatomy import Group
 from trimbre.data.batches import Batch
 from trimbre.distill import valid_frames
 from trimbre.importance import looked_at
-from trimbre.refit import RIDGE, pulled, with_one
+from trimbre.leastsquares import RIDGE, counts_by, pulled, with_one
 
 ROUNDS = 64
 """How often units leave a projection, a few at a time."""
@@ -30,7 +30,10 @@ class Moments:
     """Second moments at one consuming projection, in float64."""
 
     inputs: Tensor
-    """(channels + 1, channels + 1): mean over frames of x x^T, with a one after the channels for the bias."""
+    """(channels + 1, channels + 1): mean over frames of x x^T, with a one after the channels for the bias.
+
+    Frames count by the loss's slopes there, see `leastsquares`.
+    """
     slopes: Tensor
     """(dim, dim): sum over a batch's frames of g g^T, mean over batches, g being the loss's slope over the output."""
 
@@ -55,8 +58,9 @@ def moments(
     with looked_at(model):
         for batch in batches:
             for place, (inputs, slopes) in enumerate(_observed(model, groups, batch, loss)):
-                # The last entry, one times one, counts the frames.
-                inner[place] = inner[place] + (inputs.T @ inputs).double()
+                counted = counts_by(slopes).sqrt().unsqueeze(1) * inputs
+                # The last entry, one times one, adds up what the frames count.
+                inner[place] = inner[place] + (counted.T @ counted).double()
                 outer[place] = outer[place] + (slopes.T @ slopes).double()
             count += 1
     inner = [mean(one) for one in inner]

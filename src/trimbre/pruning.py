@@ -102,7 +102,8 @@ def prune_model(
         heard = lesson.heard(options.recover.refit_batches, seen)
         with lesson.precisely():
             together = partial(accelerator.reduce, reduction="sum")
-            refit(small, teacher, heard, scope=options.target.of, together=together)
+            slope = partial(transcript_loss, teacher)
+            refit(small, teacher, heard, scope=options.target.of, loss=slope, together=together)
 
     fits = {"learn": choice.fit} if choice.fit else {}
     if options.recover_steps:

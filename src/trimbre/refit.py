@@ -5,9 +5,8 @@ least-squares problem: no gradient, a few batches of audio, seconds. It's done i
 each projection also corrects what the branches before it could not.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from typing import Any
 
 import torch
@@ -17,9 +16,7 @@ from transformers import PreTrainedModel
 from trimbre.anatomy import Group, anatomy_of
 from trimbre.data.batches import Batch
 from trimbre.distill import undisturbed, valid_frames
-
-RIDGE = 1e-2
-"""Pull toward the weights that are there, relative to the mean energy of the projection's inputs."""
+from trimbre.leastsquares import RIDGE, Correction, counts_by
 
 
 @torch.no_grad()
@@ -30,6 +27,7 @@ def refit(
     *,
     scope: str = "model",
     ridge: float = RIDGE,
+    loss: Callable[[Batch], Tensor] | None = None,
     together: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> None:
     """Solve the consuming projection of every branch of `student` anew, in place, weight and bias.
@@ -44,6 +42,8 @@ def refit(
     Args:
         student: a cut model of the same family as `teacher`; both are run in eval mode.
         scope: the part of the model whose branches are refitted.
+        loss: of the teacher, not at its minimum; a frame counts by how steep it is there, see `leastsquares`. None:
+            all frames count the same.
         together: adds a tensor up over the processes that bring batches of their own.
     """
     heard = list(batches)
@@ -55,8 +55,11 @@ def refit(
     with undisturbed(student), undisturbed(teacher):
         for stack in dict.fromkeys(path.rpartition(".")[0] for path in groups):
             blocks = [f"{stack}.{name}" for name, _ in student.get_submodule(stack).named_children()]
-            mine = [_Replay.of(student, batch, blocks) for batch in heard]
-            theirs = [_Replay.of(teacher, batch, blocks) for batch in heard]
+            mine = [_Replay.of(student, batch, blocks[0]) for batch in heard]
+            theirs = [_Replay.of(teacher, batch, blocks[0]) for batch in heard]
+            if loss is not None:
+                for replay in theirs:
+                    replay.slopes = _slopes(teacher, replay.batch, blocks[-1], loss)
             for block in blocks:
                 _refit_block(student, groups.get(block, []), block, mine, theirs, ridge, together)
     student.train(training)
@@ -74,58 +77,18 @@ def _refit_block(
     """Refit the branches of one block, first to last, and bring the streams of student and teacher past it."""
     wanted, factors = _teacher_streams(groups, block, theirs, together)
     for position, group in enumerate(groups):
-        problem = _Problem(ridge, together)
-        for replay, afters in zip(mine, wanted, strict=True):
-            before, units = replay.captured(block, [_stream(group), group.consumer])
+        correction = Correction(student.get_submodule(group.consumer), ridge, together)
+        for replay, other, afters in zip(mine, theirs, wanted, strict=True):
+            entered = replay.entering(block, (_stream(group), group.consumer))
+            before, units = entered[_stream(group)], entered[group.consumer]
             if group.kind.channel_axis == 1:
                 units = units.transpose(1, 2)
             valid = valid_frames(student, replay.batch.inputs, units, written=group.written)
-            problem.add(units[valid], (afters[position] - before)[valid] / factors[position])
-        problem.solve(student.get_submodule(group.consumer))
+            counts = None if other.slopes is None else counts_by(other.slopes[valid])
+            correction.add(units[valid], (afters[position] - before)[valid] / factors[position], counts)
+        correction.apply()
     for replay in mine:
         replay.stream = replay.run(block)
-
-
-class _Problem:
-    """Normal equations of one projection, gathered batch by batch in float64."""
-
-    def __init__(self, ridge: float, together: Callable[[Tensor], Tensor]):
-        self.ridge, self.together = ridge, together
-        self.inner: Tensor | float = 0.0
-        self.outer: Tensor | float = 0.0
-
-    def add(self, inputs: Tensor, wanted: Tensor) -> None:
-        """(frames, inputs) and (frames, outputs)."""
-        x = with_one(inputs.double())
-        self.inner = self.inner + x.T @ x
-        self.outer = self.outer + x.T @ wanted.double()
-
-    def solve(self, projection: Any) -> None:
-        """Give the projection the weights that solve it."""
-        assert isinstance(self.inner, Tensor)
-        assert isinstance(self.outer, Tensor)
-        weight = projection.weight.flatten(1).T.double()
-        bias = weight.new_zeros(weight.shape[1]) if projection.bias is None else projection.bias.double()
-        here = torch.cat([weight, bias.unsqueeze(0)])
-        inner, outer = self.together(self.inner), self.together(self.outer)
-        system = pulled(inner, self.ridge)
-        if projection.bias is None:
-            inner, outer, here, system = inner[:-1, :-1], outer[:-1], here[:-1], system[:-1, :-1]
-        solved = here + torch.linalg.solve(system, outer - inner @ here)
-        projection.weight.copy_(solved[: len(weight)].T.reshape(projection.weight.shape))
-        if projection.bias is not None:
-            projection.bias.copy_(solved[-1])
-
-
-def with_one(inputs: Tensor) -> Tensor:
-    """(frames, channels + 1): `inputs`, (frames, channels), and a one for the bias."""
-    return torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
-
-
-def pulled(inner: Tensor, ridge: float) -> Tensor:
-    """(channels + 1, channels + 1): second moments of `with_one` plus `ridge` times the channels' mean energy."""
-    pull = ridge * inner.diagonal()[:-1].mean()
-    return inner + pull * torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
 
 
 def _teacher_streams(
@@ -134,16 +97,13 @@ def _teacher_streams(
     """Of every batch the teacher's streams after the branches of a block, (batch, time, dim); the factors on these."""
     sums = torch.zeros(2, len(groups), dtype=torch.float64, device=theirs[0].stream.device)
     streams: list[list[Tensor]] = []
+    within = [group.after for group in groups if group.after.startswith(f"{block}.")]
     for replay in theirs:
-        within = [group.after for group in groups if group.after.startswith(f"{block}.")]
-        found = iter(replay.captured(block, [*map(_stream, groups), *within], [group.consumer for group in groups]))
-        befores, afters, branches = (list(islice(found, number)) for number in (len(groups), len(within), len(groups)))
+        entered, left = replay.through(block, [*map(_stream, groups), *within], [group.consumer for group in groups])
         replay.stream = replay.output
-        inside = dict(zip(within, afters, strict=True))
-        streams.append([inside.get(group.after, replay.stream.float()) for group in groups])
-        for position, (group, before, after, branch) in enumerate(
-            zip(groups, befores, streams[-1], branches, strict=True)
-        ):
+        streams.append([entered.get(group.after, replay.stream.float()) for group in groups])
+        for position, (group, after) in enumerate(zip(groups, streams[-1], strict=True)):
+            before, branch = entered[_stream(group)], left[group.consumer]
             if group.kind.channel_axis == 1:
                 branch = branch.transpose(1, 2)
             valid = valid_frames(replay.model, replay.batch.inputs, after, written=group.written)
@@ -151,6 +111,19 @@ def _teacher_streams(
             sums[1, position] += branch[valid].square().sum(dtype=torch.float64)
     products, energies = together(sums)
     return streams, (products / energies).tolist()
+
+
+def _slopes(teacher: PreTrainedModel, batch: Batch, last: str, loss: Callable[[Batch], Tensor]) -> Tensor:
+    """(batch, time, dim) the loss's slopes over what the `last` block of a stack makes of a batch."""
+    made: list[Tensor] = []
+
+    def note(module: nn.Module, args: Any, output: Any) -> None:
+        stream = output[0] if isinstance(output, tuple) else output
+        made.append(stream if stream.requires_grad else stream.requires_grad_())
+
+    with _hooks() as handles, torch.enable_grad():
+        handles.append(teacher.get_submodule(last).register_forward_hook(note))
+        return torch.autograd.grad(loss(batch), made[-1])[0].float()
 
 
 def _stream(group: Group) -> str:
@@ -163,67 +136,85 @@ class _Replay:
 
     def __init__(self, model: PreTrainedModel, batch: Batch):
         self.model, self.batch = model, batch
-        self.calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        """What every block was given beside the stream: the other arguments, by place and by name."""
         self.stream: Tensor
         """(batch, time, dim), what the next block is given."""
         self.output: Tensor
         """What the block made of it that was run last."""
+        self.slopes: Tensor | None = None
+        """(batch, time, dim) of the loss over what the last block makes; None where frames count the same."""
+        self.rest: tuple[tuple[Any, ...], dict[str, Any]]
+        """What every block of a stack is given beside the stream: the other arguments, by place and by name."""
 
     @classmethod
-    def of(cls, model: PreTrainedModel, batch: Batch, blocks: Sequence[str]) -> "_Replay":
-        """Run the model as far as the last of the `blocks` and note what each is called with."""
+    def of(cls, model: PreTrainedModel, batch: Batch, first: str) -> "_Replay":
+        """Run the model as far as the first block of a stack and note what that is called with."""
         replay = cls(model, batch)
 
-        def note(path: str) -> Any:
-            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-                rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-                replay.calls[path] = (args[1:], rest)
-                if path == blocks[0]:
-                    replay.stream = args[0] if args else kwargs["hidden_states"]
-                if path == blocks[-1]:
-                    raise _Enough
-
-            return hook
+        def note(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+            replay.stream = _given(args, kwargs)
+            replay.rest = args[1:], {name: value for name, value in kwargs.items() if name != "hidden_states"}
+            raise _Enough
 
         with _hooks() as handles, suppress(_Enough):
-            for path in blocks:
-                handles.append(model.get_submodule(path).register_forward_pre_hook(note(path), with_kwargs=True))
+            handles.append(model.get_submodule(first).register_forward_pre_hook(note, with_kwargs=True))
             model(**batch.inputs)
         return replay
 
     def run(self, block: str) -> Tensor:
         """What a block makes of the stream."""
-        args, kwargs = self.calls[block]
+        args, kwargs = self.rest
         output = self.model.get_submodule(block)(self.stream, *args, **kwargs)
         self.output = output[0] if isinstance(output, tuple) else output
         return self.output
 
-    def captured(self, block: str, inputs_of: Sequence[str], outputs_of: Sequence[str] = ()) -> list[Tensor]:
-        """Run a block; return the inputs of some modules, then the outputs of others, (batch, time, dim) each."""
+    def entering(self, block: str, paths: Collection[str]) -> dict[str, Tensor]:
+        """Run a block until some of its modules were called; their inputs, (batch, time, dim) each."""
+        entered: dict[str, Tensor] = {}
+        with self._noting(paths, entered, stop=True), suppress(_Enough):
+            self.run(block)
+        return entered
+
+    def through(
+        self, block: str, inputs_of: Collection[str], outputs_of: Collection[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Run a block; the inputs of some modules and the outputs of others, (batch, time, dim) each."""
         entered: dict[str, Tensor] = {}
         left: dict[str, Tensor] = {}
 
-        def keep_input(path: str) -> Any:
-            def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
-                entered[path] = args[0] if args else kwargs["hidden_states"]
+        def keep(path: str) -> Any:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                left[path] = (output[0] if isinstance(output, tuple) else output).float()
 
             return hook
 
-        def keep_output(path: str) -> Any:
-            def hook(module: nn.Module, args: Any, output: Any) -> None:
-                left[path] = output[0] if isinstance(output, tuple) else output
+        with self._noting(inputs_of, entered, stop=False), _hooks() as handles:
+            for path in outputs_of:
+                handles.append(self.model.get_submodule(path).register_forward_hook(keep(path)))
+            self.run(block)
+        return entered, left
+
+    @contextmanager
+    def _noting(self, paths: Collection[str], entered: dict[str, Tensor], *, stop: bool) -> Iterator[None]:
+        """Note what modules are called with and, with `stop`, end the forward once all of them were called."""
+
+        def keep(path: str) -> Any:
+            def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
+                entered[path] = _given(args, kwargs).float()
+                if stop and len(entered) == len(set(paths)):
+                    raise _Enough
 
             return hook
 
         with _hooks() as handles:
-            for path in set(inputs_of):
+            for path in set(paths):
                 module = self.model.get_submodule(path)
-                handles.append(module.register_forward_pre_hook(keep_input(path), with_kwargs=True))
-            for path in outputs_of:
-                handles.append(self.model.get_submodule(path).register_forward_hook(keep_output(path)))
-            self.run(block)
-        return [entered[path].float() for path in inputs_of] + [left[path].float() for path in outputs_of]
+                handles.append(module.register_forward_pre_hook(keep(path), with_kwargs=True))
+            yield
+
+
+def _given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    stream: Tensor = args[0] if args else kwargs["hidden_states"]
+    return stream
 
 
 class _Enough(Exception):

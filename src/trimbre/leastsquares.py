@@ -1,0 +1,78 @@
+"""Weighted least squares for a projection: what is read, how much each frame counts, and a pull toward what is there.
+
+Frames are not alike: what a model hears in silence it ignores, and what it makes of a word hangs on a few frames. The
+loss's slopes g tell them apart: to second order it rises by what moves along them, and of the Kronecker factors of
+E[x x^T (x) g g^T] the first that fits, given that all directions of g are alike, is E[|g|^2 x x^T] (Van Loan &
+Pitsianis 1993), where E[x x^T] takes slopes to be the same at every frame.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RIDGE = 1e-2
+"""Pull toward the weights that are there, relative to the mean energy of the projection's inputs."""
+EVEN = 0.5
+"""Share of what a frame counts that doesn't go by its slopes: a few windows don't show all that may matter."""
+STEEPEST = 20.0
+"""Times the mean that slopes count for at most, so that no single frame decides."""
+
+
+def counts_by(slopes: Tensor) -> Tensor:
+    """(frames,) what each frame counts, about one on average, by the loss's slopes over it, (frames, dim)."""
+    energy = slopes.square().sum(-1)
+    steep = energy / energy.mean().clamp_min(torch.finfo(energy.dtype).tiny)
+    return EVEN + (1 - EVEN) * steep.clamp(max=STEEPEST)
+
+
+def with_one(inputs: Tensor) -> Tensor:
+    """(frames, channels + 1): `inputs`, (frames, channels), and a one for the bias."""
+    return torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
+
+
+def pulled(inner: Tensor, ridge: float) -> Tensor:
+    """(channels + 1, channels + 1): second moments of `with_one` plus `ridge` times the channels' mean energy."""
+    pull = ridge * inner.diagonal()[:-1].mean()
+    return inner + pull * torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
+
+
+class Correction:
+    """How a projection's weights should move, as normal equations for what they still miss by.
+
+    Products of a batch are in float32, which a correction bears, and their sums in float64.
+    """
+
+    def __init__(self, projection: Any, ridge: float, together: Callable[[Tensor], Tensor]):
+        """Args as of `refit.refit`, which this is a part of."""
+        self.projection, self.ridge, self.together = projection, ridge, together
+        weight = projection.weight.flatten(1).T
+        bias = weight.new_zeros(weight.shape[1]) if projection.bias is None else projection.bias
+        self.here = torch.cat([weight, bias.unsqueeze(0)]).float()
+        self.inner: Tensor | float = 0.0
+        self.outer: Tensor | float = 0.0
+
+    def add(self, inputs: Tensor, wanted: Tensor, counts: Tensor | None) -> None:
+        """(frames, channels), (frames, outputs) and (frames,) what each counts; None: all the same."""
+        x = with_one(inputs)
+        missed = wanted - x @ self.here
+        if counts is not None:
+            root = counts.sqrt().unsqueeze(1)
+            x, missed = root * x, root * missed
+        self.inner = self.inner + (x.T @ x).double()
+        self.outer = self.outer + (x.T @ missed).double()
+
+    def apply(self) -> None:
+        """Move the projection's weights."""
+        assert isinstance(self.inner, Tensor)
+        assert isinstance(self.outer, Tensor)
+        system, outer = pulled(self.together(self.inner), self.ridge), self.together(self.outer)
+        weight, bias = self.projection.weight, self.projection.bias
+        if bias is None:
+            system, outer = system[:-1, :-1], outer[:-1]
+        moved = torch.linalg.solve(system, outer)
+        channels = len(self.here) - 1
+        weight.add_(moved[:channels].T.reshape(weight.shape))
+        if bias is not None:
+            bias.add_(moved[-1])
