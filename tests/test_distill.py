@@ -10,6 +10,7 @@ from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, undisturbed, valid_frames
 from trimbre.errors import UserError
 from trimbre.options import LAYER_DISTANCES, DistillOptions
+from trimbre.task import transcript_loss
 
 
 def test_posterior_loss_is_the_divergence_over_valid_frames():
@@ -145,3 +146,16 @@ def test_the_task_counts_by_its_weight(model, padded):
 def test_terms_can_be_left_out(model, padded):
     objective = Objective(model, Distiller(copy.deepcopy(model), DistillOptions(layer_weight=0.0)))
     assert set(objective(Batch(padded, None, (), (), 1.0), 0)) == {"loss", "posterior"}
+
+
+@pytest.mark.ctc
+def test_a_transcript_with_more_to_write_than_there_are_frames_leaves_the_loss_finite(model, padded):
+    model.config.ctc_zero_infinity = False
+    labels = torch.arange(3, 3 + 600).remainder(20).add(3).expand(3, -1)
+    batch = Batch(padded, labels, (), (), 1.0)
+    objective = Objective(model.eval(), Distiller(copy.deepcopy(model), DistillOptions()))
+    assert not torch.isfinite(objective(batch, 0)["loss"])
+    with undisturbed(model):
+        assert torch.isfinite(objective(batch, 0)["loss"])
+    assert torch.isfinite(transcript_loss(model, batch))
+    assert model.config.ctc_zero_infinity is False

@@ -1,14 +1,16 @@
 """The corrective refit: exact where what left can be made up for, and never worse than nothing on what it saw."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from conftest import last_states, random_plan
 
 from trimbre.data.batches import Batch
+from trimbre.distill import valid_frames
 from trimbre.plan import Plan
-from trimbre.refit import refit
+from trimbre.refit import _slopes, refit
 from trimbre.surgery import cut
 
 
@@ -52,7 +54,7 @@ def test_a_unit_that_another_can_stand_in_for_leaves_no_trace(model, anatomy, ba
 def test_a_model_that_lost_nothing_stays_as_it_is(model, batch):
     whole = copy.deepcopy(model)
     refit(whole, model, [batch])
-    assert all(torch.allclose(value, model.state_dict()[name], atol=1e-5) for name, value in whole.state_dict().items())
+    assert all(torch.allclose(value, model.state_dict()[name], atol=5e-5) for name, value in whole.state_dict().items())
     assert not whole.training
 
 
@@ -66,3 +68,49 @@ def test_the_stream_comes_nearer_to_the_teacher_s(model, anatomy, batch, seed):
     moved = {name for name, value in small.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
     consumers = tuple({f"{group.kind.consumer}." for group in anatomy.groups})
     assert all(any(f".{consumer}" in name for consumer in consumers) for name in moved)
+
+
+def loud(model, batch):
+    """A loss that is not at its minimum."""
+    logits = model(**batch.inputs).logits
+    return logits[valid_frames(model, batch.inputs, logits)].square().mean()
+
+
+def test_slopes_are_those_of_the_last_block_alone(model, anatomy, batch):
+    last = [group for group in anatomy.groups if group.written == anatomy.groups[-1].written][-1].block
+    slopes = _slopes(model.eval(), batch, last, partial(loud, model))
+    stream = []
+    with model.get_submodule(last).register_forward_hook(
+        lambda module, args, output: stream.append(output[0] if isinstance(output, tuple) else output)
+    ):
+        before = loud(model, batch)
+    step = 1e-3 / float(slopes.norm())
+    with (
+        torch.no_grad(),
+        model.get_submodule(last).register_forward_hook(lambda module, args, output: _moved(output, step * slopes)),
+    ):
+        risen = float(loud(model, batch) - before)
+    assert risen == pytest.approx(step * float(slopes.square().sum()), rel=0.05)
+
+
+def _moved(output, by):
+    return (output[0] + by, *output[1:]) if isinstance(output, tuple) else output + by
+
+
+def test_frames_that_the_loss_hangs_on_come_nearest(model, anatomy, batch):
+    """Of the frames of one clip the loss hears only the second half: there the stream is nearer than without a loss."""
+    small = cut(model, random_plan(anatomy, 1, skip=0.1))
+
+    def halved(one, batch):
+        logits = one(**batch.inputs).logits
+        return logits[2:, logits.shape[1] // 2 :].square().mean()
+
+    def apart(one):
+        with torch.no_grad():
+            mine, theirs = (last_states(m(**batch.inputs, output_hidden_states=True)) for m in (one, model))
+        return (mine - theirs)[2:, mine.shape[1] // 2 :].norm()
+
+    alike, counted = copy.deepcopy(small), copy.deepcopy(small)
+    refit(alike, model, [batch])
+    refit(counted, model, [batch], loss=partial(halved, model))
+    assert apart(counted) < apart(alike)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RIDGE = 1e-2
+RIDGE = 3e-3
 """Pull toward the weights that are there, relative to the mean energy of the projection's inputs."""
 EVEN = 0.5
 """Share of what a frame counts that doesn't go by its slopes: a few windows don't show all that may matter."""

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
 from trimbre.decoding import blank_id, collapse, frame_labels
+from trimbre.distill import undisturbed
 
 
 def transcript_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -15,4 +16,5 @@ def transcript_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
         blank = blank_id(model)
         heard = [torch.tensor(collapse(row, blank)) for row in frame_labels(model, batch.inputs)]
         labels = nn.utils.rnn.pad_sequence(heard, batch_first=True, padding_value=-100).long()
-    return model(**batch.inputs, labels=labels).loss
+    with undisturbed(model):
+        return model(**batch.inputs, labels=labels).loss
