@@ -22,6 +22,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument(
         "--more", default="data/readings,data/fortunes/train", help="with transcripts as Whisper writes"
     )
+    parser.add_argument("--varied", type=int, help="utterances of each part of --more, at most; none takes all")
     parser.add_argument("--voices", default="data/voices/train")
     parser.add_argument("--watch", default="data/clear", help="voices and texts unlike those that are trained on")
     parser.add_argument("--folds", type=int, default=2)
@@ -101,6 +103,7 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
         "prompts": outside,
         "voices": map(as_written, read_cuts(asked.voices).subset(first=VOICES)),
         "unheard": (fastcopy(cut, supervisions=[]) for cut in read_cuts(asked.unheard)),
+        "more": chain(*(islice(read_cuts(place), asked.varied) for place in asked.more.split(","))),
     }
     made = asked.out / f"model-{fold}"
     begun = made.with_name(f"{made.name}.run").exists()
@@ -109,11 +112,11 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
             (asked.out / f"{name}-{fold}").mkdir(exist_ok=True)
             write_cuts(cuts, asked.out / f"{name}-{fold}")
     accelerator.wait_for_everyone()
-    prompts, voices, unheard = (str(asked.out / f"{name}-{fold}") for name in parts)
+    prompts, *rest = (str(asked.out / f"{name}-{fold}") for name in parts)
     began = time.monotonic()
     report = runs.prune(
         model=asked.model,
-        train=",".join([*[prompts] * REPEATS, voices, unheard, asked.more]),
+        train=",".join([*[prompts] * REPEATS, *rest]),
         out=made,
         options=PruneOptions(
             target=Target(asked.remove, budget=asked.budget, of="encoder-blocks"),
