@@ -5,11 +5,11 @@ python benchmarks/methods.py run   benchmarks/methods/conformer.json --only "l0 
 python benchmarks/methods.py table benchmarks/methods/conformer.json
 
 A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some, with
-at most so many `seeds`; `batches` is how many score units and refit branches, and `rate` the weights' learning rate, if
-not as by default. `run` goes through the cells that have no file yet in the folder beside it and writes one for each,
-so that it goes on where it stopped; `table` makes the comparison of those that are there, and brings the pages up to it
-that show it. The speech of the testbeds here comes from recipes/teacher/train.sh, Whisper's also as
-benchmarks/whisper.py says; data/tiny.en is made by `trimbre convert`.
+at most so many `seeds`; `batches` is how many score units and refit branches, `rate` the weights' learning rate and
+`layer_weight` that of hidden states, if not as by default. `run` goes through the cells that have no file yet in the
+folder beside it and writes one for each, so that it goes on where it stopped; `table` compares those that are there
+and brings the pages up to it that show it. The speech of the testbeds here comes from recipes/teacher/train.sh,
+Whisper's also as benchmarks/whisper.py says; data/tiny.en is made by `trimbre convert`.
 """
 
 import argparse
@@ -205,7 +205,8 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     if "rate" in testbed:
         gates = replace(gates, weight_rate=testbed["rate"])
         recover = replace(recover, recover_rate=recover.recover_rate or testbed["rate"])
-    distill = replace(options.distill, text=testbed.get("text", "transcripts"))
+    layers = testbed.get("layer_weight") if options.distill.layer_weight is None else options.distill.layer_weight
+    distill = replace(options.distill, text=testbed.get("text", "transcripts"), layer_weight=layers)
     options = replace(options, gates=gates, recover=recover, distill=distill)
     batches = BatchOptions(max_duration=testbed["max_duration"])
     judged = {"dev": testbed["judged"]["dev"], "watch": testbed["judged"]["watch"], "normalize": testbed["normalize"]}

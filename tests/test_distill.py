@@ -108,7 +108,7 @@ def test_no_layer_is_dropped_while_layers_are_compared(model, padded):
     for holder in (model.config, *model.modules()):
         if hasattr(holder, "layerdrop"):
             holder.layerdrop = 1.0
-    objective = Objective(model.train(), Distiller(copy.deepcopy(model), DistillOptions()))
+    objective = Objective(model.train(), Distiller(copy.deepcopy(model), DistillOptions(layer_weight=1)))
     with undisturbed(model):
         assert float(objective(Batch(padded, None, (), (), 1.0), 0)["layer"]) < 1
     with pytest.raises((ValueError, AttributeError, TypeError, IndexError)):  # as it was before: every layer drops
@@ -159,3 +159,19 @@ def test_a_transcript_with_more_to_write_than_there_are_frames_leaves_the_loss_f
         assert torch.isfinite(objective(batch, 0)["loss"])
     assert torch.isfinite(transcript_loss(model, batch))
     assert model.config.ctc_zero_infinity is False
+
+
+def test_hidden_states_weigh_what_suits_the_family_or_what_was_asked(model, padded):
+    batch = Batch(padded, None, (), (), 1.0)
+    student = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.mul_(1.1)
+    found = {
+        weight: float(Objective(student, Distiller(model, DistillOptions(layer_weight=weight)))(batch, 0)["layer"])
+        for weight in (None, 1.0, 2.0)
+    }
+    assert found[2.0] == pytest.approx(2 * found[1.0])
+    assert found[None] == pytest.approx((1 if model.config.is_encoder_decoder else 100) * found[1.0])
+    assert not DistillOptions(posterior_weight=0, layer_weight=0).teaches
+    assert DistillOptions(posterior_weight=0).teaches

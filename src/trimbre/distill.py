@@ -71,12 +71,22 @@ def layer_loss(
     return torch.stack([DISTANCES[distance](mine.float(), theirs.float(), valid) for mine, theirs in pairs]).mean()
 
 
+def layer_weight_for(model: PreTrainedModel) -> float:
+    """The weight of hidden states that suits a model.
+
+    A short recovery of a CTC model goes furthest by them: they say what every layer should do at every frame, where its
+    posteriors are the same blank nearly everywhere. A decoder's text says as much, and more weight gained nothing.
+    """
+    return 1.0 if model.config.is_encoder_decoder else 100.0
+
+
 class Distiller:
     """Runs the frozen teacher on a batch and measures how far the student is from it."""
 
     def __init__(self, teacher: PreTrainedModel, options: DistillOptions):
         self.teacher = teacher.eval().requires_grad_(False)
         self.options = options
+        self.layer_weight: float = layer_weight_for(teacher) if options.layer_weight is None else options.layer_weight
 
     def __call__(self, student: Any, inputs: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
         """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`.
@@ -85,15 +95,15 @@ class Distiller:
             valid: (batch, time) bool, the positions of the logits that count: frames, or tokens of a text.
         """
         with torch.no_grad(), undisturbed(self.teacher):
-            teacher = self.teacher(**inputs, output_hidden_states=self.options.layer_weight > 0)
+            teacher = self.teacher(**inputs, output_hidden_states=self.layer_weight > 0)
         terms = {}
         if self.options.posterior_weight > 0:
             terms["posterior"] = self.options.posterior_weight * posterior_loss(student.logits, teacher.logits, valid)
-        if self.options.layer_weight > 0:
+        if self.layer_weight > 0:
             stacks = zip(_stacks(student, valid), _stacks(teacher, valid), strict=True)
             loss = partial(layer_loss, distance=self.options.layer_distance, every=self.options.match_every)
             distances = [loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
-            terms["layer"] = self.options.layer_weight * torch.stack(distances).mean()
+            terms["layer"] = self.layer_weight * torch.stack(distances).mean()
         return terms
 
 
@@ -116,7 +126,7 @@ class Objective:
 
     def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The terms of the loss on a batch and their sum, `loss`."""
-        layers = self.distiller is not None and self.distiller.options.layer_weight > 0
+        layers = self.distiller is not None and self.distiller.layer_weight > 0
         output = self.student(**batch.inputs, labels=batch.labels, output_hidden_states=layers)
         weight = 1.0 if self.distiller is None else self.distiller.options.task_weight
         terms = {"task": weight * output.loss} if batch.labels is not None and weight > 0 else {}

@@ -221,8 +221,8 @@ class DistillOptions:
     """Weight of the task's own loss, where there are transcripts."""
     posterior_weight: float = 1.0
     """Weight of the divergence between the teacher's and the student's posteriors of frames, or of a text's tokens."""
-    layer_weight: float = 1.0
-    """Weight of the distance between their hidden states, layer by layer."""
+    layer_weight: float | None = None
+    """Weight of the distance between their hidden states, layer by layer; None: 100, or 1 where there is a decoder."""
     layer_distance: str = "squared"
     """squared (relative to the teacher's energy) or l1-cosine (absolute, less the cosine: DPHuBERT)."""
     match_every: int = 1
@@ -231,15 +231,22 @@ class DistillOptions:
     """What a Whisper's decoder reads meanwhile: transcripts where there are any, or what the teacher itself writes."""
 
     def __post_init__(self) -> None:
-        for name in ("task_weight", "posterior_weight", "layer_weight"):
+        for name in ("task_weight", "posterior_weight"):
             at_least(name, getattr(self, name), 0)
-        if not self.task_weight + self.posterior_weight + self.layer_weight:
+        if self.layer_weight is not None:
+            at_least("layer_weight", self.layer_weight, 0)
+        if not self.task_weight and not self.teaches:
             raise UserError(
                 "--task-weight 0, --posterior-weight 0 and --layer-weight 0 leave nothing to learn from: raise one"
             )
         at_least("match_every", self.match_every, 1)
         one_of("layer_distance", self.layer_distance, LAYER_DISTANCES)
         one_of("text", self.text, TEXTS)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether anything is learned from the unpruned model."""
+        return self.posterior_weight > 0 or self.layer_weight != 0
 
 
 @Parameter(name="*", group=Group("Recovery", sort_key=14))

@@ -198,9 +198,7 @@ def prune(
     # Both refuse before a run is begun.
     options = _settled(Recogniser(teacher, processor), options, table)
     foreseen = _foreseen(Recogniser(teacher, processor), options, table)
-    if checked.transcribed < checked.utterances and not (
-        options.distill.posterior_weight or options.distill.layer_weight
-    ):
+    if checked.transcribed < checked.utterances and not options.distill.teaches:
         raise UserError(
             f"--train {train} has audio without transcripts, from which only the teacher can teach: "
             "give --posterior-weight or --layer-weight above 0"
