@@ -19,9 +19,11 @@ def test_a_projection_gets_the_weights_that_numpy_finds(bias, convolution):
     inputs, wanted, counts = drawn(90, 6), drawn(90, 4, seed=1), drawn(90, seed=2).square()
     correction = Correction(projection, 0.0, lambda own: own)
     with torch.no_grad():
+        read = inputs.unsqueeze(2) if convolution else inputs
+        missed = wanted - projection(read).flatten(1)
         for part in range(3):
             frames = slice(30 * part, 30 * part + 30)
-            correction.add(inputs[frames], wanted[frames], counts[frames])
+            correction.add(inputs[frames], missed[frames], counts[frames])
         correction.apply()
     read = np.concatenate([inputs.double().numpy(), np.ones((90, 1))[:, : int(bias)]], 1)
     root = counts.sqrt().double().numpy()[:, None]

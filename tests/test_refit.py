@@ -54,7 +54,7 @@ def test_a_unit_that_another_can_stand_in_for_leaves_no_trace(model, anatomy, ba
 def test_a_model_that_lost_nothing_stays_as_it_is(model, batch):
     whole = copy.deepcopy(model)
     refit(whole, model, [batch])
-    assert all(torch.allclose(value, model.state_dict()[name], atol=5e-5) for name, value in whole.state_dict().items())
+    assert all(torch.allclose(value, model.state_dict()[name], atol=1e-5) for name, value in whole.state_dict().items())
     assert not whole.training
 
 

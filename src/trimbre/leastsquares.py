@@ -41,27 +41,23 @@ def pulled(inner: Tensor, ridge: float) -> Tensor:
 class Correction:
     """How a projection's weights should move, as normal equations for what they still miss by.
 
-    Products of a batch are in float32, which a correction bears, and their sums in float64.
+    All in float64: with a weak ridge the system is near singular, and weights would move by what rounding missed.
     """
 
     def __init__(self, projection: Any, ridge: float, together: Callable[[Tensor], Tensor]):
         """Args as of `refit.refit`, which this is a part of."""
         self.projection, self.ridge, self.together = projection, ridge, together
-        weight = projection.weight.flatten(1).T
-        bias = weight.new_zeros(weight.shape[1]) if projection.bias is None else projection.bias
-        self.here = torch.cat([weight, bias.unsqueeze(0)]).float()
         self.inner: Tensor | float = 0.0
         self.outer: Tensor | float = 0.0
 
-    def add(self, inputs: Tensor, wanted: Tensor, counts: Tensor | None) -> None:
-        """(frames, channels), (frames, outputs) and (frames,) what each counts; None: all the same."""
-        x = with_one(inputs)
-        missed = wanted - x @ self.here
+    def add(self, inputs: Tensor, missed: Tensor, counts: Tensor | None) -> None:
+        """(frames, channels), (frames, outputs) wanted less there, (frames,) what each counts; None: all the same."""
+        x, missed = with_one(inputs).double(), missed.double()
         if counts is not None:
             root = counts.sqrt().unsqueeze(1)
             x, missed = root * x, root * missed
-        self.inner = self.inner + (x.T @ x).double()
-        self.outer = self.outer + (x.T @ missed).double()
+        self.inner = self.inner + x.T @ x
+        self.outer = self.outer + x.T @ missed
 
     def apply(self) -> None:
         """Move the projection's weights."""
@@ -72,7 +68,7 @@ class Correction:
         if bias is None:
             system, outer = system[:-1, :-1], outer[:-1]
         moved = torch.linalg.solve(system, outer)
-        channels = len(self.here) - 1
+        channels = weight.flatten(1).shape[1]
         weight.add_(moved[:channels].T.reshape(weight.shape))
         if bias is not None:
             bias.add_(moved[-1])

@@ -79,13 +79,12 @@ def _refit_block(
     for position, group in enumerate(groups):
         correction = Correction(student.get_submodule(group.consumer), ridge, together)
         for replay, other, afters in zip(mine, theirs, wanted, strict=True):
-            entered = replay.entering(block, (_stream(group), group.consumer))
-            before, units = entered[_stream(group)], entered[group.consumer]
+            units, after = replay.branch(block, group)
             if group.kind.channel_axis == 1:
                 units = units.transpose(1, 2)
             valid = valid_frames(student, replay.batch.inputs, units, written=group.written)
             counts = None if other.slopes is None else counts_by(other.slopes[valid])
-            correction.add(units[valid], (afters[position] - before)[valid] / factors[position], counts)
+            correction.add(units[valid], (afters[position] - after)[valid] / factors[position], counts)
         correction.apply()
     for replay in mine:
         replay.stream = replay.run(block)
@@ -167,12 +166,13 @@ class _Replay:
         self.output = output[0] if isinstance(output, tuple) else output
         return self.output
 
-    def entering(self, block: str, paths: Collection[str]) -> dict[str, Tensor]:
-        """Run a block until some of its modules were called; their inputs, (batch, time, dim) each."""
+    def branch(self, block: str, group: Group) -> tuple[Tensor, Tensor]:
+        """What a branch's consumer reads, and the stream after the branch; the block is run no further than that."""
+        within = group.after.startswith(f"{block}.")
         entered: dict[str, Tensor] = {}
-        with self._noting(paths, entered, stop=True), suppress(_Enough):
+        with self._noting((group.consumer, *[group.after] * within), entered, stop=within), suppress(_Enough):
             self.run(block)
-        return entered
+        return entered[group.consumer], entered[group.after] if within else self.output.float()
 
     def through(
         self, block: str, inputs_of: Collection[str], outputs_of: Collection[str]
