@@ -51,15 +51,20 @@ def lesson(model, processor, noise_corpus):
 
 def test_moments_that_do_not_fit_at_once_are_gathered_in_parts(model, lesson, aim, monkeypatch):
     aim = replace(aim, protected=torch.arange(len(aim.anatomy.groups)) == 1)
+    # With a gradient throughout all passes take the same kernels: the last bit decides which of two like units leaves.
+    lesson = replace(lesson, loss=lambda one, batch: transcript_loss(one, _with_gradient(batch)))
     whole, calls, usual = lesson.losses(model, aim), [], interface.moments
     monkeypatch.setattr(interface, "moments", lambda *args, **more: calls.append(args[1]) or usual(*args, **more))
     monkeypatch.setattr(interface, "MOMENTS_BYTES", 1)
-    # Of two units that cost the same the one or the other leaves first, as the last bit has it.
-    alike = torch.isclose(lesson.losses(model, aim), whole, rtol=1e-3)
-    assert alike.double().mean() > 0.9
+    assert torch.allclose(lesson.losses(model, aim), whole, rtol=1e-3)
     assert [len(part) for part in calls] == [1] * (len(aim.anatomy.groups) - 1)
     held = whole.split([group.size for group in aim.anatomy.groups])[1]
     assert (held == 0).all()
+
+
+def _with_gradient(batch):
+    inputs = {name: v.requires_grad_() if v.is_floating_point() else v for name, v in batch.inputs.items()}
+    return replace(batch, inputs=inputs)
 
 
 @pytest.mark.parametrize("name", known_methods())
