@@ -9,7 +9,7 @@ from test_refit import twin
 from trimbre.curvature import Moments, _observed, losses, moments
 from trimbre.data.batches import Batch
 from trimbre.distill import valid_frames
-from trimbre.leastsquares import RIDGE
+from trimbre.leastsquares import RIDGE, counts_by
 
 
 @pytest.fixture
@@ -123,3 +123,12 @@ def test_looking_leaves_the_model_as_it_was(model, anatomy, batch):
     assert model.training
     assert [parameter.requires_grad for parameter in model.parameters()] == learned
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_frames_count_in_what_is_read_by_the_slopes_there(model, anatomy, batch):
+    model.requires_grad_(False).eval()
+    found = moments(model, anatomy.groups, [batch], loudness(model))
+    for own, (read, slopes) in zip(found, _observed(model, anatomy.groups, batch, loudness(model)), strict=True):
+        counts = counts_by(slopes).double()
+        wanted = torch.einsum("n,ni,nj->ij", counts, read.double(), read.double()) / counts.sum()
+        assert torch.allclose(own.inputs, wanted, rtol=1e-4, atol=1e-6 * float(wanted.abs().max()))
