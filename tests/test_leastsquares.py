@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from trimbre.leastsquares import EVEN, STEEPEST, Correction, counts_by
+from trimbre.leastsquares import EVEN, STEEPEST, STRIP, Correction, counts_by, gram
 
 
 def drawn(*shape, seed=0):
@@ -53,3 +53,9 @@ def test_frames_count_by_the_energy_of_their_slopes():
     assert torch.equal(counts_by(torch.zeros(3, 8)), torch.full((3,), EVEN))
     slopes[0] *= 1e4  # next to one that steep the rest is flat
     assert float(counts_by(slopes)[0]) == EVEN + (1 - EVEN) * STEEPEST
+
+
+@pytest.mark.parametrize("channels", [1, STRIP, 2 * STRIP + 3])
+def test_sums_of_products_are_whole_on_both_sides_of_the_diagonal(channels):
+    rows = drawn(20, channels).double()
+    assert torch.allclose(gram(rows), rows.T @ rows, rtol=0, atol=1e-12)

@@ -19,7 +19,7 @@ from trimbre.anatomy import Group
 from trimbre.data.batches import Batch
 from trimbre.distill import valid_frames
 from trimbre.importance import looked_at
-from trimbre.leastsquares import RIDGE, counts_by, pulled, with_one
+from trimbre.leastsquares import RIDGE, counts_by, gram, pulled, with_one
 
 ROUNDS = 64
 """How often units leave a projection, a few at a time."""
@@ -60,8 +60,8 @@ def moments(
             for place, (inputs, slopes) in enumerate(_observed(model, groups, batch, loss)):
                 counted = counts_by(slopes).sqrt().unsqueeze(1) * inputs
                 # The last entry, one times one, adds up what the frames count.
-                inner[place] = inner[place] + (counted.T @ counted).double()
-                outer[place] = outer[place] + (slopes.T @ slopes).double()
+                inner[place] = inner[place] + gram(counted).double()
+                outer[place] = outer[place] + gram(slopes).double()
             count += 1
     inner = [mean(one) for one in inner]
     return [Moments(one / one[-1, -1], mean(other) / count) for one, other in zip(inner, outer, strict=True)]

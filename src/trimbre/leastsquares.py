@@ -18,6 +18,8 @@ EVEN = 0.5
 """Share of what a frame counts that doesn't go by its slopes: a few windows don't show all that may matter."""
 STEEPEST = 20.0
 """Times the mean that slopes count for at most, so that no single frame decides."""
+STRIP = 256
+"""Columns of second moments that are multiplied at once."""
 
 
 def counts_by(slopes: Tensor) -> Tensor:
@@ -30,6 +32,17 @@ def counts_by(slopes: Tensor) -> Tensor:
 def with_one(inputs: Tensor) -> Tensor:
     """(frames, channels + 1): `inputs`, (frames, channels), and a one for the bias."""
     return torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
+
+
+def gram(rows: Tensor) -> Tensor:
+    """(channels, channels) sums of x x^T over `rows`, (frames, channels); multiplied out above the diagonal only."""
+    channels = rows.shape[1]
+    sums = rows.new_empty(channels, channels)
+    for start in range(0, channels, STRIP):
+        strip = rows[:, start : start + STRIP].T @ rows[:, start:]
+        sums[start : start + STRIP, start:] = strip
+        sums[start:, start : start + STRIP] = strip.T
+    return sums
 
 
 def pulled(inner: Tensor, ridge: float) -> Tensor:
@@ -56,7 +69,7 @@ class Correction:
         if counts is not None:
             root = counts.sqrt().unsqueeze(1)
             x, missed = root * x, root * missed
-        self.inner = self.inner + x.T @ x
+        self.inner = self.inner + gram(x)
         self.outer = self.outer + x.T @ missed
 
     def apply(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from trimbre.anatomy import anatomy_of
@@ -258,7 +259,10 @@ def prune(
                 normalize=batches.normalize,
                 margin_percent=margin_percent,
             )
-    faster = times_faster(Recogniser(pruned.model, processor), Recogniser(teacher.float(), processor))
+    faster = None
+    if accelerator.is_main_process:  # alone: processes that take their time at once take each other's
+        faster = times_faster(Recogniser(pruned.model, processor), Recogniser(teacher.float(), processor))
+    (faster,) = broadcast_object_list([faster])
     told = pruned.to_json(options.target)
     if table is not None and accelerator.is_main_process:
         told["latency"] = _timed(load(model), pruned, asked.target.rtf)
