@@ -147,7 +147,7 @@ def talkative(model: PreTrainedModel, seconds: float) -> PreTrainedModel:
         model = copy.copy(model)
         tokens = round(TOKENS_PER_SECOND * seconds)
         model.generation_config = copy.deepcopy(model.generation_config)
-        model.generation_config.update(min_length=tokens, max_length=tokens)
+        model.generation_config.update(min_new_tokens=tokens, max_new_tokens=tokens)
     return model
 
 
