@@ -21,10 +21,11 @@ def judged(wrong, sentences=SENTENCES):
     return Evaluation(ids, sentences, heard, "basic", 60.0, {}).to_json()
 
 
-def report(name, wrong, *, share=0.5, seed=0, sets=None, faster=1.5):
+def report(name, wrong, *, share=0.5, seed=0, sets=None, faster=1.5, options=None, rtf=None, unpruned=None):
     return {
         "name": name,
-        "options": {"target": {"remove": share}, "seed": seed, "method": "l0"},
+        "options": {"target": {"remove": share, "rtf": rtf}, "seed": seed, "method": "l0"} | (options or {}),
+        "latency": {"asked": rtf, "unpruned": unpruned},
         "removed": {"params": {"blocks": share}, "macs": {"blocks": share}},
         "stages": {
             "learn": {"steps": 3, "minutes": 1.0},
@@ -70,6 +71,22 @@ def test_two_shares_make_two_rows_and_only_like_is_compared(write_run):
     assert rows["ours", 0.5]["against"]["best_other"]["name"] == "theirs"
     assert "best_other" not in rows["ours", 0.75]["against"]
     assert all("unpruned" not in row["against"] for row in rows.values())
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(write_run):
+    first = write_run("ours", 4, options={"recover": {"refit": True}})
+    with pytest.raises(UserError, match=r"share name and target, but not recover\.refit: call it NAME="):
+        Comparison.of([first, write_run("ours", 5, seed=1, options={"recover": {"refit": False}})])
+    later = write_run("ours", 5, seed=1, options={"recover": {"refit": True, "made_later": 1}})
+    (entry,) = Comparison.of([first, later]).entries
+    assert len(entry.runs) == 2
+
+
+def test_a_time_that_was_asked_for_stands_by_its_share(write_run):
+    runs = [write_run("ours", 4), write_run("ours", 9, rtf=0.01, unpruned=0.04)]
+    runs.append(write_run("ours", 9, seed=1, rtf=0.01, unpruned=0.05))
+    shares = {len(entry.runs): entry.share for entry in Comparison.of(runs).entries}
+    assert shares == {1: 0.5, 2: pytest.approx(0.775)}
 
 
 def test_without_a_control_runs_are_compared_with_what_each_was_judged_beside(write_run):

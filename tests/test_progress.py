@@ -53,3 +53,14 @@ def test_elsewhere_lines_say_the_same_and_the_last_one_how_long_it_took(monkeypa
 def test_lines_come_seldom_but_the_end_is_said(monkeypatch):
     lines = shown(monkeypatch, terminal=False, line_every=1e9).splitlines()
     assert [line.split()[1] for line in lines] == ["400/400"]
+
+
+def test_what_has_no_figures_and_took_a_moment_leaves_no_line(monkeypatch):
+    screen = Screen(terminal=False)
+    monkeypatch.setattr("sys.stderr", screen)
+    for line_every, lines in ((1e9, 0), (0.0, 2)):
+        monkeypatch.setattr(shown_by, "LINE_EVERY", line_every)
+        with progress("seconds of dev", 60) as show:
+            show(30)
+            show(60)
+        assert len(screen.getvalue().splitlines()) == lines

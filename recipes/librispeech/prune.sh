@@ -7,8 +7,8 @@
 # MODEL  a recogniser that knows English, such as nvidia/parakeet-ctc-0.6b
 # OUT    where the pruned model goes
 #
-# LibriSpeech is CC BY 4.0 (openslr.org/12). Options after OUT take the place of the steps and batches that stand below,
-# which are a start for one accelerator and were not tuned.
+# LibriSpeech is CC BY 4.0 (openslr.org/12). Options after OUT take the place of the method, steps and batches that stand
+# below, which are a start for one accelerator and were not tuned.
 set -euo pipefail
 if [ $# -lt 3 ]; then
   echo "usage: $0 TREE MODEL OUT [options of trimbre prune]" >&2

@@ -64,7 +64,8 @@ noise, telephone bands and SpecAugment disturbed the audio.
 ## How it was made
 
 `recipes/teacher/train.sh`: {stages} stages, {steps:,} steps and {minutes:.0f} minutes on 2 cores, {heard:.0f} hours of
-audio heard. `train.json` has every option and the curve on dev. Piper's noise isn't seeded, so its clips differ from
+audio heard. `train.json` has every option of the last stage, the commands of the
+earlier ones and the curve on dev. Piper's noise isn't seeded, so its clips differ from
 run to run.
 
 ## Licence

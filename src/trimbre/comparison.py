@@ -54,9 +54,20 @@ class Run:
         return cls(place, name, report)
 
     @property
+    def target(self) -> Mapping[str, Any]:
+        """What was to be removed, as the options say it."""
+        found: Mapping[str, Any] = self.report["options"]["target"]
+        return found
+
+    @property
     def share(self) -> float:
-        """Share that was to be removed; 0 for a control."""
-        return 0.0 if self.name == CONTROL else float(self.report["options"]["target"]["remove"])
+        """Share that was to be removed, of the time where a time was asked for; 0 for a control."""
+        if self.name == CONTROL:
+            return 0.0
+        if self.target.get("rtf") is not None:
+            timed = self.report["latency"]
+            return float(1 - timed["asked"] / timed["unpruned"])
+        return float(self.target["remove"])
 
     @property
     def seed(self) -> int:
@@ -85,11 +96,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Entry:
-    """Runs of one name and one share, which differ in their seed."""
+    """Runs of one name and one target, which differ in their seed alone."""
 
     name: str
-    share: float
     runs: tuple[Run, ...]
+
+    @property
+    def share(self) -> float:
+        """Share that was to be removed; each run has measured the time that it is of by itself."""
+        return float(np.mean([run.share for run in self.runs]))
 
     def errors(self, name: str) -> NDArray[np.float64]:
         """(sentences,) word errors on a set, the mean over the runs."""
@@ -126,6 +141,18 @@ class Entry:
         return float(np.median(found)) if found else None
 
 
+def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> str | None:
+    """The first option, seeds apart, that both reports state and state differently."""
+    for name in sorted((ours.keys() & theirs.keys()) - {"seed", "target"}):
+        mine, other = ours[name], theirs[name]
+        if isinstance(mine, Mapping) and isinstance(other, Mapping):
+            if found := _difference(mine, other, f"{path}{name}."):
+                return found
+        elif mine != other:
+            return f"{path}{name}"
+    return None
+
+
 def _numbers(text: str) -> NDArray[np.float64]:
     return np.array(text.split(), dtype=np.float64)
 
@@ -142,7 +169,8 @@ class Comparison:
         """Gather runs into entries.
 
         Raises:
-            UserError: there is none, or two of them were judged on different sentences.
+            UserError: there is none, two of them were judged on different sentences, or two of one name and target
+                differ in more than their seed.
         """
         if not runs:
             raise UserError("no run given: name one or more")
@@ -156,20 +184,22 @@ class Comparison:
             for name, found in run.sets.items():
                 if found["sentences"]["sha256"] != first.sets[name]["sentences"]["sha256"]:
                     raise UserError(f"{run.place} and {first.place} were judged on different sentences of {name}")
-        gathered: dict[tuple[float, str], list[Run]] = {}
+        gathered: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
-            gathered.setdefault((run.share, run.name), []).append(run)
+            target = "" if run.name == CONTROL else json.dumps(run.target, sort_keys=True)
+            gathered.setdefault((run.name, target), []).append(run)
         for alike in gathered.values():
-            seeds = [run.seed for run in alike]
-            if len(set(seeds)) < len(seeds):
-                twice = next(run for run in alike if seeds.count(run.seed) > 1)
-                raise UserError(
-                    f"{twice.place} and another run share name, target and seed: call it NAME={twice.place}"
-                )
-        entries = [
-            Entry(name, share, tuple(sorted(alike, key=lambda run: run.seed)))
-            for (share, name), alike in gathered.items()
-        ]
+            for position, run in enumerate(alike):
+                if any(run.seed == other.seed for other in alike[:position]):
+                    raise UserError(
+                        f"{run.place} and another run share name, target and seed: call it NAME={run.place}"
+                    )
+                if differ := _difference(run.report["options"], alike[0].report["options"]):
+                    raise UserError(
+                        f"{run.place} and {alike[0].place} share name and target, but not {differ}: "
+                        f"call it NAME={run.place}"
+                    )
+        entries = [Entry(name, tuple(sorted(alike, key=lambda run: run.seed))) for (name, _), alike in gathered.items()]
         main = next(iter(first.sets))
         return cls(tuple(sorted(entries, key=lambda entry: (entry.share, entry.rate(main)))))
 

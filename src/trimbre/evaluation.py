@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +23,7 @@ from trimbre.data.text import normalise
 from trimbre.decoding import greedy
 from trimbre.errors import UserError
 from trimbre.models import Recogniser
+from trimbre.progress import progress
 from trimbre.speed import Size, size
 from trimbre.statistics import (
     FEWEST_SENTENCES,
@@ -99,18 +101,18 @@ def evaluate(
     normalize: str = "basic",
     max_seconds: float = 120.0,
     bfloat16: bool = False,
-    progress: Callable[[float], None] = lambda seconds: None,
+    on_batch: Callable[[float], None] = lambda seconds: None,
 ) -> Evaluation:
     """Recognise every utterance and count the errors.
 
     Args:
-        model: a CTC model of transformers; evaluated in eval mode, then put back into the mode it was in.
+        model: of transformers, with a CTC head or a decoder; evaluated in eval mode, then put back into its own.
         data: a corpus folder or manifest, or its cuts.
         allow_outside: as in `read_cuts`.
         normalize: `none`, `basic` or `whisper-en` (`trimbre.data.text.normalise`), applied to both sides.
         max_seconds: padded audio in a batch, in seconds.
         bfloat16: run under autocast: quicker on some hardware, not for final figures.
-        progress: told the seconds of audio done after each batch.
+        on_batch: told the seconds of audio in each batch once it's done.
 
     Raises:
         UserError: there is no transcribed utterance, or the tokenizer can't spell more than 1 % of the
@@ -129,7 +131,7 @@ def evaluate(
             rows = zip(batch.ids, batch.texts, texts, strict=True)
             found += [(id, reference, text) for id, reference, text in rows if reference is not None]
             seconds += batch.seconds
-            progress(batch.seconds)
+            on_batch(batch.seconds)
     finally:
         model.train(was_training)
     if not any(reference for _, reference, _ in found):
@@ -270,9 +272,6 @@ def evaluate_sets(
     allow_outside: bool = False,
     normalize: str = "basic",
     margin_percent: float = 10.0,
-    max_seconds: float = 120.0,
-    bfloat16: bool = False,
-    progress: Callable[[float], None] = lambda seconds: None,
 ) -> EvaluationReport:
     """Evaluate on dev and on every watched set, beside the teacher if there is one.
 
@@ -282,36 +281,53 @@ def evaluate_sets(
         against: the teacher, or whatever the recogniser is to be compared with.
         margin_percent: how much worse, relative to the teacher's WER, may still be called "not worse".
 
+    How far it is shows on stderr.
+
     Raises:
         UserError: as `evaluate`, or a watched set is called like the main one.
     """
     if watch and name in watch:
         raise UserError(f"a watched set can't be called {name!r}, which is the name of the main one: rename it")
 
-    def result(data: Data) -> SetResult:
-        ours, theirs = (
-            one
-            and evaluate(
+    pair = [recogniser] if against is None else [recogniser, against]
+    found = {}
+    for each, data in {name: dev, **(watch or {})}.items():
+        ours, *theirs = _heard(pair, each, data, allow_outside=allow_outside, normalize=normalize)
+        found[each] = SetResult(ours, theirs[0] if theirs else None, margin_percent)
+    return EvaluationReport(
+        sets=found,
+        size=size(*recogniser),
+        teacher_size=size(*against) if against else None,
+        normalize=normalize,
+    )
+
+
+def _heard(
+    recognisers: Sequence[Recogniser], name: str, data: Data, *, allow_outside: bool, normalize: str
+) -> list[Evaluation]:
+    """What each recogniser makes of a set, with progress."""
+    cuts = data if isinstance(data, CutSet) else read_cuts(data, allow_outside=allow_outside)
+    total = math.ceil(len(recognisers) * sum(cut.duration for cut in cuts))
+    done = 0.0
+
+    def on_batch(seconds: float) -> None:
+        nonlocal done
+        done += seconds
+        show(min(total, math.ceil(done)))
+
+    with progress(f"seconds of {name}", total) as show:
+        show(0)
+        return [
+            evaluate(
                 model=one.model,
                 processor=one.processor,
                 data=data,
                 allow_outside=allow_outside,
                 normalize=normalize,
-                max_seconds=max_seconds,
-                bfloat16=bfloat16,
-                progress=progress,
+                on_batch=on_batch,
             )
-            for one in (recogniser, against)
-        )
-        assert ours is not None
-        return SetResult(ours, theirs, margin_percent)
-
-    return EvaluationReport(
-        sets={each: result(data) for each, data in {name: dev, **(watch or {})}.items()},
-        size=size(*recogniser),
-        teacher_size=size(*against) if against else None,
-        normalize=normalize,
-    )
+            for one in recognisers
+        ]
 
 
 def _precision(model: nn.Module, bfloat16: bool) -> AbstractContextManager[Any]:

@@ -32,9 +32,9 @@ class AugmentOptions:
     room: float = 0.1
     """Chance of reverberation by a drawn exponentially decaying room (RT60 of 0.1 to 0.6 s)."""
     noise: float = 0.2
-    """Chance of noise: coloured, hum, or babble made of the batch's other utterances."""
+    """Chance of noise: coloured, hum, or another utterance of the batch."""
     snr: tuple[float, float] = (10.0, 30.0)
-    """Signal-to-noise ratio in dB, lowest and highest."""
+    """Signal-to-noise ratio in dB, lowest and highest; another utterance is at most as loud as 12 dB allow."""
     telephone: float = 0.1
     """Chance of the band of a telephone line, 300 to 3400 Hz."""
     time_masks: int = 1
@@ -63,7 +63,8 @@ class BatchOptions:
     """How utterances are gathered into batches."""
 
     max_duration: float = 32.0
-    """Seconds of audio in one batch, at most; a step takes so much on every process, times --accumulate."""
+    """Seconds of audio in one batch, at most (of a Whisper one window at least); a step takes so much on every process,
+    times --accumulate."""
     accumulate: int = 1
     """Batches whose gradients make one step."""
     buckets: int = 8
@@ -218,7 +219,7 @@ class DistillOptions:
     """What a model is trained on: weights of the task's loss and of the terms by which the unpruned model teaches."""
 
     task_weight: float = 1.0
-    """Weight of the task's own loss, where there are transcripts."""
+    """Weight of the task's own loss, where there is a transcript or, for a decoder, the teacher's own text."""
     posterior_weight: float = 1.0
     """Weight of the divergence between the teacher's and the student's posteriors of frames, or of a text's tokens."""
     layer_weight: float | None = None

@@ -54,7 +54,7 @@ def progress(stage: str, total: int, *, shown: bool = True) -> Iterator[Bar]:
         first = step - 1 if first is None else first
         latest.update(figures)
         now = time.monotonic()
-        if now - last >= LINE_EVERY or step == total:
+        if now - last >= LINE_EVERY or (step == total and (latest or now - began >= LINE_EVERY)):
             last = now
             left = (now - began) / max(step - first, 1) * (total - step)
             when = f"{left / 60:.1f} min left" if step < total else f"took {(now - began) / 60:.1f} min"

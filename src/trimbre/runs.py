@@ -19,6 +19,8 @@ from trimbre.checkpoint import load_plan, save
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.check import Tolerance, check_training_data, refuse_untranscribed
 from trimbre.data.cuts import read_cuts
+from trimbre.data.windows import windows_in
+from trimbre.decoding import window_of
 from trimbre.dictation import Dictation
 from trimbre.errors import UserError
 from trimbre.evaluation import evaluate_sets, quick_wer
@@ -29,7 +31,7 @@ from trimbre.models import Recogniser, load
 from trimbre.options import AugmentOptions, BatchOptions, PruneOptions, TrainOptions
 from trimbre.processes import threads_of_all, unreadable_of_all
 from trimbre.pruning import Pruned, aim_of, prune_model
-from trimbre.report import model_card
+from trimbre.report.card import model_card
 from trimbre.search import Protection
 from trimbre.speed import times_faster
 from trimbre.stages import Training
@@ -119,10 +121,11 @@ def _begin(out: Path, settings: Mapping[str, Any], *, resume: bool, accelerator:
     return run_folder(out)
 
 
-def _together(accelerator: Accelerator, batches: BatchOptions) -> dict[str, Any]:
-    """How many processes share a run, and the seconds of audio in one of its steps, at most."""
+def _together(accelerator: Accelerator, batches: BatchOptions, window: float | None = None) -> dict[str, Any]:
+    """How many processes share a run, and the seconds of audio in one of its steps, at most; `window`: `window_of`."""
     processes = accelerator.num_processes
-    return {"processes": processes, "step_seconds": batches.max_duration * batches.accumulate * processes}
+    batch = batches.max_duration if window is None else window * windows_in(batches.max_duration, window)
+    return {"processes": processes, "step_seconds": batch * batches.accumulate * processes}
 
 
 def _trained_before(model: str) -> list[dict[str, Any]]:
@@ -204,8 +207,9 @@ def prune(
             f"--train {train} has audio without transcripts, from which only the teacher can teach: "
             "give --posterior-weight or --layer-weight above 0"
         )
+    together = _together(accelerator, batches, window_of(processor))
     if dry_run:
-        return {"model": model, "data": checked.to_json(), **_together(accelerator, batches), **foreseen}
+        return {"model": model, "data": checked.to_json(), **together, **foreseen}
     given = {
         "model": model,
         "train": train,
@@ -275,7 +279,7 @@ def prune(
         "times_faster": asdict(faster),
         "auto_class": pruned.model._auto_class,
         "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
-        **_together(accelerator, batches),
+        **together,
         "command": _command("prune"),
     }
     earlier = load_plan(model)

@@ -10,7 +10,7 @@ from trimbre.distill import undisturbed
 
 
 def transcript_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """CTC loss against the transcripts, or against what the model itself hears where there are none."""
+    """The loss a model is trained by, against the transcripts or, of a CTC model, what it hears where none is."""
     labels = batch.labels
     if labels is None:
         blank = blank_id(model)

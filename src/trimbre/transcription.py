@@ -39,7 +39,7 @@ def transcribe(
     """Recognise files one after the other, each in any format that libsndfile or FFmpeg reads.
 
     Args:
-        model: a CTC model of transformers; switched to eval mode.
+        model: a model of transformers with a CTC head or a decoder; switched to eval mode.
         chunks: `chunk_seconds` and `overlap_seconds`, as `listener` takes them.
 
     Yields:

@@ -133,7 +133,11 @@ _families: dict[str, str] = {
     "Wav2Vec2ConformerForCTC": "wav2vec2_conformer",
     "WhisperForConditionalGeneration": "whisper",
 }
-"""Model class -> module of this package whose `describe(model)` knows it: to add a family, write one and name it."""
+"""Model class -> module of this package whose `describe(model)` knows it.
+
+To add a family, write one and name it here, and let it be loaded: by a class in `modeling_trimbre.py`, registered in
+`auto.py`.
+"""
 
 
 def known_families() -> list[str]:
@@ -145,7 +149,7 @@ def unknown_family(name: str) -> UserError:
     """What to say of a model of another class or type."""
     return UserError(
         f"{name} is not a model that Trimbre can prune yet (it knows {', '.join(known_families())}): "
-        "describe it in a file of trimbre/anatomy/ and name it in trimbre/anatomy/__init__.py"
+        "describe it in a file of trimbre/anatomy/, as its __init__.py says, or give a model of one of these"
     )
 
 

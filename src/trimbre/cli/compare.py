@@ -16,7 +16,7 @@ from trimbre.cli.console import Json, Seed, app, show
 def compare(*runs: str, out: Path | None = None, seed: Seed = 0, json: Json = False) -> int:
     """Error rates and costs of several pruning runs in one table, with paired differences.
 
-    Runs that share method and target but not their seed make one row. All must have been judged on the same sentences.
+    Runs that differ in their seed alone make one row. All must have been judged on the same sentences.
 
     Parameters
     ----------

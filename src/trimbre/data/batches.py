@@ -22,7 +22,7 @@ from trimbre.data.augment import augment_clips, mask_features, mask_windows
 from trimbre.data.check import Tolerance
 from trimbre.data.cuts import language_of, transcript_of
 from trimbre.data.text import labels_of
-from trimbre.data.windows import joined, pieces, window_batches
+from trimbre.data.windows import joined, pieces, window_batches, windows_in
 from trimbre.decoding import SAMPLE_RATE, features_of, window_of
 from trimbre.errors import UserError
 from trimbre.options import BatchOptions
@@ -105,7 +105,7 @@ class _Order(IterableDataset):
         batches = window_batches(
             self.cuts,
             window=window,
-            windows=max(1, int(self.options.max_duration / window)),
+            windows=windows_in(self.options.max_duration, window),
             transcripts=self.transcripts,
             seed=self.seed,
             rank=self.rank,

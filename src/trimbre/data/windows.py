@@ -28,6 +28,11 @@ SHUFFLED = 10_000
 """Utterances that one is drawn from at a time, where a manifest is too long to hold."""
 
 
+def windows_in(seconds: float, window: float) -> int:
+    """Windows of a batch that is to hold so many seconds: whole ones, and at least one."""
+    return max(1, int(seconds / window))
+
+
 def pieces(cuts: Iterable[Any], *, window: float, transcripts: bool) -> Iterator[Any]:
     """The cuts that fit into a `window` of seconds; longer ones in equal pieces, which a teacher then writes down.
 

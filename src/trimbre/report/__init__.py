@@ -1,4 +1,4 @@
-"""What runs say of themselves to people: tables for the terminal, and the model card of a pruned model."""
+"""What runs say of themselves to people, on the terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +60,7 @@ def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
     labelled = f"{data['transcribed']} of them with transcripts"
     yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}"
     steps = f"{found['learn_steps']} to learn what to cut, {options['recover_steps']} to recover"
-    yield f"steps: {steps}, {_steps_of(found)}; nothing is written"
+    yield f"steps: {steps}, {steps_of(found)}; nothing is written"
 
 
 def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
@@ -78,7 +78,7 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
     yield (
         f"method {found['options']['method']}; cut equals gated within {found['cut_equals_gated_within']:.1e}{moved}; "
         f"{found['times_faster']['median']:.2f} times faster (PyTorch, one thread, a clip of 10 s); "
-        f"trained for {minutes:.1f} min on {found['audio_seconds'] / 3600:.1f} h of audio, {_steps_of(found)}"
+        f"trained for {minutes:.1f} min on {found['audio_seconds'] / 3600:.1f} h of audio, {steps_of(found)}"
     )
     yield f"{out}: load it with trimbre.load({str(out)!r})"
 
@@ -155,9 +155,9 @@ def rates_table(evaluation: Mapping[str, Any], compared_with: str) -> Table:
     for heading in ("set", "words", "unpruned", "pruned", "verdict"):
         table.add_column(heading, justify="right" if heading == "words" else "left")
     for name, one in evaluation["sets"].items():
-        other = _rate(one["teacher"]["wer"]) if "teacher" in one else ""
+        other = rate(one["teacher"]["wer"]) if "teacher" in one else ""
         sentence = one["comparison"]["sentence"] if "comparison" in one else ""
-        table.add_row(name, str(one["wer"]["reference"]), other, _rate(one["wer"]), sentence)
+        table.add_row(name, str(one["wer"]["reference"]), other, rate(one["wer"]), sentence)
     return table
 
 
@@ -234,91 +234,14 @@ def latency_table(written: LatencyTable, out: Path) -> Iterator[Any]:
     yield f"{out}: prune for it with trimbre prune --budget latency --table {out}, or with --rtf in place of --remove"
 
 
-def model_card(report: Mapping[str, Any]) -> str:
-    """README.md of a pruned checkpoint: what was removed, what it costs in errors, how to load it."""
-    removed, dense = report["removed"], report["dense"]
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: automatic-speech-recognition",
-        "tags: [pruned, trimbre]",
-        "---",
-        "",
-        f"# {report['model'].rstrip('/').rpartition('/')[2]}, pruned",
-        "",
-        f"Made from `{report['model']}` by Trimbre: structured pruning (method `{report['options']['method']}`) and "
-        "distillation from the unpruned model. The licence of the original model applies.",
-        "",
-        f"| removed | {' | '.join(f'of the {scope}' for scope in removed['params'])} | left in the model |",
-        f"|{'---|' * (len(removed['params']) + 2)}",
-    ]
-    for name in removed:
-        shares = " | ".join(f"{removed[name][scope]:.1%}" for scope in removed[name])
-        left = dense[name]["model"] * (1 - removed[name]["model"])
-        lines.append(f"| {TITLES[name]} | {shares} | {amount(name, left)}{PER_SECOND[name]} |")
-    if "latency" in report:
-        lines += ["", f"Time: {time_line(report['latency'])}."]
-    if evaluation := report.get("evaluation"):
-        lines += [
-            "",
-            f"Word error rates in % (normalised `{evaluation['normalize']}`, 95 % bootstrap intervals over sentences), "
-            f"beside {report['compared_with']}:",
-            "",
-            "| set | utterances | words | unpruned | pruned | verdict |",
-            "|---|---|---|---|---|---|",
-            *(_row(name, one) for name, one in evaluation["sets"].items()),
-        ]
-    lines += [
-        "",
-        "A pruned model adapted on narrow audio is a narrow model: evaluate it on speech like yours.",
-        "",
-        "## Loading",
-        "",
-        "```python",
-        "import trimbre",
-        'model, processor = trimbre.load("PATH")',
-        "",
-        "# or, with transformers' own classes",
-        "import trimbre.auto",
-        f"from transformers import {report['auto_class']}",
-        f'model = {report["auto_class"]}.from_pretrained("PATH")',
-        "",
-        "# or without Trimbre",
-        f'model = {report["auto_class"]}.from_pretrained("PATH", trust_remote_code=True)',
-        "```",
-        "",
-        "## How it was made",
-        "",
-        "```",
-        report["command"],
-        "```",
-        "",
-        f"What to cut was learned for {_steps_in(report, 'learn')} steps and the cut model trained on for "
-        f"{_steps_in(report, 'recover')}, on {report['audio_seconds'] / 3600:.1f} hours of audio seen in all, "
-        f"{_steps_of(report)}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _steps_of(found: Mapping[str, Any]) -> str:
+def steps_of(found: Mapping[str, Any]) -> str:
     """The effective batch."""
     processes = found["processes"]
     return f"up to {found['step_seconds']:g} s in a step" + (f" of {processes} processes" if processes > 1 else "")
 
 
-def _steps_in(report: Mapping[str, Any], stage: str) -> int:
-    """How many steps a stage took; none where there was no such stage."""
-    return report["stages"].get(stage, {}).get("steps", 0)
-
-
-def _row(name: str, one: Mapping[str, Any]) -> str:
-    other = _rate(one["teacher"]["wer"]) if "teacher" in one else ""
-    verdict = one["comparison"]["sentence"] if "comparison" in one else ""
-    return f"| {name} | {one['utterances']} | {one['wer']['reference']} | {other} | {_rate(one['wer'])} | {verdict} |"
-
-
-def _rate(wer: Mapping[str, Any]) -> str:
+def rate(wer: Mapping[str, Any]) -> str:
+    """An error rate with its interval."""
     low, high = wer["interval"]
     return f"{wer['percent']:.2f} [{low:.2f}, {high:.2f}]"
 
