@@ -122,6 +122,14 @@ def test_workers_change_nothing(data, start):
     assert all(map(same, alone, helped))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stream_draws_nothing_from_the_numbers_that_a_step_goes_by(data, workers):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    next(stream(data, replace(PLAIN, workers=workers)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("seconds", [1.0, 2.0, 60.0])
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_out_every_epoch(data, seconds, world):
@@ -271,3 +279,8 @@ def test_nothing_to_train_on_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no utterance: check the manifest given to --train"):
         next(stream(tmp_path))
     assert list(evaluation_batches(read_cuts(tmp_path), processor=mini_processor())) == []
+
+
+def test_where_nobody_says_anything_there_is_a_label_to_look_at():
+    batch = collate(clips(0.5, 0.3), ["", ""], ["a", "b"], processor=mini_processor(), normalize="basic")
+    assert batch.labels.tolist() == [[-100], [-100]]

@@ -225,8 +225,13 @@ def test_the_command_converts_and_says_what(tmp_path, capsys):
     assert run(["convert", "ctranslate2", str(source), "--out", str(tmp_path / "out"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["multilingual"] is False
     assert run(["convert", "ctranslate2", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
+    before = sorted(file.read_bytes() for file in source.iterdir())
+    for taken in (source, tmp_path / "out"):
+        assert run(["convert", "ctranslate2", str(source), "--out", str(taken)]) == 2
+        assert f"--out {taken} already exists" in capsys.readouterr().err
+    assert sorted(file.read_bytes() for file in source.iterdir()) == before
     (source / "tokenizer.json").write_text("{}")
-    assert run(["convert", "ctranslate2", str(source), "--out", str(tmp_path / "out")]) == 2
+    assert run(["convert", "ctranslate2", str(source), "--out", str(tmp_path / "another")]) == 2
     assert "tokenizer.json" in capsys.readouterr().err
 
 

@@ -62,6 +62,21 @@ def test_losses_are_what_an_explicit_solution_loses(problem, rows):
     assert float(scores[second]) == pytest.approx(max(next_one, alone[first]), rel=1e-9)
 
 
+def test_without_a_bias_nothing_makes_up_for_what_a_unit_is_on_average(problem):
+    weight, found = problem
+    moved = found.inputs.clone()
+    moved[:-1, :-1] += 4 * torch.ones(12, 12, dtype=torch.float64)  # as if all channels were 2 on average
+    moved[-1, :-1] += 2
+    moved[:-1, -1] += 2
+    found = Moments(moved, found.slopes)
+    inner = moved[:-1, :-1] + RIDGE * moved.diagonal()[:-1].mean() * torch.eye(12, dtype=torch.float64)
+    change = torch.linalg.inv(inner)
+    alone = [float((found.slopes @ weight[:, [u]] @ weight[:, [u]].T).trace() / change[u, u] / 2) for u in range(12)]
+    scores = losses(weight, found, rounds=1, bias=False)
+    assert torch.allclose(scores, torch.tensor(alone, dtype=torch.float64), rtol=1e-9)
+    assert (scores >= losses(weight, found, rounds=1)).all()
+
+
 def test_the_best_is_the_last_to_leave_and_all_have_a_score(problem):
     weight, found = problem
     scores = losses(weight, found)

@@ -7,11 +7,12 @@ import re
 import numpy as np
 import pytest
 import soundfile
+from lhotse import SupervisionSegment
 from lhotse.cut import MixedCut
 from tones import corpus_of, level, pitch, tone
 
 from trimbre.data.audio import load_cut
-from trimbre.data.cuts import MANIFEST, read_cuts, transcript_of, write_cuts
+from trimbre.data.cuts import MANIFEST, language_of, read_cuts, transcript_of, write_cuts
 from trimbre.errors import UserError
 
 CUT = {"type": "MonoCut", "id": "a", "start": 0, "duration": 1.0, "channel": 0}
@@ -316,3 +317,17 @@ def test_shards_run_no_command_unless_they_are_trusted(folder, shards, tmp_path)
     assert not made.exists()
     [load_cut(one) for one in read_cuts(shards, allow_outside=True)]
     assert made.exists()
+
+
+def test_a_cut_of_several_segments_says_all_of_them_in_order(folder):
+    first, second, third, silent = read_cuts(folder)
+    joined = third.append(first).append(second)
+    assert transcript_of(joined) == "c a b é"
+    assert transcript_of(joined.append(silent)) == "c a b é"
+    assert transcript_of(silent) is None
+    segment = SupervisionSegment("x", "x", 0, 0.1, text=None, language="en")
+    first.supervisions = [*first.supervisions, segment]
+    assert transcript_of(first) is None
+    assert language_of(first) is None  # one segment says en and the other nothing
+    first.supervisions = [segment]
+    assert language_of(first) == "en"

@@ -1,5 +1,6 @@
 """Greedy CTC decoding, judged by hand-written alignments and by transformers' own ways to the same text."""
 
+import numpy as np
 import pytest
 import torch
 from mini_recogniser import PIECES, clips, mini_parakeet, mini_processor
@@ -11,7 +12,7 @@ from transformers import (
     pipeline,
 )
 
-from trimbre.decoding import collapse, frame_labels, greedy, output_lengths, spell
+from trimbre.decoding import collapse, features_of, frame_labels, greedy, output_lengths, spell
 
 
 @pytest.mark.parametrize(
@@ -97,3 +98,9 @@ def test_a_model_that_has_been_evaluated_can_still_be_trained():
     frame_labels(model, {"input_values": values})
     model(values).logits.sum().backward()
     assert model.lm_head.weight.grad is not None
+
+
+@pytest.mark.parametrize("samples", [0, 1, 200, 319])
+def test_hardly_any_audio_has_features(samples):
+    inputs = features_of([np.full(samples, 0.1, dtype=np.float32), np.ones(9_000, dtype=np.float32)], mini_processor())
+    assert all(torch.isfinite(value.float()).all() for value in inputs.values())

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from trimbre.data.batches import Batch
+from trimbre.decoding import blank_id, collapse, frame_labels
 from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, undisturbed, valid_frames
 from trimbre.errors import UserError
 from trimbre.options import LAYER_DISTANCES, DistillOptions
@@ -175,3 +176,27 @@ def test_hidden_states_weigh_what_suits_the_family_or_what_was_asked(model, padd
     assert found[None] == pytest.approx((1 if model.config.is_encoder_decoder else 100) * found[1.0])
     assert not DistillOptions(posterior_weight=0, layer_weight=0).teaches
     assert DistillOptions(posterior_weight=0).teaches
+
+
+@pytest.mark.ctc
+def test_silence_that_nobody_wrote_down_has_a_loss(model, padded):
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lm_head" in name or "ctc_head" in name:
+                parameter.zero_()
+                if name.endswith("bias"):
+                    parameter[model.config.pad_token_id] = 5.0
+    batch = Batch(padded, None, (), (), 1.0)
+    assert all(collapse(row, blank_id(model)) == [] for row in frame_labels(model, padded))
+    assert torch.isfinite(transcript_loss(model, batch))
+
+
+@pytest.mark.ctc
+def test_the_task_is_a_mean_whatever_the_config_says(model, padded):
+    labels = torch.tensor([[3, 4], [5, -100], [6, 7]])
+    found = {}
+    for reduction in ("mean", "sum"):
+        model.config.ctc_loss_reduction = reduction
+        found[reduction] = float(transcript_loss(model.eval(), Batch(padded, labels, (), (), 1.0)).detach())
+        assert model.config.ctc_loss_reduction == reduction
+    assert found["sum"] == found["mean"]

@@ -13,6 +13,7 @@ from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
 from trimbre.evaluation import Evaluation, compare, evaluate, evaluate_sets
 from trimbre.models import Recogniser
+from trimbre.report import evaluation_table
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_watched_sets_stand_beside_dev_and_a_failing_teacher_gets_no_verdict(rec
     assert found["sets"]["street"]["comparison"]["teacher_fails"] is True
     assert found["size"]["parameters"] == found["teacher_size"]["parameters"]
     console = Console(width=250, record=True)
-    console.print(report.table())
+    console.print(evaluation_table(report))
     shown = console.export_text()
     assert "teacher fails here" in shown
     assert "normalize = basic" in shown
@@ -135,7 +136,7 @@ def test_watched_sets_stand_beside_dev_and_a_failing_teacher_gets_no_verdict(rec
 def test_without_a_teacher_there_is_no_verdict(recogniser, heard):
     report = evaluate_sets(recogniser=recogniser, dev=cutset(heard))
     assert "comparison" not in report.to_json()["sets"]["dev"]
-    assert len(report.table().columns) == 6
+    assert len(evaluation_table(report).columns) == 6
 
 
 def test_dev_is_no_name_for_a_watched_set(recogniser, heard):

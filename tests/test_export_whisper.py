@@ -243,5 +243,8 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(small, processor, place, d
         layout_for("onnx-asr", small, MULTILINGUAL.processor())
     with pytest.raises(UserError, match="texts of up to 448 tokens and the model only of 40: give --to onnx"):
         layout_for("onnx-asr", MULTILINGUAL.build(), processor)
+    with pytest.raises(UserError, match="already exists: name another folder or remove it"):
+        trimbre.export(model=str(place), to="onnx", out=place)
+    assert trimbre.load(place).model.num_parameters() == small.num_parameters()
     with pytest.raises(UserError, match="--calibrate takes models with a CTC head and this is a Whisper"):
         trimbre.export(model=str(place), to="onnx", precision="int8", calibrate=data, out=tmp_path / "out")

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from trimbre.files import directory_written_whole, write_json, written_whole
+from trimbre.errors import UserError
+from trimbre.files import directory_written_whole, refuse_existing, write_json, written_whole
 
 
 def everything_under(folder):
@@ -83,3 +84,19 @@ def test_json_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": [1, "é"]}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_an_earlier_output_of_its_kind_gives_its_place_away(tmp_path):
+    out = tmp_path / "out"
+    refuse_existing(out, mark="export.json")
+    out.mkdir()
+    (out / "mine.txt").write_text("a year's work")
+    with pytest.raises(UserError, match=r"--out .*out already exists: name another folder or remove it"):
+        refuse_existing(out, mark="export.json")
+    (out / "export.json").write_text("{}")
+    refuse_existing(out, mark="export.json")
+    for mark in (None, "comparison.json"):
+        with pytest.raises(UserError, match="already exists"):
+            refuse_existing(out, mark=mark)
+    with pytest.raises(UserError, match="already exists"):
+        refuse_existing(out / "mine.txt")

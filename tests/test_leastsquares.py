@@ -59,3 +59,9 @@ def test_frames_count_by_the_energy_of_their_slopes():
 def test_sums_of_products_are_whole_on_both_sides_of_the_diagonal(channels):
     rows = drawn(20, channels).double()
     assert torch.allclose(gram(rows), rows.T @ rows, rtol=0, atol=1e-12)
+
+
+def test_sums_of_products_are_as_exact_under_autocast():
+    rows = drawn(200, 40)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.allclose(gram(rows).double(), gram(rows.double()), rtol=1e-5, atol=1e-4)

@@ -114,3 +114,13 @@ def test_frames_that_the_loss_hangs_on_come_nearest(model, anatomy, batch):
     refit(alike, model, [batch])
     refit(counted, model, [batch], loss=partial(halved, model))
     assert apart(counted) < apart(alike)
+
+
+def test_under_autocast_a_branch_reads_what_the_refit_made_of_those_before_it(model, anatomy, batch):
+    """In bfloat16 as well: autocast keeps copies of weights that the refit has moved since."""
+    small = cut(model, random_plan(anatomy, 0, skip=0.1))
+    precisely, roughly = copy.deepcopy(small), copy.deepcopy(small)
+    refit(precisely, model, [batch])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        refit(roughly, model, [batch])
+    assert distance(roughly, model, batch) < 1.5 * distance(precisely, model, batch) + 0.01

@@ -119,7 +119,7 @@ def test_no_pickle_is_written(tmp_path):
 
 
 def settings(options: PruneOptions = PruneOptions(), batches: BatchOptions = BatchOptions()):  # noqa: B008  frozen
-    return {"model": "big", "train": "speech", "options": asdict(options), "batches": asdict(batches)}
+    return {"model": "big", "train": "speech", "options": asdict(options), "batches": asdict(batches), "processes": 2}
 
 
 def test_a_run_is_begun_then_resumed(tmp_path):
@@ -159,6 +159,7 @@ def test_another_run_is_not_overwritten(tmp_path):
         (settings(PruneOptions(target=Target(remove=0.3))), "with --remove 0.5:"),
         (settings(replace(PruneOptions(), seed=3)), "with --seed 0:"),
         (settings(batches=BatchOptions(augment=AugmentOptions(snr=(1, 2)))), "with --snr 10.0 30.0:"),
+        (settings() | {"processes": 1}, "with 2 processes:"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_options(tmp_path, other, named):

@@ -12,8 +12,11 @@ from trimbre.anatomy import anatomy_of
 from trimbre.budget.prices import prices, unit_prices, worth_for_price
 from trimbre.checkpoint import save
 from trimbre.cli import run
+from trimbre.data.audio import load_cut
 from trimbre.data.corpus import Utterance, write_corpus
+from trimbre.data.cuts import read_cuts
 from trimbre.decoding import features_of, greedy
+from trimbre.evaluation import evaluate
 from trimbre.gates import Gates, gated
 from trimbre.options import Target
 from trimbre.plan import Plan
@@ -125,6 +128,24 @@ def test_a_long_recording_is_heard_window_by_window(model, processor, monkeypatc
     first, second = windows
     assert 27_000 + 1_599 <= first <= 31_000 - 1_599  # a tenth of a second of silence on either side
     assert first + second == 50_000
+
+
+def test_what_is_longer_than_a_window_is_evaluated_whole(model, processor, tmp_path):
+    texts = {"long": NOISE[:50_000], "short": NOISE[:20_000]}  # the window is 32,000 samples long
+    write_corpus(
+        [Utterance(n, clip, "some words", None) for n, clip in texts.items()],
+        tmp_path / "data",
+        source="noise",
+        licence="none",
+    )
+    model.train()
+    found = evaluate(model=model, processor=processor, data=tmp_path / "data", normalize="none")
+    assert model.training
+    listen = listener(model, processor)
+    heard = {cut.id: listen(load_cut(cut)) for cut in read_cuts(tmp_path / "data")}
+    assert dict(zip(found.ids, found.hypotheses, strict=True)) == heard
+    assert len(heard) == 2
+    assert found.seconds == pytest.approx(70_000 / 16_000, abs=0.01)
 
 
 def test_the_commands_take_a_whisper(model, anatomy, processor, tmp_path, capsys):

@@ -97,7 +97,9 @@ def _observed(
     return found
 
 
-def losses(weight: Tensor, found: Moments, *, rows: int = 1, rounds: int = ROUNDS, ridge: float = RIDGE) -> Tensor:
+def losses(
+    weight: Tensor, found: Moments, *, rows: int = 1, bias: bool = True, rounds: int = ROUNDS, ridge: float = RIDGE
+) -> Tensor:
     """(units,) how much the loss rises as units leave, the cheapest first, the rest making up for each as it leaves.
 
     With H the moments of what is read, W the weights as they stand and G the moments of the slopes, unit u costs
@@ -109,10 +111,13 @@ def losses(weight: Tensor, found: Moments, *, rows: int = 1, rounds: int = ROUND
     Args:
         weight: (dim, channels) of the projection.
         rows: channels of one unit.
+        bias: the projection has one, which makes up for what a unit is on average.
         rounds: how often units leave, as many at a time as that takes.
         ridge: pull toward the weights that are there, as in `refit`.
     """
-    inverse = torch.linalg.inv(pulled(found.inputs, ridge))[:-1, :-1]  # the bias never leaves
+    system = pulled(found.inputs, ridge)
+    # The bias never leaves.
+    inverse = torch.linalg.inv(system)[:-1, :-1] if bias else torch.linalg.inv(system[:-1, :-1])
     # |R W_u|^2 is tr(G W_u W_u^T) for G = R^T R, and R W moves as W does.
     values, vectors = torch.linalg.eigh(found.slopes)
     weight = values.clamp_min(0).sqrt().unsqueeze(1) * (vectors.T @ weight.double())

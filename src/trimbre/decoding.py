@@ -13,6 +13,8 @@ from trimbre.features import computes, log_mel
 
 SAMPLE_RATE = 16_000
 """What recognisers hear, in samples per second."""
+SHORTEST = SAMPLE_RATE // 10
+"""Samples; less is filled up with silence, for convolutions need some to stand on and normalisation some to count."""
 
 
 def window_of(processor: Any) -> int | None:
@@ -23,6 +25,7 @@ def window_of(processor: Any) -> int | None:
 def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor]:
     """Turn clips, (samples,) each and mono at 16 kHz, into the padded inputs of a model's forward."""
     extractor = processor.feature_extractor
+    clips = [np.pad(clip, (0, max(0, SHORTEST - len(clip)))) for clip in clips]
     padding = True if window_of(processor) is None else "max_length"
     # Extractors multiply with torch too: in bfloat16, where batches are drawn while a model hears them under autocast.
     with torch.autocast("cpu", enabled=False):

@@ -138,11 +138,18 @@ class Objective:
         }
 
 
-DISTURBANCES = {"layerdrop": 0.0, "apply_spec_augment": False, "use_cache": False, "ctc_zero_infinity": True}
+DISTURBANCES = {
+    "layerdrop": 0.0,
+    "apply_spec_augment": False,
+    "use_cache": False,
+    "ctc_zero_infinity": True,
+    "ctc_loss_reduction": "mean",
+}
 """Settings by which some families disturb a model in train mode, with the value that keeps them from it.
 
-A decoder would also keep keys and values for tokens to come, which don't come in training; and a single transcript with
-more to write than its audio has frames would make the loss infinite.
+A decoder would also keep keys and values for tokens to come, which don't come in training; a single transcript with
+more to write than its audio has frames would make the loss infinite; and a task's loss that adds up over texts and
+tokens would drown what the teacher says.
 """
 
 
@@ -158,7 +165,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         names = DISTURBANCES | dict.fromkeys((n for n in vars(holder) if n.endswith("dropout")), 0.0)
         names |= {"p": 0.0} if isinstance(holder, nn.Dropout) else {}
         for name, calm in names.items():
-            if isinstance(value := getattr(holder, name, None), bool | float) and value != calm:
+            if isinstance(value := getattr(holder, name, None), bool | float | str) and value != calm:
                 settings.append((holder, name, value))
                 setattr(holder, name, calm)
     try:

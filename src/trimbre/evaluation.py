@@ -3,8 +3,7 @@
 import hashlib
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,26 +12,26 @@ from typing import Any, TypeAlias
 
 import torch
 from lhotse import CutSet
-from rich.table import Table
 from torch import nn
 
+from trimbre.data.audio import load_cut
 from trimbre.data.batches import evaluation_batches
 from trimbre.data.check import refuse_unspellable
-from trimbre.data.cuts import read_cuts
+from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.data.text import normalise
-from trimbre.decoding import greedy
+from trimbre.decoding import greedy, window_of
 from trimbre.errors import UserError
 from trimbre.models import Recogniser
 from trimbre.progress import progress
 from trimbre.speed import Size, size
 from trimbre.statistics import (
-    FEWEST_SENTENCES,
     Errors,
     PairedDifference,
     character_errors,
     paired_difference,
     word_errors,
 )
+from trimbre.transcription import listener
 
 Data: TypeAlias = str | Path | CutSet
 TEACHER_FAILS = 0.30  # WER above which a comparison with the teacher says nothing
@@ -120,18 +119,27 @@ def evaluate(
     """
     cuts = data if isinstance(data, CutSet) else read_cuts(data, allow_outside=allow_outside)
     name = "the data" if isinstance(data, CutSet) else str(data)
+    window = window_of(processor) or math.inf
+    fitting, longer = ([c for c in cuts if (c.duration > window) == long] for long in (False, True))
     found: list[tuple[str, str, str]] = []  # id, transcript, what was recognised
     seconds = 0.0
     was_training = model.training
     model.eval()
     try:
-        for batch in evaluation_batches(cuts, processor=processor, max_seconds=max_seconds, normalize=normalize):
+        for batch in evaluation_batches(fitting, processor=processor, max_seconds=max_seconds, normalize=normalize):
             with _precision(model, bfloat16):
                 texts = greedy(model, batch.inputs, processor)
             rows = zip(batch.ids, batch.texts, texts, strict=True)
             found += [(id, reference, text) for id, reference, text in rows if reference is not None]
             seconds += batch.seconds
             on_batch(batch.seconds)
+        for cut in longer:  # than the window of a Whisper, which hears one after the other
+            with _precision(model, bfloat16):
+                text = listener(model, processor)(load_cut(cut))
+            if (reference := transcript_of(cut)) is not None:
+                found.append((cut.id, reference, text))
+            seconds += cut.duration
+            on_batch(cut.duration)
     finally:
         model.train(was_training)
     if not any(reference for _, reference, _ in found):
@@ -223,44 +231,6 @@ class EvaluationReport:
             "sets": {name: result.to_json() for name, result in self.sets.items()},
         }
 
-    def table(self) -> Table:
-        """The same for people, for rich to print."""
-        table = Table(
-            title=f"Error rates in %, 95 % intervals over sentences, normalize = {self.normalize}",
-            caption=self._caption(),
-        )
-        for heading in ("set", "utterances", "words", "WER", "sub / del / ins", "CER"):
-            table.add_column(heading, justify="left" if heading == "set" else "right")
-        if self.teacher_size:
-            table.add_column("teacher's WER", justify="right")
-            table.add_column("verdict")
-        for name, result in self.sets.items():
-            words, characters = result.evaluation.words.to_json(), result.evaluation.characters
-            few = " (few)" if len(result.evaluation.ids) < FEWEST_SENTENCES else ""
-            row = [
-                name,
-                f"{len(result.evaluation.ids)}{few}",
-                str(words["reference"]),
-                _with_interval(result.evaluation.words),
-                f"{words['substitutions']} / {words['deletions']} / {words['insertions']}",
-                _with_interval(characters),
-            ]
-            if result.teacher:
-                row += [_with_interval(result.teacher.words), result.sentence]
-            table.add_row(*row)
-        return table
-
-    def _caption(self) -> str:
-        parts = [f"{self.size.parameters:,} parameters, {self.size.macs_per_second:,.0f} MACs per second of audio"]
-        if self.teacher_size:
-            parameters = self.size.parameters / self.teacher_size.parameters
-            macs = self.size.macs_per_second / self.teacher_size.macs_per_second
-            parts.append(f"{parameters:.1%} of the teacher's parameters, {macs:.1%} of its MACs (whole model)")
-        lost = sum((Counter(result.evaluation.unspellable) for result in self.sets.values()), Counter[str]())
-        if lost:
-            parts.append(f"{lost.total()} characters that the tokenizer can't spell: {' '.join(sorted(lost))}")
-        return "\n".join(parts)
-
 
 def evaluate_sets(
     *,
@@ -286,9 +256,7 @@ def evaluate_sets(
     Raises:
         UserError: as `evaluate`, or a watched set is called like the main one.
     """
-    if watch and name in watch:
-        raise UserError(f"a watched set can't be called {name!r}, which is the name of the main one: rename it")
-
+    refuse_name(watch or {}, name)
     pair = [recogniser] if against is None else [recogniser, against]
     found = {}
     for each, data in {name: dev, **(watch or {})}.items():
@@ -300,6 +268,12 @@ def evaluate_sets(
         teacher_size=size(*against) if against else None,
         normalize=normalize,
     )
+
+
+def refuse_name(watch: Iterable[str], name: str) -> None:
+    """Raise UserError where a watched set is called like the main one."""
+    if name in watch:
+        raise UserError(f"a watched set can't be called {name!r}, which is the name of the main one: rename it")
 
 
 def _heard(
@@ -334,8 +308,3 @@ def _precision(model: nn.Module, bfloat16: bool) -> AbstractContextManager[Any]:
     if not bfloat16:
         return nullcontext()
     return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
-
-
-def _with_interval(errors: Errors) -> str:
-    low, high = errors.interval()
-    return f"{100 * errors.rate:.2f} [{100 * low:.2f}, {100 * high:.2f}]"

@@ -78,6 +78,16 @@ def directory_written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def refuse_existing(out: Path, *, mark: str | None = None) -> None:
+    """Raise UserError where something stands at `out` that a directory written there would take the place of.
+
+    Args:
+        mark: a file by which an earlier output of the same kind is known, whose place may be taken.
+    """
+    if out.exists() and not (mark is not None and (out / mark).is_file()):
+        raise UserError(f"--out {out} already exists: name another folder or remove it")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with written_whole(path) as beside:

@@ -38,10 +38,11 @@ def gram(rows: Tensor) -> Tensor:
     """(channels, channels) sums of x x^T over `rows`, (frames, channels); multiplied out above the diagonal only."""
     channels = rows.shape[1]
     sums = rows.new_empty(channels, channels)
-    for start in range(0, channels, STRIP):
-        strip = rows[:, start : start + STRIP].T @ rows[:, start:]
-        sums[start : start + STRIP, start:] = strip
-        sums[start:, start : start + STRIP] = strip.T
+    with torch.autocast(rows.device.type, enabled=False):  # a weak ridge bears no rounding to bfloat16
+        for start in range(0, channels, STRIP):
+            strip = rows[:, start : start + STRIP].T @ rows[:, start:]
+            sums[start : start + STRIP, start:] = strip
+            sums[start:, start : start + STRIP] = strip.T
     return sums
 
 
@@ -85,3 +86,4 @@ class Correction:
         weight.add_(moved[:channels].T.reshape(weight.shape))
         if bias is not None:
             bias.add_(moved[-1])
+        torch.clear_autocast_cache()  # of the weights as they were

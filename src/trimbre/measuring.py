@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def by_the_clock(
 
     None where it was measured on another machine or with other libraries.
     """
-    if (table.machine, table.versions) != (machine(), versions(table.runtime)):
+    if table.machine != machine() or table.versions != versions(table.runtime):
         return None
     with beside(*whole, runtime=table.runtime, threads=table.threads, seconds=table.seconds, repeats=repeats) as timed:
         spent, other = timed(small)
@@ -275,6 +276,6 @@ def machine() -> dict[str, str | int]:
 
 
 def versions(runtime: str) -> dict[str, str]:
-    """Of the libraries that compute in a runtime."""
+    """Of the libraries that compute in a runtime; those that are not installed are left out."""
     names = ("torch", "transformers", *(("onnxruntime",) if runtime.startswith("onnx") else ()))
-    return {name: importlib.metadata.version(name) for name in names}
+    return {name: importlib.metadata.version(name) for name in names if find_spec(name)}

@@ -17,13 +17,13 @@ from trimbre.anatomy import anatomy_of
 from trimbre.budget.latency import LatencyTable
 from trimbre.checkpoint import load_plan, save
 from trimbre.data.batches import Batch, training_batches
-from trimbre.data.check import Tolerance, check_training_data, refuse_untranscribed
+from trimbre.data.check import Tolerance, check_training_data, refuse_unjudgeable
 from trimbre.data.cuts import read_cuts
 from trimbre.data.windows import windows_in
 from trimbre.decoding import window_of
 from trimbre.dictation import Dictation
 from trimbre.errors import UserError
-from trimbre.evaluation import evaluate_sets, quick_wer
+from trimbre.evaluation import evaluate_sets, quick_wer, refuse_name
 from trimbre.loop import accelerator_for
 from trimbre.measuring import by_the_clock, table_for
 from trimbre.methods import method_called
@@ -67,7 +67,14 @@ def train(
         UserError: bad input.
     """
     cuts, dev_cuts = (read_cuts(place, allow_outside=allow_outside) for place in (train, dev))
-    given = {"model": model, "train": train, "dev": dev, "options": asdict(options)}
+    accelerator = accelerator_for(options.precision)
+    given = {
+        "model": model,
+        "train": train,
+        "dev": dev,
+        "options": asdict(options),
+        "processes": accelerator.num_processes,
+    }
     start = build(Path(model), cuts, options) if model.endswith(".json") else load(model)
     _refuse_decoder(start.model, model)
     if options.vocab_size and not model.endswith(".json"):
@@ -78,8 +85,8 @@ def train(
             f"--train {train} has {checked.utterances - checked.transcribed} utterances without transcripts, from "
             "which there is nothing to learn: leave them out (trimbre prune takes them, for there a teacher teaches)"
         )
-    refuse_untranscribed(dev_cuts, name=f"--dev {dev}")
-    accelerator = accelerator_for(options.precision)
+    spelling = {"processor": start.processor, "normalize": options.batches.normalize}
+    refuse_unjudgeable(dev_cuts, name=f"--dev {dev}", **spelling)
     run = _begin(out, given, resume=resume, accelerator=accelerator)
     tolerance = Tolerance(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
     trained, result = train_model(
@@ -186,10 +193,11 @@ def prune(
     cuts = read(train)
     judged_on = None if dev is None else read(dev)
     watched = {name: read(place) for name, place in (watch or {}).items()}
-    if judged_on is not None:
-        refuse_untranscribed(judged_on, name=f"--dev {dev}")
-    for name, judged in watched.items():
-        refuse_untranscribed(judged, name=f"--watch {name}={(watch or {})[name]}")
+    judges = {} if judged_on is None else {f"--dev {dev}": judged_on}
+    judges |= {f"--watch {name}={(watch or {})[name]}": judged for name, judged in watched.items()}
+    for name, judged in judges.items():
+        refuse_unjudgeable(judged, name=name, processor=processor, normalize=batches.normalize)
+    refuse_name(watched, "dev")
     transcripts = options.distill.text == "transcripts"
     checked = check_training_data(
         cuts, name=train, processor=processor, normalize=batches.normalize, transcripts=transcripts
@@ -216,6 +224,7 @@ def prune(
         "options": asdict(asked),
         "batches": asdict(batches),
         **({"table": table.to_json()} if table else {}),
+        "processes": accelerator.num_processes,
     }
     run = _begin(out, given, resume=resume, accelerator=accelerator)
     tolerance = Tolerance(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")

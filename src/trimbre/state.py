@@ -93,6 +93,8 @@ def _difference(asked: Mapping[str, Any], before: Mapping[str, Any]) -> str | No
             if odd := _difference(value, earlier):
                 return odd
         elif value != earlier:
+            if key == "processes":
+                return f"{earlier} processes"
             shown = " ".join(map(str, earlier)) if isinstance(earlier, list) else earlier
             return f"{key} {shown}" if key == "model" else f"{typed(key)} {shown}"
     return None

@@ -1,10 +1,10 @@
 """The task that a recogniser was made for, as a loss: what importance is measured by."""
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
+from trimbre.data.text import padded_labels
 from trimbre.decoding import blank_id, collapse, frame_labels
 from trimbre.distill import undisturbed
 
@@ -14,7 +14,6 @@ def transcript_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     labels = batch.labels
     if labels is None:
         blank = blank_id(model)
-        heard = [torch.tensor(collapse(row, blank)) for row in frame_labels(model, batch.inputs)]
-        labels = nn.utils.rnn.pad_sequence(heard, batch_first=True, padding_value=-100).long()
+        labels = padded_labels([collapse(row, blank) for row in frame_labels(model, batch.inputs)])
     with undisturbed(model):
         return model(**batch.inputs, labels=labels).loss

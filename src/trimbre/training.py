@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +188,8 @@ def _short_first(
         if start < first:
             short = cuts.filter(partial(_is_short, longest=options.short_seconds))
             stream = training_batches(short, start=start, **given)
-            for _ in range(first - start):
-                yield next(stream)
+            yield from islice(stream, first - start)
+            del stream  # and with it its workers
         yield from training_batches(cuts, start=max(0, start - first), **given)
 
     return batches

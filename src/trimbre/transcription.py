@@ -16,7 +16,6 @@ from trimbre.errors import UserError
 
 CHUNK_SECONDS = 20.0
 """How much of a long recording a model sees at once."""
-SHORTEST = SAMPLE_RATE // 10  # samples; less is filled up with silence, for convolutions need some to stand on
 
 
 @dataclass(frozen=True)
@@ -152,5 +151,4 @@ def samples_per_frame(model: nn.Module, processor: Any) -> int:
 
 
 def _labels(audio: np.ndarray, model: nn.Module, processor: Any) -> list[int]:
-    filled = np.pad(audio, (0, max(0, SHORTEST - len(audio))))
-    return frame_labels(model, features_of([filled], processor))[0]
+    return frame_labels(model, features_of([audio], processor))[0]

@@ -250,7 +250,7 @@ def evaluate(
         allow_outside=allow_outside,
     )
     found: dict[str, Any] = {"model": model, "data": data, "against": against, **judged.to_json()}
-    shown: list[Any] = [judged.table()]
+    shown: list[Any] = [report.evaluation_table(judged)]
     if clips > 0:
         named = {model: model} if against is None else {against: against, model: model}
         timed = looking.time_models(models=named, data=data, clips=clips, threads=threads, allow_outside=allow_outside)

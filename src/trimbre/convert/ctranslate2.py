@@ -23,6 +23,7 @@ from transformers import (
 from trimbre.checkpoint import save
 from trimbre.convert.model_bin import QUANTISED, ModelBin, read_model_bin
 from trimbre.errors import UserError
+from trimbre.files import refuse_existing
 
 REVISION = 3
 """Of CTranslate2's layout of a Whisper."""
@@ -63,6 +64,7 @@ def convert(*, source: Path, out: Path) -> Converted:
     Raises:
         UserError: the directory holds no such model, or one that is damaged or of another kind.
     """
+    refuse_existing(out)
     if not source.is_dir():
         raise UserError(f"no directory {source}: give one that holds a model.bin and a tokenizer.json")
     for name in ("model.bin", "tokenizer.json"):

@@ -21,7 +21,7 @@ from trimbre.data.audio import load_cut
 from trimbre.data.augment import augment_clips, mask_features, mask_windows
 from trimbre.data.check import Tolerance
 from trimbre.data.cuts import language_of, transcript_of
-from trimbre.data.text import labels_of
+from trimbre.data.text import labels_of, padded_labels
 from trimbre.data.windows import joined, pieces, window_batches, windows_in
 from trimbre.decoding import SAMPLE_RATE, features_of, window_of
 from trimbre.errors import UserError
@@ -71,9 +71,7 @@ def collate(
     labels = None
     if all(text is not None for text in texts):
         spelled = [labels_of(text or "", processor=processor, normalize=normalize) for text in texts]
-        labels = torch.full((len(spelled), max(map(len, spelled), default=0)), -100)
-        for row, tokens in zip(labels, spelled, strict=True):
-            row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        labels = padded_labels(spelled)
     return Batch(features, labels, tuple(texts), tuple(ids), sum(map(len, clips)) / SAMPLE_RATE)
 
 
@@ -268,7 +266,16 @@ def training_batches(
     check = partial(_checked, tolerance=tolerance or Tolerance(0, "the data"))
     if options.workers == 0:
         return map(check, map(loader.__getitem__, order))
-    batches = DataLoader(loader, sampler=order, batch_size=None, num_workers=options.workers, prefetch_factor=4)  # type: ignore[arg-type]
+    # With a generator of its own it draws nothing from the one that a resumed run brings to where it was.
+    own = torch.Generator().manual_seed(seed)
+    batches = DataLoader(
+        loader,
+        sampler=order,  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=options.workers,
+        prefetch_factor=4,
+        generator=own,
+    )
     return map(check, batches)
 
 
@@ -280,7 +287,7 @@ def _checked(made: Batch | UserError, *, tolerance: Tolerance) -> Batch:
 
 
 def evaluation_batches(
-    cuts: CutSet, *, processor: Any, max_seconds: float = 120.0, normalize: str = "basic"
+    cuts: Iterable[Any], *, processor: Any, max_seconds: float = 120.0, normalize: str = "basic"
 ) -> Iterator[Batch]:
     """Every utterance once, without augmentation, longest first; `ids` tell which is which.
 

@@ -93,10 +93,15 @@ def check_training_data(
     )
 
 
-def refuse_untranscribed(cuts: CutSet, *, name: str) -> None:
-    """Raise UserError for a set to judge by that has no transcript, before hours are spent on the way there."""
-    if not any(transcript_of(cut) for cut in cuts):
+def refuse_unjudgeable(cuts: CutSet, *, name: str, processor: Any, normalize: str) -> None:
+    """Raise UserError for a set to judge by that has no transcript, or one that the tokenizer cannot spell.
+
+    Before hours are spent on the way there, where `evaluate` would raise the same.
+    """
+    texts = [text for cut in cuts if (text := transcript_of(cut))]
+    if not texts:
         raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
+    refuse_unspellable(texts, name=name, processor=processor, normalize=normalize)
 
 
 def refuse_unspellable(texts: list[str], *, name: str, processor: Any, normalize: str) -> Counter[str]:

@@ -60,13 +60,15 @@ def write_cuts(cuts: Iterable[MonoCut], folder: Path) -> Path:
 
 
 def transcript_of(cut: Any) -> str | None:
-    """The text of a cut, or None."""
-    return cut.supervisions[0].text if cut.supervisions else None
+    """The text of a cut, of all its segments in order of time; None where there is none or one of them has none."""
+    texts = [segment.text for segment in sorted(cut.supervisions, key=lambda segment: segment.start)]
+    return None if not texts or None in texts else " ".join(texts)
 
 
 def language_of(cut: Any) -> str | None:
-    """The language that is spoken in a cut, such as `en`, or None."""
-    return cut.supervisions[0].language if cut.supervisions else None
+    """The language that is spoken in a cut, such as `en`; None where it isn't known or there are several."""
+    languages = {segment.language for segment in cut.supervisions}
+    return languages.pop() if len(languages) == 1 else None
 
 
 def cut_of(

@@ -3,11 +3,13 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+import torch
 from num2words import num2words
+from torch import Tensor
 
 from trimbre.errors import UserError
 from trimbre.options import NORMALISERS
@@ -49,6 +51,14 @@ def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
         if capitals.count(tokenizer.unk_token_id) < unknown:
             return capitals
     return ids
+
+
+def padded_labels(rows: Sequence[Sequence[int]]) -> Tensor:
+    """(batch, tokens) of token ids, filled up with -100: one column at least, for models ask which is the largest."""
+    labels = torch.full((len(rows), max([1, *map(len, rows)])), -100)
+    for row, tokens in zip(labels, rows, strict=True):
+        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+    return labels
 
 
 def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:

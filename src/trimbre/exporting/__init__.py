@@ -17,7 +17,7 @@ from trimbre.data.cuts import read_cuts
 from trimbre.decoding import features_of
 from trimbre.errors import UserError
 from trimbre.evaluation import evaluate
-from trimbre.files import directory_written_whole
+from trimbre.files import directory_written_whole, refuse_existing
 from trimbre.models import Recogniser, load
 from trimbre.options import EXPORT_PRECISIONS, RUNTIMES, at_least, one_of
 
@@ -66,6 +66,7 @@ def export(
     at_least("tolerance", tolerance, 0)
     if calibrate is not None and precision != "int8":
         raise UserError("--calibrate is for --precision int8: leave it out, or give --precision int8")
+    refuse_existing(out, mark="export.json")
     require_packages()
     from trimbre.exporting.card import card
     from trimbre.exporting.graph import write_graph

@@ -76,7 +76,8 @@ class Lesson:
             with self.precisely():
                 found = moments(model, part, heard, partial(self.loss, model), mean=mean)
             for group, own in zip(part, found, strict=True):
-                scores[group.path] = losses(_consumer_weight(model, group), own, rows=group.kind.rows).cpu()
+                bias = model.get_submodule(group.consumer).bias is not None
+                scores[group.path] = losses(_consumer_weight(model, group), own, rows=group.kind.rows, bias=bias).cpu()
         return torch.cat([scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups])
 
     def learn(

@@ -1,5 +1,6 @@
 """What runs say of themselves to people, on the terminal."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from trimbre.benchmarking import Timing
 from trimbre.budget import TITLES
 from trimbre.budget.latency import LatencyTable
 from trimbre.data.corpus import Corpus
+from trimbre.evaluation import EvaluationReport
 from trimbre.speed import RealTimeFactors, Spread
+from trimbre.statistics import FEWEST_SENTENCES
 from trimbre.transcription import CHUNK_SECONDS
 
 PER_SECOND = {"params": "", "macs": " per second of audio", "latency": " s per second of audio"}
@@ -159,6 +162,45 @@ def rates_table(evaluation: Mapping[str, Any], compared_with: str) -> Table:
         sentence = one["comparison"]["sentence"] if "comparison" in one else ""
         table.add_row(name, str(one["wer"]["reference"]), other, rate(one["wer"]), sentence)
     return table
+
+
+def evaluation_table(found: EvaluationReport) -> Table:
+    """Error rates of a recogniser, beside the teacher's where there is one."""
+    table = Table(
+        title=f"Error rates in %, 95 % intervals over sentences, normalize = {found.normalize}",
+        caption=_sizes(found),
+    )
+    for heading in ("set", "utterances", "words", "WER", "sub / del / ins", "CER"):
+        table.add_column(heading, justify="left" if heading == "set" else "right")
+    if found.teacher_size:
+        table.add_column("teacher's WER", justify="right")
+        table.add_column("verdict")
+    for name, result in found.sets.items():
+        ours = result.evaluation
+        words, characters = ours.words.to_json(), ours.characters.to_json()
+        row = [
+            name,
+            f"{len(ours.ids)}{' (few)' if len(ours.ids) < FEWEST_SENTENCES else ''}",
+            str(words["reference"]),
+            rate(words),
+            f"{words['substitutions']} / {words['deletions']} / {words['insertions']}",
+            rate(characters),
+        ]
+        if result.teacher:
+            row += [rate(result.teacher.words.to_json()), result.sentence]
+        table.add_row(*row)
+    return table
+
+
+def _sizes(found: EvaluationReport) -> str:
+    size, other = found.size, found.teacher_size
+    parts = [f"{size.parameters:,} parameters, {size.macs_per_second:,.0f} MACs per second of audio"]
+    if other:
+        parameters, macs = size.parameters / other.parameters, size.macs_per_second / other.macs_per_second
+        parts.append(f"{parameters:.1%} of the teacher's parameters, {macs:.1%} of its MACs (whole model)")
+    if lost := sum((Counter(result.evaluation.unspellable) for result in found.sets.values()), Counter[str]()):
+        parts.append(f"{lost.total()} characters that the tokenizer can't spell: {' '.join(sorted(lost))}")
+    return "\n".join(parts)
 
 
 def times_table(timed: Mapping[str, RealTimeFactors]) -> Table:

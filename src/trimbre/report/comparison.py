@@ -8,7 +8,7 @@ from rich.table import Table
 
 from trimbre.comparison import CONTROL, Comparison
 from trimbre.errors import UserError
-from trimbre.files import directory_written_whole, write_json
+from trimbre.files import directory_written_whole, refuse_existing, write_json
 
 HEADINGS = ("method", "seeds", "parameters, MACs removed", "times faster")
 
@@ -78,8 +78,7 @@ def write(comparison: Comparison, out: Path) -> None:
     Raises:
         UserError: `out` exists and is no comparison, or matplotlib is missing.
     """
-    if out.exists() and not (out / "comparison.json").is_file():
-        raise UserError(f"--out {out} already exists: name another folder or remove it")
+    refuse_existing(out, mark="comparison.json")
     found = comparison.to_json()
     with directory_written_whole(out) as beside:
         write_json(beside / "comparison.json", found)
