@@ -2,7 +2,7 @@
 
 python benchmarks/whisper.py tiny.en --dense --out runs/half-a-whisper
 OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 benchmarks/whisper.py tiny.en --remove 0.5 \
-  --recover-steps 1750 --batches 32 --out runs/half-a-whisper
+  --recover-steps 1650 --batches 32 --varied 1500 --out runs/half-a-whisper
 
 The English prompts are divided by a hash of their sentences; each fold's model is pruned on the others' prompts and on
 other audio, and judged on its own. Every fold leaves a file in --out; once all are there, their errors are pooled. The

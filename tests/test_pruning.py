@@ -23,6 +23,7 @@ from trimbre.options import (
     RecoverOptions,
     Target,
 )
+from trimbre.report.card import model_card
 
 pytestmark = pytest.mark.ctc
 
@@ -77,6 +78,11 @@ def test_the_target_is_met_and_all_is_told(teacher, noise_corpus, tmp_path, budg
     card = (tmp_path / "half/README.md").read_text()
     assert f"{report['removed']['params']['model']:.1%}" in card
     assert report["evaluation"]["sets"]["dev"]["comparison"]["sentence"] in card
+    assert "(method `l0`), a least-squares refit of what stayed and distillation from the unpruned model." in card
+    assert "What to cut was learned for 6 steps and the cut model was trained on for 4 steps, on" in card
+    untrained = report | {"stages": {}, "options": report["options"] | {"method": "taylor"}}
+    assert "(method `taylor`), a least-squares refit of what stayed. The licence" in model_card(untrained)
+    assert "Nothing was trained." in model_card(untrained)
     assert not (tmp_path / "half.run").exists()
 
 

@@ -85,8 +85,8 @@ def train(
             f"--train {train} has {checked.utterances - checked.transcribed} utterances without transcripts, from "
             "which there is nothing to learn: leave them out (trimbre prune takes them, for there a teacher teaches)"
         )
-    spelling = {"processor": start.processor, "normalize": options.batches.normalize}
-    refuse_unjudgeable(dev_cuts, name=f"--dev {dev}", **spelling)
+    normalize = options.batches.normalize
+    refuse_unjudgeable(dev_cuts, name=f"--dev {dev}", processor=start.processor, normalize=normalize)
     run = _begin(out, given, resume=resume, accelerator=accelerator)
     tolerance = Tolerance(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
     trained, result = train_model(
