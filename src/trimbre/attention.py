@@ -14,9 +14,9 @@ ROOM = 2**29
 def eager_where_faster(models: Sequence[PreTrainedModel], accelerator: Accelerator) -> Iterator[None]:
     """Let models that hear windows compute attention product by product, where that beats fused attention.
 
-    That's on a CPU in bfloat16: forward and backward of Whisper tiny.en take 0.88 of the time there, in one process; of two
-    that share the memory the gain is less. Every score is held until the backward, which fused attention is made to
-    avoid, so that larger models keep to that.
+    That's on a CPU in bfloat16: forward and backward of Whisper tiny.en take 0.88 of the time there in one process, and
+    about as long as before in two. Every score is held until the backward, which fused attention is made to avoid, so
+    that larger models keep to that.
     """
     quick = accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16"
     changed = [model for model in models if quick and _fits(model)]
