@@ -75,7 +75,7 @@ def test_two_shares_make_two_rows_and_only_like_is_compared(write_run):
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(write_run):
     first = write_run("ours", 4, options={"recover": {"refit": True}})
-    with pytest.raises(UserError, match=r"share name and target, but not recover\.refit: call it NAME="):
+    with pytest.raises(UserError, match=r"share name and target, but not --refit: call it NAME="):
         Comparison.of([first, write_run("ours", 5, seed=1, options={"recover": {"refit": False}})])
     later = write_run("ours", 5, seed=1, options={"recover": {"refit": True, "made_later": 1}})
     (entry,) = Comparison.of([first, later]).entries

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimbre.errors import UserError
+from trimbre.options import differing, typed
 from trimbre.statistics import PairedDifference, difference_of, resampled_sums
 
 CONTROL = "control"
@@ -141,18 +142,6 @@ class Entry:
         return float(np.median(found)) if found else None
 
 
-def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> str | None:
-    """The first option, seeds apart, that both reports state and state differently."""
-    for name in sorted((ours.keys() & theirs.keys()) - {"seed", "target"}):
-        mine, other = ours[name], theirs[name]
-        if isinstance(mine, Mapping) and isinstance(other, Mapping):
-            if found := _difference(mine, other, f"{path}{name}."):
-                return found
-        elif mine != other:
-            return f"{path}{name}"
-    return None
-
-
 def _numbers(text: str) -> NDArray[np.float64]:
     return np.array(text.split(), dtype=np.float64)
 
@@ -194,9 +183,10 @@ class Comparison:
                     raise UserError(
                         f"{run.place} and another run share name, target and seed: call it NAME={run.place}"
                     )
-                if differ := _difference(run.report["options"], alike[0].report["options"]):
+                same = {"seed": None, "target": None}
+                for option, _, _ in differing(*(one.report["options"] | same for one in (run, alike[0]))):
                     raise UserError(
-                        f"{run.place} and {alike[0].place} share name and target, but not {differ}: "
+                        f"{run.place} and {alike[0].place} share name and target, but not {typed(option)}: "
                         f"call it NAME={run.place}"
                     )
         entries = [Entry(name, tuple(sorted(alike, key=lambda run: run.seed))) for (name, _), alike in gathered.items()]

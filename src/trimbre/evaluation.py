@@ -120,7 +120,9 @@ def evaluate(
     cuts = data if isinstance(data, CutSet) else read_cuts(data, allow_outside=allow_outside)
     name = "the data" if isinstance(data, CutSet) else str(data)
     window = window_of(processor) or math.inf
-    fitting, longer = ([c for c in cuts if (c.duration > window) == long] for long in (False, True))
+    heard = list(cuts)
+    fitting = [cut for cut in heard if cut.duration <= window]
+    longer = [cut for cut in heard if cut.duration > window]
     found: list[tuple[str, str, str]] = []  # id, transcript, what was recognised
     seconds = 0.0
     was_training = model.training

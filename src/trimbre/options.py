@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that `trimbre --help` is immediate.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -312,6 +313,16 @@ class PruneOptions:
             raise UserError("--table, --runtime and --threads are for --budget latency and --rtf: give one of these")
         if self.control and self.low_memory:
             raise UserError("--control trains on what --low-memory holds in bfloat16: leave one of them out")
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of every option that both state, alone or in a group, and state differently."""
+    for name, value in ours.items():
+        other = theirs.get(name, value)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from differing(value, other)
+        elif value != other:
+            yield name, value, other
 
 
 def typed(name: str) -> str:

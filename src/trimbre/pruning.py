@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,13 @@ from trimbre.loop import FitResult
 from trimbre.memory import halve, recomputed
 from trimbre.methods import method_called
 from trimbre.methods.interface import Choice, Lesson
+from trimbre.models import Recogniser
 from trimbre.options import PruneOptions, Target
 from trimbre.refit import refit
 from trimbre.search import Aim, Protection, check_reachable
 from trimbre.stages import Training, train_on
 from trimbre.surgery import cut
-from trimbre.target import Ledger, shortfall
+from trimbre.target import Ledger, describe, shortfall
 from trimbre.task import transcript_loss
 from trimbre.verification import check_equality
 
@@ -56,6 +57,31 @@ class Pruned:
             "audio_seconds": sum(stage.audio_seconds for name, stage in self.fits.items() if name != "control"),
             "stages": {name: stage.to_json() for name, stage in self.fits.items()},
         }
+
+
+def settled(recogniser: Recogniser, options: PruneOptions, table: LatencyTable | None) -> PruneOptions:
+    """Options whose target is a share; raises UserError for a time that cannot be reached."""
+    if options.target.rtf is None:
+        return options
+    anatomy = anatomy_of(recogniser.model)
+    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor, table)
+    protected = Protection.parse(options.protect, anatomy).mask(anatomy)
+    return replace(options, target=ledger.settled(options.target, anatomy, protected))
+
+
+def foreseen(recogniser: Recogniser, options: PruneOptions, table: LatencyTable | None) -> dict[str, Any]:
+    """What a run would remove, without running it; raises UserError for what cannot be reached."""
+    anatomy = anatomy_of(recogniser.model)
+    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor, table)
+    aim = aim_of(anatomy, ledger, options)
+    return {
+        **describe(ledger, anatomy),
+        "to_remove": {budget.name: options.target.remove * budget.dense for budget in aim.budgets},
+        "of": options.target.of,
+        "reachable": {budget.name: budget.reachable for budget in aim.budgets},
+        "learn_steps": options.learn_steps if method_called(options.method).LEARNS else 0,
+        "options": asdict(options),
+    }
 
 
 def prune_model(

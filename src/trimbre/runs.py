@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
-from trimbre.anatomy import anatomy_of
 from trimbre.budget.latency import LatencyTable
 from trimbre.checkpoint import load_plan, save
 from trimbre.data.batches import Batch, training_batches
@@ -26,17 +25,15 @@ from trimbre.errors import UserError
 from trimbre.evaluation import evaluate_sets, quick_wer, refuse_name
 from trimbre.loop import accelerator_for
 from trimbre.measuring import by_the_clock, table_for
-from trimbre.methods import method_called
 from trimbre.models import Recogniser, load
 from trimbre.options import AugmentOptions, BatchOptions, PruneOptions, TrainOptions
 from trimbre.processes import threads_of_all, unreadable_of_all
-from trimbre.pruning import Pruned, aim_of, prune_model
+from trimbre.pruning import Pruned, foreseen, prune_model, settled
 from trimbre.report.card import model_card
-from trimbre.search import Protection
 from trimbre.speed import times_faster
 from trimbre.stages import Training
 from trimbre.state import prepare_run, run_folder
-from trimbre.target import Ledger, describe, missed_time
+from trimbre.target import missed_time
 from trimbre.training import best_of, build, respell, train_model
 
 
@@ -208,8 +205,8 @@ def prune(
             table = _table(Recogniser(teacher, processor), model, options, run_folder(out) if resume else None)
     asked = options
     # Both refuse before a run is begun.
-    options = _settled(Recogniser(teacher, processor), options, table)
-    foreseen = _foreseen(Recogniser(teacher, processor), options, table)
+    options = settled(Recogniser(teacher, processor), options, table)
+    ahead = foreseen(Recogniser(teacher, processor), options, table)
     if checked.transcribed < checked.utterances and not options.distill.teaches:
         raise UserError(
             f"--train {train} has audio without transcripts, from which only the teacher can teach: "
@@ -217,7 +214,7 @@ def prune(
         )
     together = _together(accelerator, batches, window_of(processor))
     if dry_run:
-        return {"model": model, "data": checked.to_json(), **together, **foreseen}
+        return {"model": model, "data": checked.to_json(), **together, **ahead}
     given = {
         "model": model,
         "train": train,
@@ -314,16 +311,6 @@ def _table(recogniser: Recogniser, name: str, options: PruneOptions, run: Path |
     return table_for(*recogniser, name=name, options=options.latency)
 
 
-def _settled(recogniser: Recogniser, options: PruneOptions, table: LatencyTable | None) -> PruneOptions:
-    """Options whose target is a share; raises UserError for a time that cannot be reached."""
-    if options.target.rtf is None:
-        return options
-    anatomy = anatomy_of(recogniser.model)
-    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor, table)
-    protected = Protection.parse(options.protect, anatomy).mask(anatomy)
-    return replace(options, target=ledger.settled(options.target, anatomy, protected))
-
-
 def _timed(teacher: Recogniser, pruned: Pruned, rtf: float | None) -> dict[str, Any]:
     """What the table foretold of a pruned model and, where it speaks of this machine, what the clock says."""
     table, budget = pruned.ledger.table, pruned.ledger.budgets["latency", "model"]
@@ -335,21 +322,6 @@ def _timed(teacher: Recogniser, pruned: Pruned, rtf: float | None) -> dict[str, 
         "pruned": budget.cost.of(pruned.choice.plan),
         "measured": by_the_clock(teacher, pruned.model, table),
         "table": table.to_json(),
-    }
-
-
-def _foreseen(recogniser: Recogniser, options: PruneOptions, table: LatencyTable | None) -> dict[str, Any]:
-    """What a run would remove, without running it; raises UserError for what cannot be reached."""
-    anatomy = anatomy_of(recogniser.model)
-    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor, table)
-    aim = aim_of(anatomy, ledger, options)
-    return {
-        **describe(ledger, anatomy),
-        "to_remove": {budget.name: options.target.remove * budget.dense for budget in aim.budgets},
-        "of": options.target.of,
-        "reachable": {budget.name: budget.reachable for budget in aim.budgets},
-        "learn_steps": options.learn_steps if method_called(options.method).LEARNS else 0,
-        "options": asdict(options),
     }
 
 

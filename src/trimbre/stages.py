@@ -12,7 +12,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trimbre.anatomy import anatomy_of
-from trimbre.attention import eager_where_faster
 from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, undisturbed
 from trimbre.loop import FitResult, cosine, fit
@@ -83,7 +82,7 @@ def train_on(
 ) -> FitResult:
     """Train a cut (or whole) model on, with its teacher; `skip` batches that were seen before are passed over."""
     rate = rate_for(distiller.teacher, options.recover_rate)
-    with undisturbed(model), eager_where_faster([model, distiller.teacher], training.accelerator):
+    with undisturbed(model):
         return fit(
             stage=stage,
             steps=steps,

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trimbre.errors import UserError
-from trimbre.files import directory_written_whole, write_json
-from trimbre.options import typed
+from trimbre.files import directory_written_whole, refuse_existing, write_json
+from trimbre.options import differing, typed
 
 KEPT = 2
 
@@ -66,8 +66,7 @@ def prepare_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Path
     Raises:
         UserError: `out` exists, another run is under way there, or there is none to resume.
     """
-    if out.exists():
-        raise UserError(f"--out {out} already exists: name another folder or remove it")
+    refuse_existing(out)
     run = run_folder(out)
     note = run / "settings.json"
     asked = json.loads(json.dumps(settings))
@@ -75,29 +74,15 @@ def prepare_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Path
         before = json.loads(note.read_text())
         if not resume:
             raise UserError(f"--out {out} has an unfinished run in {run}: add --resume to go on, or remove that folder")
-        odd = _difference(asked, before)
-        if odd is not None:
+        for name, _, earlier in differing(asked, before):
+            shown = " ".join(map(str, earlier)) if isinstance(earlier, list) else earlier
+            odd = {"model": f"model {shown}", "processes": f"{shown} processes"}.get(name, f"{typed(name)} {shown}")
             raise UserError(f"--resume: the run in {run} was started with {odd}: give the same command again")
     elif resume:
         raise UserError(f"--resume: there is no unfinished run for --out {out}: leave --resume out to start one")
     else:
         write_json(note, asked)
     return run
-
-
-def _difference(asked: Mapping[str, Any], before: Mapping[str, Any]) -> str | None:
-    """The first option that differs, as it's typed, and what it was before."""
-    for key, value in asked.items():
-        earlier = before.get(key)
-        if isinstance(value, dict) and isinstance(earlier, dict):
-            if odd := _difference(value, earlier):
-                return odd
-        elif value != earlier:
-            if key == "processes":
-                return f"{earlier} processes"
-            shown = " ".join(map(str, earlier)) if isinstance(earlier, list) else earlier
-            return f"{key} {shown}" if key == "model" else f"{typed(key)} {shown}"
-    return None
 
 
 def _places(folder: Path) -> list[Path]:

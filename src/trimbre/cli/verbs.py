@@ -150,7 +150,7 @@ def prune(
     save_every
         Steps between two saved states.
     dry_run
-        Check everything and say what would be removed; write nothing but, with --rtf, times measured to the cache.
+        Check everything and say what would be removed; write nothing but, to the cache, times that it goes by.
     resume
         Go on with the run that was stopped.
     """

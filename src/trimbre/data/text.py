@@ -55,10 +55,8 @@ def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
 
 def padded_labels(rows: Sequence[Sequence[int]]) -> Tensor:
     """(batch, tokens) of token ids, filled up with -100: one column at least, for models ask which is the largest."""
-    labels = torch.full((len(rows), max([1, *map(len, rows)])), -100)
-    for row, tokens in zip(labels, rows, strict=True):
-        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-    return labels
+    tensors = [torch.tensor(list(row) or [-100]) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=-100)
 
 
 def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimbre.anatomy import Group
-from trimbre.attention import eager_where_faster
 from trimbre.curvature import losses, moments
 from trimbre.data.batches import Batch
 from trimbre.distill import Distiller, Objective, undisturbed
@@ -98,8 +97,7 @@ class Lesson:
         options = self.options
         rate = rate_for(self.distiller.teacher, options.gates.weight_rate)
         weights = torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3, fused=True)
-        quick = eager_where_faster([model, self.distiller.teacher], self.training.accelerator)
-        with undisturbed(model), quick, recomputed(model) if options.low_memory else nullcontext():
+        with undisturbed(model), recomputed(model) if options.low_memory else nullcontext():
             model.train()
             return fit(
                 stage="learn",
