@@ -250,6 +250,11 @@ def test_a_measured_table_is_kept_and_found_again(tmp_path, monkeypatch):
     first.save(tmp_path / "given.json")
     assert table_for(model, processor, name="it", options=LatencyOptions(table=str(tmp_path / "given.json"))) == first
     assert measuring.by_the_clock(Recogniser(model, processor), model, first) is None  # of another machine by now
+    monkeypatch.setattr(measuring, "find_spec", lambda name: None)  # as where nothing that exports is installed
+    foreign = replace(first, runtime="onnx-fp32")
+    assert measuring.by_the_clock(Recogniser(model, processor), model, foreign) is None
+    monkeypatch.setattr(measuring, "machine", lambda: foreign.machine)
+    assert measuring.by_the_clock(Recogniser(model, processor), model, foreign) is None
     assert len(list((tmp_path / "trimbre" / "latency").iterdir())) == 3
 
 

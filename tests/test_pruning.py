@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lhotse import CutSet
+from lhotse.utils import fastcopy
 
 from trimbre import pruning, runs
 from trimbre.anatomy import anatomy_of
@@ -83,6 +85,25 @@ def test_the_target_is_met_and_all_is_told(teacher, noise_corpus, tmp_path, budg
     untrained = report | {"stages": {}, "options": report["options"] | {"method": "taylor"}}
     assert "(method `taylor`), a least-squares refit of what stayed. The licence" in model_card(untrained)
     assert "Nothing was trained." in model_card(untrained)
+    assert not (tmp_path / "half.run").exists()
+
+
+def test_sets_that_cannot_be_judged_by_are_refused_before_anything_is_learned(
+    teacher, noise_corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runs, "prune_model", lambda *given, **more: pytest.fail("it is learning"))
+    noise = str(noise_corpus)
+    foreign = CutSet.from_cuts(
+        fastcopy(cut, supervisions=[fastcopy(cut.supervisions[0], text="щука")]) for cut in read_cuts(noise)
+    )
+    (tmp_path / "foreign").mkdir()
+    write_cuts(foreign, tmp_path / "foreign")
+    for watch, complaint in (
+        ({"dev": noise}, "can't be called 'dev'"),
+        ({"pike": str(tmp_path / "foreign")}, r"transcripts of --watch pike=.*can't be spelled"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            pruned(teacher, noise_corpus, tmp_path / "half", dev=noise, watch=watch, allow_outside=True)
     assert not (tmp_path / "half.run").exists()
 
 

@@ -1,5 +1,6 @@
 """A cut Whisper writes text as transformers lets it: with and without its cache, with beams, with times."""
 
+import json
 from inspect import signature
 
 import numpy as np
@@ -161,6 +162,9 @@ def test_the_commands_take_a_whisper(model, anatomy, processor, tmp_path, capsys
     given = ["--train", str(data), "--out", str(tmp_path / "out")]
     dense = str(save(model, processor, tmp_path / "dense"))
     assert run(["prune", dense, "--of", "encoder", "--remove", "0.1", "--dry-run", *given]) == 0
+    capsys.readouterr()
+    assert run(["prune", dense, "--of", "encoder", "--dry-run", "--max-duration", "1", "--json", *given]) == 0
+    assert json.loads(capsys.readouterr().out)["step_seconds"] == 2  # one window is the least that it hears
     assert run(["train", "--model", place, "--dev", str(data), *given]) == 2
     assert "WhisperForConditionalGeneration" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
