@@ -50,6 +50,20 @@ def test_two_processes_hear_different_audio_and_end_with_the_same_model(teacher,
     assert seconds[0] == seconds[1] > 4 * 6.0  # of both together: a step of one process has no more than 6 s
 
 
+def test_a_process_leaves_its_group_before_it_ends(tmp_path):
+    """Else one in ten or twenty dies as it ends, when everything is done."""
+    script = f"""
+import atexit
+import torch
+atexit.register(lambda: print(torch.distributed.is_initialized()))  # the first to be registered is called last
+torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
+print(torch.distributed.is_initialized())
+import trimbre.loop
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_the_command_prunes_on_two_processes_and_speaks_once(teacher, noise_corpus, tmp_path):
     out = tmp_path / "half"
     asked = ["--train", str(noise_corpus), "--dev", str(noise_corpus), "--out", str(out), "--json"]

@@ -1,5 +1,6 @@
 """Several processes that share one run: what keeps them alike, and what one does while the others wait."""
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,17 @@ def threads_of_all(accelerator: Accelerator) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(own)
+
+
+@atexit.register
+def part() -> None:
+    """Leave the group of processes, if there is one, while Python still stands.
+
+    Gloo's threads may still hold the tensors of the last exchange; one that lets go of them while the interpreter is
+    being taken down ends the process with "terminate called without an active exception".
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def unreadable_of_all(tolerance: Tolerance) -> dict[str, str]:

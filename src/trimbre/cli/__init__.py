@@ -36,8 +36,6 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         tell(f"stopped{_way_on(arguments)}")
         return INTERRUPTED
-    finally:
-        _part()
 
 
 def prepare_libraries() -> None:
@@ -53,13 +51,6 @@ def prepare_libraries() -> None:
         import warnings
 
         warnings.simplefilter("ignore")
-
-
-def _part() -> None:
-    """Leave the group of processes that run together, if this is one of several."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def _see_help(error: CycloptsError) -> str:
