@@ -25,7 +25,7 @@ HELD_OUT = (
 PROCESSES = 2 if (os.cpu_count() or 1) > 1 else 1
 """A model this small keeps two processes of one thread busier than one of two."""
 STEP_SECONDS = 32.0
-STEPS = 600
+STEPS = 400
 """Of recovery, and as many of the control: what leaves both in a few minutes."""
 SLOW = ["festival:*", "piper:*"]
 """Voices that take ten times as long to speak: more sentences teach more than these do."""
@@ -81,7 +81,7 @@ def main() -> int:
             ["trimbre", "prune", TEACHER, "--train", ",".join(train), "--dev", str(DEMO / "dev/dev"), "--watch"]
             + [f"{name}={DEMO / place}" for name, place in watch.items()]
             + ["--remove", "0.5", "--control", "--out", str(small), "--max-duration", str(STEP_SECONDS / PROCESSES)]
-            + ["--recover-steps", str(STEPS), "--validate-every", "250"]
+            + ["--recover-steps", str(STEPS), "--validate-every", "200"]
             + (["--resume"] if (ROOT / DEMO / "half.run").exists() else []),
             processes=PROCESSES,
         )
