@@ -10,6 +10,7 @@ import pytest
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "teacher"
 sys.path.insert(0, str(RECIPE))
 
+from fragments import fragments  # noqa: E402
 from grammar import Grammar  # noqa: E402
 from sentences import grammar_of, sentences  # noqa: E402
 
@@ -105,3 +106,33 @@ def test_model_config_is_a_small_ctc_model_without_layer_drop() -> None:
     config = json.loads((RECIPE / "model.json").read_text())
     assert config["model_type"] == "parakeet_ctc"
     assert config["encoder_config"]["layerdrop"] == 0.0
+
+
+def test_fragments_are_new_sentences_of_runs_of_known_ones() -> None:
+    spoken, written = ["a b c d e f g h", "i j"], ["k l m", "n"]
+    said = list(fragments(spoken, written, count=4000, seed=0))
+    assert len(set(said)) == 4000
+    assert not set(said) & {*spoken, *written}
+    pairs = {pair for text in [*spoken, *written] for pair in itertools.pairwise(text.split())}
+    heard = [pair for sentence in said for pair in itertools.pairwise(sentence.split())]
+    assert max(len(sentence.split()) for sentence in said) <= 16
+    assert 0.4 < sum(pair in pairs for pair in heard) / len(heard) < 0.9
+    assert {word for sentence in said for word in sentence.split()} == set("abcdefghijklmn")
+    again, otherwise = (list(fragments(spoken, written, count=100, seed=seed)) for seed in (0, 1))
+    assert said[:100] == again != otherwise
+
+
+def test_open_sentences_are_drawn_from_fortunes_as_written_or_plain(tmp_path: Path) -> None:
+    fortunes = tmp_path / "fortunes"
+    fortunes.mkdir()
+    (fortunes / "art").write_text(
+        "Art is long. Well, life is short!\n%\nToo few.\n%\nIt costs $5 a day.\n%\nart is long.\n"
+    )
+    (fortunes / "art.dat").write_bytes(b"\x00Not a sentence at all.")
+    command = [sys.executable, str(RECIPE.parent / "whisper" / "sentences.py"), "--fortunes", str(fortunes), "--out"]
+    written = {}
+    for name, more in {"written": [], "plain": ["--plain"]}.items():
+        subprocess.run([*command, str(tmp_path / name), *more], check=True, capture_output=True)
+        written[name] = sorted((tmp_path / name).read_text().splitlines())
+    assert written["written"] == ["Art is long.", "Well, life is short!", "art is long."]
+    assert written["plain"] == ["art is long", "well life is short"]

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from trimbre.data.text import normalise
+
 FORTUNES = Path("/usr/share/games/fortunes")
 WORDS = range(3, 19)
 SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z',;: -]*[.?!]")
@@ -31,9 +33,12 @@ def main() -> None:
     parser.add_argument("--fortunes", type=Path, default=FORTUNES)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--plain", action="store_true", help="lower case without punctuation, as a CTC model spells")
     asked = parser.parse_args()
     found = list(dict.fromkeys(sentences(asked.fortunes)))
     random.Random(asked.seed).shuffle(found)
+    if asked.plain:
+        found = [plain for plain in dict.fromkeys(normalise(sentence, "basic") for sentence in found) if plain]
     asked.out.write_text("".join(f"{sentence}\n" for sentence in found))
     print(f"{asked.out}: {len(found)} sentences")
 
