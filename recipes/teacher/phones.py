@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import soundfile
+from transformers.audio_utils import mel_filter_bank
 
 from trimbre.data.audio import SAMPLE_RATE
 
@@ -13,6 +14,7 @@ HOP = SAMPLE_RATE // 100
 FRAME = SAMPLE_RATE // 40
 BINS = 512
 BANDS = 40
+FILTERS = mel_filter_bank(BINS // 2 + 1, BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE)
 FLOOR = 16  # in natural logarithms below the loudest: what is fainter is silence
 DWELL = 0.1  # cost of a step that moves on in one of the two only, or a slower speaker would cost nothing
 
@@ -58,7 +60,7 @@ def log_mel(clip: np.ndarray) -> np.ndarray:
     """Logarithms of the energy in mel bands (frames, bands), a frame every 10 ms."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(clip, FRAME // 2), FRAME)[::HOP]
     power = np.abs(np.fft.rfft(frames * np.hanning(FRAME), BINS)) ** 2
-    mel = np.log(power @ _filters().T + 1e-10)
+    mel = np.log(power @ FILTERS + 1e-10)
     return np.maximum(mel, mel.max() - FLOOR)
 
 
@@ -89,13 +91,3 @@ def _without_speaker(mel: np.ndarray) -> np.ndarray:
     """Each band without its mean and scale, the speaker's and the line's, and its slopes: (frames, 2 bands)."""
     even = (mel - mel.mean(0)) / mel.std(0)
     return np.concatenate([even, 2 * np.gradient(even, axis=0)], 1)
-
-
-def _filters() -> np.ndarray:
-    """Triangles (bands, bins) that are evenly spaced in mels."""
-    top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
-    bins = np.fft.rfftfreq(BINS, 1 / SAMPLE_RATE)
-    rising = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]
-    falling = (corners[2:, None] - bins) / np.diff(corners)[1:, None]
-    return np.maximum(0, np.minimum(rising, falling))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes models/telephone-en from nothing: sentences, voices, prompts, training, figures.
-# Needs trimbre with its `voices` and `pico` extras on the PATH, and espeak-ng, flite, festival and its English voices,
-# and fortunes (Debian: espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts fortunes fortunes-min).
+# Needs trimbre with its `voices` and `pico` extras on the PATH, espeak-ng, flite, festival with its English voices, and
+# fortunes (Debian: espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts fortunes fortunes-min).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
