@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from trimbre.options import PRECISIONS, one_of
 from trimbre.processes import Together, threads_of_all
 from trimbre.progress import progress
 from trimbre.state import load_state, save_state
+from trimbre.steady import SteadyRows
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def fit(
     learned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     stream = batches(done * accumulate) if done < steps else iter(())
     together = Together(accelerator, learned, modules.values())
+    on_cpu = accelerator.device.type == "cpu"
     began = time.monotonic() - 60 * figures["minutes"]
 
     midway = False
@@ -128,9 +130,10 @@ def fit(
                     midway = True
                     shown: dict[str, float] = {}
                     for batch in taken:
-                        with accelerator.autocast():
-                            terms = objective(batch.to(accelerator.device), done)
-                        accelerator.backward(terms["loss"] / accumulate)
+                        with SteadyRows() if on_cpu else nullcontext():
+                            with accelerator.autocast():
+                                terms = objective(batch.to(accelerator.device), done)
+                            accelerator.backward(terms["loss"] / accumulate)
                         for name, term in terms.items():
                             shown[name] = shown.get(name, 0.0) + float(term.detach()) / accumulate
                     loss, seconds = together.settle(shown["loss"], sum(batch.seconds for batch in taken))
