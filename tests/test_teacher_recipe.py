@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "teacher"
 sys.path.insert(0, str(RECIPE))
@@ -136,3 +138,18 @@ def test_open_sentences_are_drawn_from_fortunes_as_written_or_plain(tmp_path: Pa
         written[name] = sorted((tmp_path / name).read_text().splitlines())
     assert written["written"] == ["Art is long.", "Well, life is short!", "art is long."]
     assert written["plain"] == ["art is long", "well life is short"]
+
+
+def test_the_mean_of_two_recognisers_says_what_it_is_of(tmp_path: Path) -> None:
+    weights = [{"w": torch.tensor(values, dtype=torch.float16), "n": torch.tensor(7)} for values in ([1.0, -2], [5, 2])]
+    for name, one in zip(("first", "second"), weights, strict=True):
+        (tmp_path / name).mkdir()
+        save_file(one, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "train.json").write_text(json.dumps({"steps": name}))
+    command = [sys.executable, str(RECIPE / "mean.py"), "first", "second", "--share", "0.25", "--out", "mean"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    found = load_file(tmp_path / "mean/model.safetensors")
+    assert torch.equal(found["w"], torch.tensor([2.0, -1.0], dtype=torch.float16))
+    assert torch.equal(found["n"], torch.tensor(7))
+    told = json.loads((tmp_path / "mean/train.json").read_text())
+    assert told == {"steps": "second", "mean_of": {"first": 0.75, "second": 0.25}}

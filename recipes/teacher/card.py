@@ -52,24 +52,24 @@ readings are whole: one of the ten, "five five", is a sentence of the grammar, t
 
 ## Data
 
-- In the last two stages, of which the last has {sentences:,} utterances ({hours:.1f} h; the real prompts and what their
-  speaker is made to say counted as often as they are listed): sentences of the grammar in `recipes/teacher`, the
-  prompts' training transcripts, pieces of both in an order that tells nothing, and open English out of Debian's
-  fortunes, spoken by synthetic voices: espeak-ng (GPL-3.0-or-later), flite and festival with CMU's and CSTR's voices
-  (BSD-like), SVOX Pico (Apache-2.0), Piper (GPL-3.0-or-later) with the voice en_US-joe (MIT, CC0 upstream). The
-  licences are those of the programs and voices, not of what they say. The stages before heard the grammar and the
-  prompts alone.
+- In the last three stages, of which the last has {sentences:,} utterances ({hours:.1f} h; the real prompts counted as
+  often as they are listed): sentences of the grammar in `recipes/teacher`, the prompts' training transcripts, pieces of
+  both in an order that tells nothing, and open English out of Debian's fortunes, spoken by synthetic voices: espeak-ng
+  (GPL-3.0-or-later), flite and festival with CMU's and CSTR's voices (BSD-like), SVOX Pico (Apache-2.0), Piper
+  (GPL-3.0-or-later) with the voice en_US-joe (MIT, CC0 upstream). The licences are those of the programs and voices,
+  not of what they say. The stages before heard the grammar and the prompts alone.
 - Real recordings: the Asterisk core sounds in English, spoken by Allison Smith, CC BY-SA 3.0, from Debian's packages
   `asterisk-core-sounds-en` and `asterisk-core-sounds-en-g722`; and sentences that `recipes/teacher/units.py` made of
   halves of phones of those that were trained on, so that no prompt is known as a whole.
 
 Every synthetic speaker's vocal tract was lengthened or shortened by up to 15 %, sentence by sentence, and speed, rooms,
-noise, telephone bands and SpecAugment disturbed the audio.
+noise, telephone bands and, up to the last stage, SpecAugment disturbed the audio.
 
 ## How it was made
 
 `recipes/teacher/train.sh`: {stages} stages, {steps:,} steps and {minutes:.0f} minutes on 2 cores, {heard:.0f} hours of
-audio heard. `train.json` has every option of the last stage, the commands of the earlier ones and the curve on dev.
+audio heard; the weights are the mean of those before and after the last stage. `train.json` has every option of the
+last stage, the commands of the earlier ones and the curve on dev, which is the last stage's own and not the mean's.
 Piper's noise isn't seeded, so its clips differ from run to run.
 
 ## Licence

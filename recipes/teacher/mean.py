@@ -1,0 +1,47 @@
+"""Write the mean of two recognisers' weights: what two ends of one training have in common (Wortsman et al. 2022).
+
+`python recipes/teacher/mean.py runs/more runs/plain --share 0.5 --out models/telephone-en`
+
+Everything but the weights is taken from the second, and its train.json says what they are the mean of.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+
+
+def mean(first: dict[str, Tensor], second: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights of which `share` is the second's, in its precision; what isn't a fraction is taken from it as it is."""
+    if first.keys() != second.keys():
+        raise ValueError("the two recognisers do not have the same weights")
+    return {
+        name: first[name].double().lerp(other.double(), share).to(other.dtype) if other.is_floating_point() else other
+        for name, other in second.items()
+    }
+
+
+def main() -> None:
+    """Write the directory."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    parser.add_argument("--share", type=float, default=0.5, help="of the second")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    weights = mean(load_file(asked.first / WEIGHTS), load_file(asked.second / WEIGHTS), asked.share)
+    shutil.copytree(asked.second, asked.out)
+    save_file(weights, asked.out / WEIGHTS, metadata={"format": "pt"})
+    record = asked.out / "train.json"
+    told = json.loads(record.read_text())
+    told["mean_of"] = {str(asked.first): 1 - asked.share, str(asked.second): asked.share}
+    record.write_text(json.dumps(told, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
