@@ -25,7 +25,7 @@ HELD_OUT = (
 PROCESSES = 2 if (os.cpu_count() or 1) > 1 else 1
 """A model this small keeps two processes of one thread busier than one of two."""
 STEP_SECONDS = 32.0
-STEPS = 400
+STEPS = 600
 """Of recovery, and as many of the control: what leaves both in a few minutes."""
 SLOW = ["festival:*", "piper:*"]
 """Voices that take ten times as long to speak: more sentences teach more than these do."""

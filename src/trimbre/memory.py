@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from trimbre.steady import SteadyRows
 
 
 def halve(model: nn.Module) -> None:
@@ -30,13 +32,20 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
     """
 
     def contexts() -> tuple[Any, Any]:
-        return nullcontext(), _still(model)
+        return nullcontext(), _again(model, SteadyRows() if SteadyRows.holds else nullcontext())
 
     model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
     try:
         yield
     finally:
         model.activation_checkpointing_disable()
+
+
+@contextmanager
+def _again(model: nn.Module, steady: AbstractContextManager[Any]) -> Iterator[None]:
+    """What the first pass was computed in, which the backward doesn't know, with norms that don't count this one."""
+    with steady, _still(model):
+        yield
 
 
 @contextmanager

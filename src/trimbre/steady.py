@@ -24,16 +24,29 @@ class SteadyRows(TorchFunctionMode):
     """Within it, linear layers fill the rows that they multiply up to a multiple of `ROWS` with zeros, cut off again.
 
     What comes out is the same but for rounding, and so are gradients: rows of zeros add nothing to a weight's. A
-    backward that computes activations again belongs within it, too.
+    backward that computes activations again has to enter it again (`trimbre.memory.recomputed`).
     """
+
+    holds = 0
+    """How many are entered: more than none within one."""
+
+    def __enter__(self) -> "SteadyRows":
+        SteadyRows.holds += 1
+        super().__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        SteadyRows.holds -= 1
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call `func`, a linear layer on filled rows."""
+        given = kwargs or {}
         if func is functional.linear and args:
-            return self._filled(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+            return self._filled(*args, **given)
+        return func(*args, **given)
 
     @staticmethod
     def _filled(rows: Tensor, *weights: Any, **named: Any) -> Tensor:
