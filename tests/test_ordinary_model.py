@@ -9,8 +9,7 @@ import huggingface_hub
 import pytest
 import torch
 import transformers
-from conftest import random_plan
-from torch.nn.functional import conv1d
+from conftest import random_plan, torch_is_right
 from transformers import Trainer, TrainingArguments
 
 import trimbre
@@ -34,17 +33,6 @@ def logits(model, inputs):
     kind = next(model.parameters()).dtype
     given = {name: value.to(kind) if value.is_floating_point() else value for name, value in inputs.items()}
     return model(**given).logits[2].float()
-
-
-def torch_is_right() -> bool:
-    """Whether a grouped convolution of few channels in bfloat16, as in a tiny Wav2Vec2, is what it is in float32.
-
-    With torch 2.13 on a processor with AMX it is noise, and in float16 it doesn't return; of full width it is right.
-    """
-    clip, weight = torch.randn(1, 32, 75), torch.randn(32, 8, 16)
-    whole = conv1d(clip, weight, padding=8, groups=4)
-    half = conv1d(clip.bfloat16(), weight.bfloat16(), padding=8, groups=4).float()
-    return bool((half - whole).norm() < 0.1 * whole.norm())
 
 
 @pytest.mark.parametrize(("kind", "within"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)])

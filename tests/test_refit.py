@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import last_states, random_plan
+from conftest import last_states, random_plan, torch_is_right
 
 from trimbre.data.batches import Batch
 from trimbre.distill import valid_frames
@@ -118,6 +118,8 @@ def test_frames_that_the_loss_hangs_on_come_nearest(model, anatomy, batch):
 
 def test_under_autocast_a_branch_reads_what_the_refit_made_of_those_before_it(model, anatomy, batch):
     """In bfloat16 as well: autocast keeps copies of weights that the refit has moved since."""
+    if model.config.model_type.startswith("wav2vec2") and not torch_is_right():
+        pytest.skip("torch's grouped convolutions in half precision are wrong on this processor")
     small = cut(model, random_plan(anatomy, 0, skip=0.1))
     precisely, roughly = copy.deepcopy(small), copy.deepcopy(small)
     refit(precisely, model, [batch])
