@@ -56,6 +56,14 @@ def test_a_layer_of_which_no_unit_is_left_is_passed():
         assert torch.equal(nn.functional.linear(torch.zeros(3, 0), torch.zeros(4, 0), bias), bias.expand(3, 4))
 
 
+def test_it_is_known_whether_one_holds():
+    with SteadyRows(), SteadyRows():
+        assert SteadyRows.holds == 2
+    with pytest.raises(ZeroDivisionError), SteadyRows():
+        torch.ones(1) / (1 // 0)
+    assert SteadyRows.holds == 0
+
+
 def test_batches_of_all_lengths_share_few_sizes():
     model = layers()
     met = []

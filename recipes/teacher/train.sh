@@ -78,8 +78,8 @@ OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --mo
   --train "$FEW,data/units/train,data/fragments-units/train,$TRAIN" --dev "$DEV" --out runs/more --half \
   --steps 8500 --rate 1e-3 --warmup 100 --short-steps 0 --max-duration 32 --validate-every 850 --seed 1
 
-# Then other sentences in other voices, without masks and with half of the noise: a model of this size has nothing to spare
-# for what will not be asked of it.
+# Then drawn anew, in other voices, without masks and with half of the noise: a model of this size has nothing to spare for
+# what will not be asked of it.
 say data/again-quick data/sentences-drawn.txt 20000 61 "espeak-ng:*" "flite:*"
 say data/again-slow data/sentences-drawn.txt 2600 62 "pico:*" "festival:*" "piper:*"
 say data/again-fragments-quick data/fragments.txt 10000 65 "espeak-ng:*" "flite:*"
