@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from trimbre.data.batches import Batch
 from trimbre.errors import UserError
+from trimbre.kernels import QuickKernels
 from trimbre.options import PRECISIONS, one_of
 from trimbre.processes import Together, threads_of_all
 from trimbre.progress import progress
 from trimbre.state import load_state, save_state
-from trimbre.steady import SteadyRows
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def fit(
                     midway = True
                     shown: dict[str, float] = {}
                     for batch in taken:
-                        with SteadyRows() if on_cpu else nullcontext():
+                        with QuickKernels() if on_cpu else nullcontext():
                             with accelerator.autocast():
                                 terms = objective(batch.to(accelerator.device), done)
                             accelerator.backward(terms["loss"] / accumulate)

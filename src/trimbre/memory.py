@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from trimbre.steady import SteadyRows
+from trimbre.kernels import QuickKernels
 
 
 def halve(model: nn.Module) -> None:
@@ -32,7 +32,7 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
     """
 
     def contexts() -> tuple[Any, Any]:
-        return nullcontext(), _again(model, SteadyRows() if SteadyRows.holds else nullcontext())
+        return nullcontext(), _again(model, QuickKernels() if QuickKernels.holds else nullcontext())
 
     model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
     try:
@@ -42,9 +42,9 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _again(model: nn.Module, steady: AbstractContextManager[Any]) -> Iterator[None]:
+def _again(model: nn.Module, kernels: AbstractContextManager[Any]) -> Iterator[None]:
     """What the first pass was computed in, which the backward doesn't know, with norms that don't count this one."""
-    with steady, _still(model):
+    with kernels, _still(model):
         yield
 
 

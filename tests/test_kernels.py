@@ -1,5 +1,6 @@
-"""Products of few sizes: the same results, and no size that another batch would not have."""
+"""Kernels that are quick on a CPU: the same results, and no size of a product that another batch would not have."""
 
+import copy
 from itertools import repeat
 
 import pytest
@@ -8,8 +9,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trimbre.data.batches import Batch
+from trimbre.kernels import ROWS, QuickKernels
 from trimbre.loop import accelerator_for, fit
-from trimbre.steady import ROWS, SteadyRows
 
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
@@ -45,23 +46,64 @@ def layers(bias=True):
 @pytest.mark.parametrize("bias", [True, False])
 def test_outputs_and_gradients_are_the_same(shape, bias):
     model, batch = layers(bias), torch.randn(*shape, dtype=torch.float64)
-    plain, steady = (learned(model, batch, mode) for mode in (torch.enable_grad(), SteadyRows()))
+    plain, steady = (learned(model, batch, mode) for mode in (torch.enable_grad(), QuickKernels()))
     for one, other in zip(plain, steady, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+CONVOLUTIONS = {
+    "frames": (nn.Conv1d(6, 10, 1), (3, 6, 41)),
+    "frames without a bias": (nn.Conv1d(6, 10, 1, bias=False), (3, 6, 41)),
+    "frames of one clip": (nn.Conv1d(6, 10, 1), (6, 41)),
+    "points": (nn.Conv2d(6, 10, 1), (3, 6, 41, 5)),
+    "frames in groups": (nn.Conv1d(6, 10, 1, groups=2), (3, 6, 41)),
+    "every other frame": (nn.Conv1d(6, 10, 1, stride=2), (3, 6, 41)),
+    "frames and silence": (nn.Conv1d(6, 10, 1, padding=1), (3, 6, 41)),
+    "as long as before": (nn.Conv1d(6, 6, 3, padding="same", groups=6), (3, 6, 41)),
+    "context": (nn.Conv1d(6, 10, 3, dilation=2), (3, 6, 41)),
+    "front end": (nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6), (3, 6, 41, 5)),
+}
+
+
+@pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolutions_and_their_gradients_are_the_same(layer, shape):
+    model, signal = copy.deepcopy(layer).double(), torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+    plain = [*learned(model, signal, torch.enable_grad()), signal.grad.clone()]
+    signal.grad = None
+    quick = [*learned(model, signal, QuickKernels()), signal.grad]
+    for one, other in zip(plain, quick, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("front end", torch.float32), ("context", torch.bfloat16)])
+def test_autocast_leaves_strided_groups_in_float32(kind, dtype):
+    layer, shape = CONVOLUTIONS[kind]
+    with QuickKernels(), torch.autocast("cpu", dtype=torch.bfloat16):
+        signal = torch.randn(*shape)
+        assert layer(signal).dtype == dtype
+        assert layer(signal.bfloat16()).dtype == dtype
+
+
+def test_convolutions_of_frames_share_sizes():
+    layer = nn.Conv1d(6, 10, 1)
+    with Products() as products:
+        for frames in (17, 41, 60):
+            learned(layer, torch.randn(2, 6, frames), QuickKernels())
+    assert {size for pair in products.sizes for one in pair for size in one} == {6, 10, ROWS}
+
+
 def test_a_layer_of_which_no_unit_is_left_is_passed():
     bias = torch.randn(4)
-    with SteadyRows():
+    with QuickKernels():
         assert torch.equal(nn.functional.linear(torch.zeros(3, 0), torch.zeros(4, 0), bias), bias.expand(3, 4))
 
 
 def test_it_is_known_whether_one_holds():
-    with SteadyRows(), SteadyRows():
-        assert SteadyRows.holds == 2
-    with pytest.raises(ZeroDivisionError), SteadyRows():
+    with QuickKernels(), QuickKernels():
+        assert QuickKernels.holds == 2
+    with pytest.raises(ZeroDivisionError), QuickKernels():
         torch.ones(1) / (1 // 0)
-    assert SteadyRows.holds == 0
+    assert QuickKernels.holds == 0
 
 
 def test_batches_of_all_lengths_share_few_sizes():
@@ -69,7 +111,7 @@ def test_batches_of_all_lengths_share_few_sizes():
     met = []
     for length in range(1, 2 * ROWS, 17):
         with Products() as products:
-            learned(model, torch.randn(1, length, 6, dtype=torch.float64), SteadyRows())
+            learned(model, torch.randn(1, length, 6, dtype=torch.float64), QuickKernels())
         met.append(frozenset(products.sizes))
     assert len(set(met)) == 2  # up to ROWS rows, and up to twice as many
     sizes = {size for of_batch in met for pair in of_batch for one in pair for size in one}
