@@ -33,6 +33,7 @@ VERBS = [
     ["eval"],
     ["transcribe"],
     ["export"],
+    ["graph"],
     ["corpus", "folder"],
     ["corpus", "librispeech"],
     ["corpus", "prompts"],

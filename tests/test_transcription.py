@@ -10,9 +10,9 @@ from mini_recogniser import clips, mini_parakeet, mini_processor
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
-from trimbre.decoding import features_of, frame_labels, greedy
+from trimbre.decoding import features_of, frame_labels, frame_scores, greedy
 from trimbre.errors import UserError
-from trimbre.transcription import labels_in_chunks, samples_per_frame, transcribe
+from trimbre.transcription import frames_in_chunks, listener, samples_per_frame, transcribe
 
 STRIDE, KERNEL = 160, 400
 
@@ -35,6 +35,10 @@ class Local(nn.Module):
 LOCAL = SimpleNamespace(feature_extractor=Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True))
 
 
+def labels_by(model, processor):
+    return lambda audio: np.array(frame_labels(model, features_of([audio], processor))[0])
+
+
 @pytest.mark.parametrize("samples", [16000, 16001, 16399, 16400, 40000, 47999, 48001, 100_003])
 @pytest.mark.parametrize("context", [3, 25, 49])
 def test_chunks_of_a_local_model_add_up_to_the_whole(samples, context):
@@ -43,15 +47,32 @@ def test_chunks_of_a_local_model_add_up_to_the_whole(samples, context):
     audio = torch.randn(samples).numpy()
     whole = frame_labels(model, features_of([audio], LOCAL))[0]
     assert len(set(whole)) > 2
-    stitched = labels_in_chunks(audio, model=model, processor=LOCAL, stride=STRIDE, chunk=100, context=context)
-    assert stitched == whole
+    stitched = frames_in_chunks(audio, labels_by(model, LOCAL), stride=STRIDE, chunk=100, context=context)
+    assert stitched.tolist() == whole
+
+
+def test_a_graph_reads_all_frames_of_a_long_recording_at_once():
+    torch.manual_seed(0)
+    model, seen = Local(), []
+
+    class Graph:
+        def text(self, scores):
+            seen.append(scores)
+            return "all of it"
+
+    audio = torch.randn(100_003).numpy()
+    assert listener(model, LOCAL, Graph(), chunk_seconds=1.0, overlap_seconds=0.5)(audio) == "all of it"
+    (whole,) = frame_scores(model, features_of([audio], LOCAL))
+    assert np.exp(whole).sum(-1) == pytest.approx(1, abs=1e-5)
+    assert len(seen) == 1
+    np.testing.assert_allclose(seen[0], whole, atol=1e-5)
 
 
 def test_the_model_never_sees_more_than_a_chunk():
     model, seen = Local(), []
     model.conv.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[-1]))
     audio = np.zeros(50_000, dtype=np.float32)
-    labels_in_chunks(audio, model=model, processor=LOCAL, stride=STRIDE, chunk=100, context=25)
+    frames_in_chunks(audio, labels_by(model, LOCAL), stride=STRIDE, chunk=100, context=25)
     assert len(seen) > 2
     assert max(seen) <= 100 * STRIDE
     assert min(seen) > 99 * STRIDE
@@ -68,7 +89,7 @@ def test_a_long_recording_has_as_many_frames_in_chunks():
     model, processor = mini_parakeet(), mini_processor()
     audio = clips(5.3)[0]
     whole = frame_labels(model, features_of([audio], processor))[0]
-    stitched = labels_in_chunks(audio, model=model, processor=processor, stride=1280, chunk=25, context=4)
+    stitched = frames_in_chunks(audio, labels_by(model, processor), stride=1280, chunk=25, context=4)
     assert len(stitched) == len(whole)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trimbre.benchmarking import bench
     from trimbre.exporting import export
+    from trimbre.graphs import load_graph, make_graph
     from trimbre.looking import evaluate, inspect, transcribe
     from trimbre.models import Recogniser, load
     from trimbre.options import (
@@ -29,6 +30,7 @@ _FACE = {
     "trimbre.looking": ("inspect", "evaluate", "transcribe"),
     "trimbre.exporting": ("export",),
     "trimbre.benchmarking": ("bench",),
+    "trimbre.graphs": ("make_graph", "load_graph"),
     "trimbre.options": (
         "PruneOptions",
         "Target",
@@ -57,6 +59,8 @@ __all__ = [
     "export",
     "inspect",
     "load",
+    "load_graph",
+    "make_graph",
     "prune",
     "train",
     "transcribe",

@@ -1,8 +1,11 @@
-"""From audio to text, greedily: the most likely label of every CTC frame, or a decoder's most likely next token."""
+"""From audio to text, greedily: the most likely label of every CTC frame, or a decoder's most likely next token.
+
+Or, with a decoding graph, the most likely sentence of those that it holds.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -64,27 +67,47 @@ def output_lengths(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor | N
     return valid.long()
 
 
+class Graph(Protocol):
+    """What finds a sentence in the scores of an utterance; `trimbre.graphs` has it."""
+
+    def text(self, scores: np.ndarray) -> str:
+        """The most likely sentence of (frames, labels) logarithms of probabilities."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What reports tell of it."""
+
+
 # Not inference_mode: models that cache position embeddings (rotary Wav2Vec2-Conformer) keep an inference
 # tensor then, and the next training step cannot differentiate through it.
 @torch.no_grad()
-def frame_labels(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[int]]:
-    """Run the model and take the most likely label of every valid frame.
+def frame_logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """Run the model on a padded batch.
 
     Args:
         model: a CTC model of transformers, in the mode that the caller wants (eval, to compare figures).
         inputs: what its forward takes, on any device; labels are left out.
 
     Returns:
-        One list of label ids per utterance, as long as its valid output frames.
+        (frames, labels) of each utterance on the CPU, its valid output frames alone.
     """
     weights = next(model.parameters(), None)
     device = "cpu" if weights is None else weights.device  # an exported model has none
     moved = {name: value.to(device) for name, value in inputs.items() if name != "labels"}
-    best = model(**moved).logits.argmax(-1).cpu()
+    logits = model(**moved).logits.cpu()
     lengths = output_lengths(model, moved)
     if lengths is None:
-        return best.tolist()
-    return [row[:length].tolist() for row, length in zip(best, lengths.tolist(), strict=True)]
+        return list(logits)
+    return [row[:length] for row, length in zip(logits, lengths.tolist(), strict=True)]
+
+
+def frame_labels(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[int]]:
+    """The most likely label of every valid frame of each utterance; takes what `frame_logits` takes."""
+    return [logits.argmax(-1).tolist() for logits in frame_logits(model, inputs)]
+
+
+def frame_scores(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[np.ndarray]:
+    """Logarithms of probabilities, (frames, labels), of each utterance; takes what `frame_logits` takes."""
+    return [logits.float().log_softmax(-1).numpy() for logits in frame_logits(model, inputs)]
 
 
 def blank_id(model: nn.Module) -> int:
@@ -151,3 +174,10 @@ def greedy(model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str
         return generated(model, inputs, processor)
     blank = blank_id(model)
     return [spell(labels, processor=processor, blank=blank) for labels in frame_labels(model, inputs)]
+
+
+def recognise(model: Any, inputs: Mapping[str, Tensor], processor: Any, graph: Graph | None = None) -> list[str]:
+    """Recognise a padded batch: greedily, or by a decoding graph. Takes and gives what `greedy` does."""
+    if graph is None:
+        return greedy(model, inputs, processor)
+    return [graph.text(scores) for scores in frame_scores(model, inputs)]

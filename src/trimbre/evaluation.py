@@ -19,7 +19,7 @@ from trimbre.data.batches import evaluation_batches
 from trimbre.data.check import refuse_unspellable
 from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.data.text import normalise
-from trimbre.decoding import greedy, window_of
+from trimbre.decoding import Graph, recognise, window_of
 from trimbre.errors import UserError
 from trimbre.models import Recogniser
 from trimbre.progress import progress
@@ -100,6 +100,7 @@ def evaluate(
     normalize: str = "basic",
     max_seconds: float = 120.0,
     bfloat16: bool = False,
+    graph: Graph | None = None,
     on_batch: Callable[[float], None] = lambda seconds: None,
 ) -> Evaluation:
     """Recognise every utterance and count the errors.
@@ -111,6 +112,7 @@ def evaluate(
         normalize: `none`, `basic` or `whisper-en` (`trimbre.data.text.normalise`), applied to both sides.
         max_seconds: padded audio in a batch, in seconds.
         bfloat16: run under autocast: quicker on some hardware, not for final figures.
+        graph: decodes by it instead of greedily; for CTC models.
         on_batch: told the seconds of audio in each batch once it's done.
 
     Raises:
@@ -130,7 +132,7 @@ def evaluate(
     try:
         for batch in evaluation_batches(fitting, processor=processor, max_seconds=max_seconds, normalize=normalize):
             with _precision(model, bfloat16):
-                texts = greedy(model, batch.inputs, processor)
+                texts = recognise(model, batch.inputs, processor, graph)
             rows = zip(batch.ids, batch.texts, texts, strict=True)
             found += [(id, reference, text) for id, reference, text in rows if reference is not None]
             seconds += batch.seconds
@@ -224,10 +226,13 @@ class EvaluationReport:
     size: Size
     teacher_size: Size | None
     normalize: str
+    graph: Mapping[str, Any] | None = None
+    """What is told of the graph that was decoded by."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "normalize": self.normalize,
+            "graph": self.graph,
             "size": self.size.to_json(),
             "teacher_size": self.teacher_size and self.teacher_size.to_json(),
             "sets": {name: result.to_json() for name, result in self.sets.items()},
@@ -241,6 +246,7 @@ def evaluate_sets(
     name: str = "dev",
     watch: Mapping[str, Data] | None = None,
     against: Recogniser | None = None,
+    graph: Graph | None = None,
     allow_outside: bool = False,
     normalize: str = "basic",
     margin_percent: float = 10.0,
@@ -251,6 +257,7 @@ def evaluate_sets(
         name: what the main set, `dev`, is called in the report.
         watch: speech unlike the training audio, by name: a model adapted on narrow audio is a narrow model.
         against: the teacher, or whatever the recogniser is to be compared with.
+        graph: both decode by it instead of greedily.
         margin_percent: how much worse, relative to the teacher's WER, may still be called "not worse".
 
     How far it is shows on stderr.
@@ -262,13 +269,14 @@ def evaluate_sets(
     pair = [recogniser] if against is None else [recogniser, against]
     found = {}
     for each, data in {name: dev, **(watch or {})}.items():
-        ours, *theirs = _heard(pair, each, data, allow_outside=allow_outside, normalize=normalize)
+        ours, *theirs = _heard(pair, each, data, graph=graph, allow_outside=allow_outside, normalize=normalize)
         found[each] = SetResult(ours, theirs[0] if theirs else None, margin_percent)
     return EvaluationReport(
         sets=found,
         size=size(*recogniser),
         teacher_size=size(*against) if against else None,
         normalize=normalize,
+        graph=None if graph is None else graph.to_json(),
     )
 
 
@@ -279,7 +287,13 @@ def refuse_name(watch: Iterable[str], name: str) -> None:
 
 
 def _heard(
-    recognisers: Sequence[Recogniser], name: str, data: Data, *, allow_outside: bool, normalize: str
+    recognisers: Sequence[Recogniser],
+    name: str,
+    data: Data,
+    *,
+    graph: Graph | None,
+    allow_outside: bool,
+    normalize: str,
 ) -> list[Evaluation]:
     """What each recogniser makes of a set, with progress."""
     cuts = data if isinstance(data, CutSet) else read_cuts(data, allow_outside=allow_outside)
@@ -300,6 +314,7 @@ def _heard(
                 data=data,
                 allow_outside=allow_outside,
                 normalize=normalize,
+                graph=graph,
                 on_batch=on_batch,
             )
             for one in recognisers

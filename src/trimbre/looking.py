@@ -10,8 +10,9 @@ from trimbre import transcription
 from trimbre.anatomy import anatomy_of
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts
+from trimbre.decoding import Graph
 from trimbre.evaluation import EvaluationReport, evaluate_sets
-from trimbre.models import load
+from trimbre.models import Recogniser, load
 from trimbre.speed import RealTimeFactors, real_time_factor
 from trimbre.target import Ledger, describe
 from trimbre.verification import verify_cutting
@@ -41,18 +42,26 @@ def evaluate(
     data: str,
     against: str | None = None,
     watch: Mapping[str, str] | None = None,
+    graph: str | Path | None = None,
     normalize: str = "basic",
     margin_percent: float = 10.0,
     allow_outside: bool = False,
 ) -> EvaluationReport:
     """Error rates of a recogniser on `data` and on watched sets, beside another's where one is named.
 
+    Args:
+        graph: folder that `trimbre graph` wrote, to decode by; both recognisers do. Greedily by default.
+
     Raises:
         UserError: bad input.
     """
+    recogniser = load(model)
+    other = None if against is None else load(against)
+    decoded_by = _graph(graph, recogniser, *([] if other is None else [other]))
     return evaluate_sets(
-        recogniser=load(model),
-        against=None if against is None else load(against),
+        recogniser=recogniser,
+        against=other,
+        graph=decoded_by,
         dev=data,
         name="data",
         watch=watch,
@@ -80,11 +89,29 @@ def time_models(
     return {way: real_time_factor(loaded, clips=clips, threads=threads) for way, clips in ways.items()}
 
 
-def transcribe(*, model: str, files: Iterable[str | Path]) -> Iterator[transcription.Transcript]:
+def transcribe(
+    *, model: str, files: Iterable[str | Path], graph: str | Path | None = None
+) -> Iterator[transcription.Transcript]:
     """Recognise files of any length and format, one after the other.
+
+    Args:
+        graph: folder that `trimbre graph` wrote, to decode by; greedily by default.
 
     Raises:
         UserError: the model or a file can't be read.
     """
     recogniser = load(model)
-    yield from transcription.transcribe(model=recogniser.model, processor=recogniser.processor, files=files)
+    decoded_by = _graph(graph, recogniser)
+    yield from transcription.transcribe(
+        model=recogniser.model, processor=recogniser.processor, files=files, graph=decoded_by
+    )
+
+
+def _graph(folder: str | Path | None, *recognisers: Recogniser) -> Graph | None:
+    """The graph in a folder, which has to be one for all of the recognisers."""
+    if folder is None:
+        return None
+    from trimbre.graphs import load_graph
+
+    graphs = [load_graph(folder, recogniser) for recogniser in recognisers]
+    return graphs[0]

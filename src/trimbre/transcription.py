@@ -11,7 +11,18 @@ import torch
 from torch import nn
 
 from trimbre.data.audio import read_audio
-from trimbre.decoding import SAMPLE_RATE, blank_id, features_of, frame_labels, greedy, output_lengths, spell, window_of
+from trimbre.decoding import (
+    SAMPLE_RATE,
+    Graph,
+    blank_id,
+    features_of,
+    frame_labels,
+    frame_scores,
+    greedy,
+    output_lengths,
+    spell,
+    window_of,
+)
 from trimbre.errors import UserError
 
 CHUNK_SECONDS = 20.0
@@ -33,12 +44,13 @@ class Transcript:
 
 
 def transcribe(
-    *, model: nn.Module, processor: Any, files: Iterable[str | Path], **chunks: float
+    *, model: nn.Module, processor: Any, files: Iterable[str | Path], graph: Graph | None = None, **chunks: float
 ) -> Iterator[Transcript]:
     """Recognise files one after the other, each in any format that libsndfile or FFmpeg reads.
 
     Args:
         model: a model of transformers with a CTC head or a decoder; switched to eval mode.
+        graph: decodes by it instead of greedily; for CTC models.
         chunks: `chunk_seconds` and `overlap_seconds`, as `listener` takes them.
 
     Yields:
@@ -47,19 +59,25 @@ def transcribe(
     Raises:
         UserError: a file can't be read, or the overlap isn't shorter than the chunk.
     """
-    listen = listener(model, processor, **chunks)
+    listen = listener(model, processor, graph, **chunks)
     for file in files:
         audio = read_audio(file)
         yield Transcript(str(file), listen(audio), len(audio) / SAMPLE_RATE)
 
 
 def listener(
-    model: nn.Module, processor: Any, *, chunk_seconds: float = CHUNK_SECONDS, overlap_seconds: float = 4.0
+    model: nn.Module,
+    processor: Any,
+    graph: Graph | None = None,
+    *,
+    chunk_seconds: float = CHUNK_SECONDS,
+    overlap_seconds: float = 4.0,
 ) -> Callable[[np.ndarray], str]:
     """A function from audio of any length, (samples,) mono at 16 kHz, to its text.
 
     Args:
         model: a CTC model or a Whisper of transformers; switched to eval mode.
+        graph: decodes by it instead of greedily; for CTC models.
         chunk_seconds: how much audio the model sees at once: memory is bounded by it. Whisper has a
             window of its own and no use for this and for the overlap.
         overlap_seconds: how much of it the next chunk sees again, half of it as context for each of the two.
@@ -77,17 +95,23 @@ def listener(
     stride, blank = samples_per_frame(model, processor), blank_id(model)
     chunk, context = (int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2))
 
+    def frames_of(audio: np.ndarray) -> np.ndarray:
+        inputs = features_of([audio], processor)
+        return np.array(frame_labels(model, inputs)[0]) if graph is None else frame_scores(model, inputs)[0]
+
     def listen(audio: np.ndarray) -> str:
-        labels = labels_in_chunks(audio, model=model, processor=processor, stride=stride, chunk=chunk, context=context)
-        return spell(labels, processor=processor, blank=blank)
+        if not len(audio):
+            return ""
+        frames = frames_in_chunks(audio, frames_of, stride=stride, chunk=chunk, context=context)
+        return spell(frames.tolist(), processor=processor, blank=blank) if graph is None else graph.text(frames)
 
     return listen
 
 
-def labels_in_chunks(
-    audio: np.ndarray, *, model: nn.Module, processor: Any, stride: int, chunk: int, context: int
-) -> list[int]:
-    """Label every frame of a recording of any length, seeing one chunk at a time.
+def frames_in_chunks(
+    audio: np.ndarray, frames_of: Callable[[np.ndarray], np.ndarray], *, stride: int, chunk: int, context: int
+) -> np.ndarray:
+    """The output frames of a recording of any length, seen one chunk at a time.
 
     Where two chunks meet, each gives its frames up to the middle of their overlap, and what lies beyond is
     only context. Merging repeats over all frames then neither cuts nor doubles a word. Feature extractors
@@ -95,26 +119,25 @@ def labels_in_chunks(
 
     Args:
         audio: (samples,) mono at 16 kHz. At most one chunk long, it's seen whole.
+        frames_of: what is made of a chunk, (frames, ...): labels, or scores of labels.
         stride: samples per output frame (`samples_per_frame`).
-        chunk: output frames that the model sees at once.
+        chunk: output frames that are made at once.
         context: output frames on each side of a chunk that only its neighbour gives; under half the chunk.
 
     Returns:
-        (frames,) label ids, repeats and blanks included.
+        (frames, ...).
     """
-    if not len(audio):
-        return []
     if len(audio) <= chunk * stride:
-        return _labels(audio, model, processor)
+        return frames_of(audio)
     # The last chunk is moved back to be as long as the others: a short one would have little context.
     last = -(-len(audio) // stride) - chunk
     starts = [*range(0, last, max(chunk - 2 * context, 1)), last]
-    labels: list[int] = []
+    parts = []
     for start, following in zip(starts, [*starts[1:], None], strict=True):
-        seen = _labels(audio[start * stride : (start + chunk) * stride], model, processor)
+        seen = frames_of(audio[start * stride : (start + chunk) * stride])
         begin = context if start else 0
-        labels += seen[begin : None if following is None else following + context - start]
-    return labels
+        parts.append(seen[begin : None if following is None else following + context - start])
+    return np.concatenate(parts)
 
 
 def _heard_in_windows(audio: np.ndarray, *, model: Any, processor: Any, window: int) -> str:
@@ -148,7 +171,3 @@ def samples_per_frame(model: nn.Module, processor: Any) -> int:
         assert frames is not None  # there is a mask
         lengths.append(int(frames))
     return round(10 * SAMPLE_RATE / (lengths[1] - lengths[0]))
-
-
-def _labels(audio: np.ndarray, model: nn.Module, processor: Any) -> list[int]:
-    return frame_labels(model, features_of([audio], processor))[0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError, UnusedCliTokensError
 
-from trimbre.cli import bench, compare, convert, corpus, export, verbs  # noqa: F401  their commands join the app
+from trimbre.cli import bench, compare, convert, corpus, export, graph, verbs  # noqa: F401  their commands join the app
 from trimbre.cli.console import BAD_INPUT, DONE, INTERRUPTED, app, tell
 from trimbre.errors import UserError
 

@@ -197,7 +197,9 @@ def prune(
     trimbre eval half --data data/voices/test --against models/telephone-en
 
     trimbre eval half --data data/voices/test --json \\
-        --watch prompts=data/en/test read=data/readings""",
+        --watch prompts=data/en/test read=data/readings
+
+    trimbre eval half --data data/voices/test --graph menu""",
 )
 def evaluate(
     model: str,
@@ -206,6 +208,7 @@ def evaluate(
     data: str,
     against: str | None = None,
     watch: tuple[str, ...] = (),
+    graph: Path | None = None,
     normalize: str = "basic",
     margin: float = 10.0,
     threads: int = 1,
@@ -226,6 +229,8 @@ def evaluate(
         Directory or hub name of a model to compare with, sentence by sentence.
     watch
         NAME=CUTS: another set to judge on. May be given several times.
+    graph
+        Decode by what trimbre graph wrote; greedily by default.
     normalize
         How both sides are brought into one form: none, basic or whisper-en.
     margin
@@ -245,6 +250,7 @@ def evaluate(
         data=data,
         against=against,
         watch=watched(watch),
+        graph=graph,
         normalize=normalize,
         margin_percent=margin,
         allow_outside=allow_outside,
@@ -260,11 +266,13 @@ def evaluate(
 
 
 @app.command(
-    help_epilogue="""Example:
+    help_epilogue="""Examples:
 
-    trimbre transcribe half call.wav interview.mp3"""
+    trimbre transcribe half call.wav interview.mp3
+
+    trimbre transcribe half call.wav --graph menu"""
 )
-def transcribe(model: str, /, *files: Path, seed: Seed = 0, json: Json = False) -> int:
+def transcribe(model: str, /, *files: Path, graph: Path | None = None, seed: Seed = 0, json: Json = False) -> int:
     """Recognise audio files, of any length and in any format that libsndfile or FFmpeg reads.
 
     Parameters
@@ -273,13 +281,15 @@ def transcribe(model: str, /, *files: Path, seed: Seed = 0, json: Json = False) 
         Directory or hub name.
     files
         Audio files.
+    graph
+        Decode by what trimbre graph wrote; greedily by default.
     """
     from trimbre import looking
 
     if not files:
         raise UserError("no audio file given: name one or more after the model")
     found = []
-    for transcript in looking.transcribe(model=model, files=files):
+    for transcript in looking.transcribe(model=model, files=files, graph=graph):
         found.append(transcript.to_json())
         if not json:
             print(f"{transcript.file}: {transcript.text}" if len(files) > 1 else transcript.text, flush=True)

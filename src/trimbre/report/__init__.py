@@ -12,6 +12,7 @@ from trimbre.budget import TITLES
 from trimbre.budget.latency import LatencyTable
 from trimbre.data.corpus import Corpus
 from trimbre.evaluation import EvaluationReport
+from trimbre.graphs import GraphReport
 from trimbre.speed import RealTimeFactors, Spread
 from trimbre.statistics import FEWEST_SENTENCES
 from trimbre.transcription import CHUNK_SECONDS
@@ -97,6 +98,18 @@ def exported(found: Mapping[str, Any]) -> Iterator[Any]:
         yield f"WER of {precision}: {words['percent']:.2f} % ({words['reference']:,} words)"
 
 
+def graph(made: GraphReport) -> Iterator[Any]:
+    """What a decoding graph holds, and what it was made from."""
+    source = "an ARPA file" if made.sentences is None else f"{made.sentences:,} sentences"
+    yield (
+        f"{made.out}: {made.words:,} words, {made.ngrams:,} n-grams of up to {made.order} words from {source}, "
+        f"weight {made.weight:g}"
+    )
+    if made.left_out:
+        named = ", ".join(made.left_out[:5]) + (", ..." if len(made.left_out) > 5 else "")
+        yield f"{len(made.left_out)} words were left out because the model's vocabulary cannot spell them: {named}"
+
+
 def widths_table(widths: Mapping[str, tuple[int, int]]) -> Table:
     """Units kept in every module, a row for each layer; `widths` is path -> (units now, units before)."""
     table = Table(title="Units kept of those before (–: none)")
@@ -166,8 +179,9 @@ def rates_table(evaluation: Mapping[str, Any], compared_with: str) -> Table:
 
 def evaluation_table(found: EvaluationReport) -> Table:
     """Error rates of a recogniser, beside the teacher's where there is one."""
+    decoded = "" if found.graph is None else f", decoded by the graph {found.graph['out']}"
     table = Table(
-        title=f"Error rates in %, 95 % intervals over sentences, normalize = {found.normalize}",
+        title=f"Error rates in %, 95 % intervals over sentences, normalize = {found.normalize}{decoded}",
         caption=_sizes(found),
     )
     for heading in ("set", "utterances", "words", "WER", "sub / del / ins", "CER"):

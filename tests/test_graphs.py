@@ -1,0 +1,210 @@
+"""Decoding graphs against every alignment there is, and on the recognisers that take them."""
+
+import json
+import math
+import random
+from functools import cache
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from trimbre.checkpoint import save
+from trimbre.data.text import labels_of
+from trimbre.decoding import blank_id, collapse, features_of, frame_scores, recognise
+from trimbre.errors import UserError
+from trimbre.evaluation import evaluate
+from trimbre.graphs import Graph, load_graph, make_graph
+from trimbre.graphs.network import network
+from trimbre.graphs.ngrams import END, START, NGrams, estimate
+from trimbre.models import Recogniser
+from trimbre.transcription import listener
+
+BLANK, SPACE = 0, 4
+SPELLINGS = {"x": [1], "y": [1, 2], "z": [3], "w": [2], "v": [2, 2]}
+SAID = ["x y", "x x z", "y", "w z z", "v w", "x y z"]
+
+
+def cheapest(ngrams: NGrams, words: tuple[str, ...], weight: float) -> float:
+    """What a sentence costs on the cheapest of the ways to back off."""
+
+    @cache
+    def rest(place: int, history: tuple[str, ...]) -> float:
+        word = words[place] if place < len(words) else END
+        paid, found = 0.0, math.inf
+        while True:
+            if word in ngrams.costs[history]:
+                after = 0.0 if word == END else rest(place + 1, ngrams.known((*history, word)))
+                found = min(found, paid + weight * ngrams.costs[history][word] + after)
+            if not history:
+                return found
+            paid += weight * ngrams.backoff[history]
+            history = history[1:]
+
+    return rest(0, ngrams.known((START,)))
+
+
+def readings(labels: list[int]) -> list[tuple[str, ...]]:
+    """All sentences that are spelled so."""
+    if not labels:
+        return [()]
+    return [
+        (word, *more)
+        for word, spelled in SPELLINGS.items()
+        if labels[: len(spelled)] == spelled
+        for more in readings(labels[len(spelled) :])
+    ]
+
+
+def readings_with_spaces(labels: list[int]) -> list[tuple[str, ...]]:
+    by_spelling = {tuple(spelled): word for word, spelled in SPELLINGS.items()}
+    parts = "".join(map(str, labels)).split(str(SPACE))
+    words = [by_spelling.get(tuple(map(int, part))) for part in parts if part]
+    return [] if None in words else [tuple(words)]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("space", [None, SPACE])
+def test_the_sentence_is_the_best_over_all_alignments(order, space):
+    """Each of the 4^5 (with spaces 5^5) ways to label five frames is read, priced and compared."""
+    ngrams, weight = estimate(SAID, order), 0.7
+    found = network(ngrams, SPELLINGS, weight=weight, blank=BLANK, space=space)
+    graph = Graph(found, sorted(SPELLINGS), SimpleNamespace(space=space))
+    labels, frames = 4 if space is None else 5, 5
+    read = readings if space is None else readings_with_spaces
+    several = set()
+    for seed in range(16):
+        draw = np.random.default_rng(seed)
+        scores = np.log(draw.dirichlet(np.full(labels, 0.5), size=frames)).clip(-12)
+        best: dict[tuple[str, ...], float] = {}
+        for path in product(range(labels), repeat=frames):
+            heard = -scores[range(frames), path].sum()
+            for words in read(collapse(path, BLANK)):
+                best[words] = min(best.get(words, math.inf), heard + cheapest(ngrams, words, weight))
+        expected = min(best, key=best.__getitem__)
+        assert graph.text(scores.astype(np.float32)) == " ".join(expected)
+        several.add(expected)
+    assert len(several) > 4
+    assert max(map(len, several)) > 1
+
+
+def test_a_repeated_word_takes_a_blank_between():
+    graph = Graph(
+        network(estimate(["x x x", "x"], 2), SPELLINGS, weight=0.1, blank=BLANK, space=None),
+        sorted(SPELLINGS),
+        SimpleNamespace(space=None),
+    )
+
+    def heard(*labels: int) -> str:
+        scores = np.full((len(labels), 4), -20.0)
+        scores[range(len(labels)), labels] = 0.0
+        return graph.text(scores)
+
+    assert heard(1, 1, 1) == "x"
+    assert heard(1, 0, 1) == "x x"
+    assert heard(0, 1, 0, 0, 1, 1, 0, 1) == "x x x"
+
+
+def test_words_alone_cost_nothing_with_weight_zero():
+    said = network(estimate(SAID, 3), SPELLINGS, weight=0.0, blank=BLANK, space=None)
+    graph = Graph(said, sorted(SPELLINGS), SimpleNamespace(space=None))
+    scores = np.full((3, 4), -9.0)
+    scores[range(3), [3, 1, 2]] = 0.0
+    assert graph.text(scores) == "z y"  # which nobody said
+
+
+SENTENCES = ["bad cab", "a bee", "ace", "cab a cab", "bad bad bee"]
+
+
+@pytest.fixture
+def saved(model, processor, tmp_path):
+    save(model, processor, tmp_path / "model")
+    (tmp_path / "said.txt").write_text("\n".join(SENTENCES))
+    made = make_graph(model=str(tmp_path / "model"), out=tmp_path / "graph", sentences=tmp_path / "said.txt")
+    assert (made.words, made.sentences, made.left_out) == (5, 5, [])
+    return tmp_path
+
+
+def spoken(text: str, processor, model) -> np.ndarray:
+    """(frames, labels) scores that spell a text without doubt, one frame a label and one of blank between."""
+    labels = [label for one in labels_of(text, processor=processor, normalize="basic") for label in (one, None)]
+    blank = blank_id(model)
+    scores = torch.full((len(labels), model.config.vocab_size), -9.0)
+    for frame, label in enumerate(labels):
+        scores[frame, blank if label is None else label] = 0.0
+    return scores.log_softmax(-1).numpy()
+
+
+@pytest.mark.ctc
+def test_what_is_spelled_without_doubt_is_read_and_what_is_misspelled_becomes_words(saved, model, processor):
+    graph = load_graph(saved / "graph", Recogniser(model, processor))
+    for sentence in SENTENCES:
+        assert graph.text(spoken(sentence, processor, model)) == sentence
+    assert graph.text(spoken("bab cap", processor, model)) == "bad cab"
+    assert graph.text(spoken("bad bad bad bee", processor, model)) == "bad bad bad bee"  # known words in a new order
+
+
+@pytest.mark.ctc
+def test_evaluation_and_transcription_decode_by_it(saved, model, processor, noise_corpus):
+    graph = load_graph(saved / "graph", Recogniser(model, processor))
+    found = evaluate(model=model, processor=processor, data=noise_corpus, graph=graph)
+    greedily = evaluate(model=model, processor=processor, data=noise_corpus)
+    assert found.ids == greedily.ids
+    assert found.hypotheses != greedily.hypotheses
+    words = set(" ".join(SENTENCES).split())
+    assert all(set(text.split()) <= words for text in found.hypotheses)
+    clip = np.random.default_rng(3).standard_normal(20_000).astype(np.float32)
+    inputs = features_of([clip], processor)
+    expected = graph.text(frame_scores(model, inputs)[0])
+    assert recognise(model, inputs, processor, graph) == [expected]
+    assert listener(model, processor, graph)(clip) == expected
+    assert listener(model, processor, graph)(clip[:0]) == ""
+
+
+@pytest.mark.ctc
+def test_another_vocabulary_is_refused(saved, model, processor):
+    described = saved / "graph/graph.json"
+    told = json.loads(described.read_text())
+    described.write_text(json.dumps(told | {"labels": "0" * 64}))
+    with pytest.raises(UserError, match="vocabulary"):
+        load_graph(saved / "graph", Recogniser(model, processor))
+
+
+def test_a_decoder_of_its_own_takes_no_graph(model, processor, tmp_path):
+    if not model.config.is_encoder_decoder:
+        pytest.skip("has a CTC head")
+    save(model, processor, tmp_path / "model")
+    (tmp_path / "said.txt").write_text("a\n")
+    with pytest.raises(UserError, match="decoder of its own"):
+        make_graph(model=str(tmp_path / "model"), out=tmp_path / "graph", sentences=tmp_path / "said.txt")
+    assert not (tmp_path / "graph").exists()
+
+
+@pytest.fixture
+def saved_mini(tmp_path):
+    from mini_recogniser import mini_parakeet, mini_processor
+
+    model, processor = mini_parakeet(), mini_processor()
+    save(model, processor, tmp_path / "mini")
+    draw = random.Random(0)
+    said = [" ".join(draw.choices(["a", "ab", "bad", "cab", "fed", "egg"], k=4)) for _ in range(20)]
+    (tmp_path / "said.txt").write_text("\n".join([*said, "a zebra 5"]))
+    made = make_graph(model=str(tmp_path / "mini"), out=tmp_path / "graph", sentences=tmp_path / "said.txt")
+    assert made.left_out == ["five", "zebra"]
+    return model, processor, load_graph(tmp_path / "graph", Recogniser(model, processor))
+
+
+def test_only_the_sentences_of_the_splits_are_read(tmp_path, saved_mini):
+    from trimbre.data.splits import split_of
+
+    lines = (tmp_path / "said.txt").read_text().splitlines()
+    parts = {
+        split: make_graph(
+            model=str(tmp_path / "mini"), out=tmp_path / split, sentences=tmp_path / "said.txt", splits=(split,)
+        ).sentences
+        for split in ("train", "test")
+    }
+    assert parts == {split: sum(split_of(line) == split for line in lines) for split in parts}
+    assert 0 < parts["test"] < parts["train"]
