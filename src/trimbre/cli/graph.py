@@ -25,7 +25,7 @@ def graph(
     transcripts: str | None = None,
     arpa: Path | None = None,
     order: int = 3,
-    weight: float = 0.5,
+    weight: float = 0.4,
     normalize: str = "basic",
     allow_outside: AllowOutside = False,
     seed: Seed = 0,

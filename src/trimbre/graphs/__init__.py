@@ -24,7 +24,7 @@ from trimbre.models import Recogniser, load
 
 NETWORK, WORDS, DESCRIPTION = "graph.fst", "words.txt", "graph.json"
 ORDER = 3
-WEIGHT = 0.5
+WEIGHT = 0.4
 BEAM = 16.0
 """How much costlier than the best path, in nats, one may be before it is dropped."""
 ACTIVE = 3000
