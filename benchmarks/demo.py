@@ -87,6 +87,12 @@ def main() -> int:
         )
     timed_on = DEMO / (watch["prompts"] if real else watch["heldout"])
     _run(["trimbre", "eval", str(small), "--against", TEACHER, "--data", str(timed_on), "--clips", "40"])
+    graph = DEMO / "graph"
+    if not (ROOT / graph).exists():
+        said = ["--transcripts", str(DEMO / "prompts/train")] if real else []
+        _run(["trimbre", "graph", TEACHER, "--sentences", spoken, "--splits", "train", *said, "--out", str(graph)])
+    judged_on = ["--data", str(timed_on), "--watch", f"unseen={DEMO / 'unseen'}"]
+    _run(["trimbre", "eval", str(small), "--against", TEACHER, *judged_on, "--graph", str(graph), "--clips", "0"])
     clip = next((ROOT / timed_on / "audio").iterdir()).relative_to(ROOT)
     _run(["trimbre", "transcribe", str(small), str(clip)])
     pruned, trained = (

@@ -96,6 +96,14 @@ OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --mo
   --validate-every 1000 --seed 2 --time-masks 0 --mel-masks 0 --noise 0.1
 python recipes/teacher/mean.py runs/more runs/plain --share 0.5 --out models/telephone-en
 
-# How well it hears: held-out sentences in held-out voices, and speech unlike the training audio.
-trimbre eval models/telephone-en --data data/heldout/test \
-  --watch prompts=data/en/test unseen=data/unseen readings=data/readings --json | python recipes/teacher/card.py
+# How well it hears, greedily and by a graph of what its domain says: held-out sentences in held-out voices, and speech
+# unlike the training audio.
+trimbre graph models/telephone-en --sentences data/sentences.txt --splits train --transcripts data/en/train \
+  --out data/graph
+hear() {
+  trimbre eval models/telephone-en --data data/heldout/test --clips 0 --json \
+    --watch prompts=data/en/test unseen=data/unseen readings=data/readings "$@"
+}
+hear > runs/greedy.json
+hear --graph data/graph > runs/by-graph.json
+python recipes/teacher/card.py runs/greedy.json runs/by-graph.json
