@@ -195,6 +195,23 @@ def test_help_comes_without_the_heavy_libraries():
         ("eval mini --data data --threads 0", "--threads 0"),
         ("eval mini --data data --clips -1", "--clips -1"),
         ("eval mini --data data --margin -1", "--margin -1"),
+        ("eval mini --data data --graph gone", "--graph gone"),
+        ("eval mini --data data --graph data", "--graph data"),
+        ("transcribe mini recordings/0.wav --graph config.json", "--graph config.json"),
+        ("graph mini --out new", "--sentences"),
+        ("graph mini --transcripts data --arpa gone --out new", "--arpa"),
+        ("graph mini --arpa gone --out new", "--arpa gone"),
+        ("graph mini --arpa data --out new", "--arpa data"),
+        ("graph mini --arpa gone --order 2 --out new", "--order"),
+        ("graph mini --sentences gone --out new", "--sentences gone"),
+        ("graph mini --sentences config.json --splits trian --out new", "--splits trian"),
+        ("graph mini --transcripts data --splits train --out new", "--splits"),
+        ("graph mini --transcripts mute --out new", "--transcripts mute"),
+        ("graph mini --transcripts data --order 0 --out new", "--order 0"),
+        ("graph mini --transcripts data --weight -1 --out new", "--weight -1"),
+        ("graph mini --transcripts data --weight inf --out new", "--weight inf"),
+        ("graph mini --transcripts data --out mini", "--out mini"),
+        ("graph mini --transcripts data --normalize twice --out new", "--normalize twice"),
         ("transcribe mini", "no audio file"),
         ("transcribe mini gone.wav", "gone.wav"),
         ("transcribe mini config.json", "config.json"),
@@ -307,6 +324,36 @@ def test_transcribe_prints_the_text_for_people_and_all_for_machines(there, run):
     code, out, _ = run(f"transcribe mini {' '.join(texts)} --json")
     assert code == 0
     assert {one["file"]: one["text"] for one in json_of(out)["transcripts"]} == texts
+
+
+def test_a_graph_changes_what_eval_and_transcribe_write(there, run):
+    heard = {word for file in Path("recordings").glob("*.txt") for word in file.read_text().split()}
+    Path("said.txt").write_text("bad cab\na bad egg fed\n")
+    code, out, _ = run("graph mini --sentences said.txt --out other --json")
+    assert code == 0
+    assert json_of(out)["words"] == 6 - 1  # bad is in both
+    code, out, _ = run("graph mini --transcripts data --weight 0.01 --out own")
+    assert (code, out.startswith("own: ")) == (0, True)
+    for graph, words in {"own": heard, "other": {"bad", "cab", "a", "egg", "fed"}}.items():
+        written = run(f"transcribe mini recordings/5.wav --graph {graph}")[1].split()
+        assert written
+        assert set(written) <= words
+    rates = {}
+    for graph in ("own", "other"):
+        code, out, _ = run(f"eval mini --data data --against mini --graph {graph} --clips 1 --json")
+        assert code == 0
+        found = json_of(out)
+        assert found["graph"]["out"] == graph
+        assert found["sets"]["data"]["comparison"]["points"] == 0
+        rates[graph] = found["sets"]["data"]["wer"]["percent"]
+    assert rates["own"] < rates["other"]
+    assert "decoded by the graph own" in run("eval mini --data data --graph own --clips 0")[1]
+    for line in ("eval mini --data data --normalize none --graph own", "graph mini --transcripts data --out data"):
+        code, _, err = run(line)
+        assert code == 2
+        assert err.count("\n") == 1
+    assert run("graph mini --sentences said.txt --out own")[0] == 0  # what it wrote before it may replace
+    assert json.loads(Path("own/graph.json").read_text())["sentences"] == 2
 
 
 def test_a_folder_of_recordings_becomes_a_corpus(there, run):

@@ -1,6 +1,6 @@
 """Decoding graphs against every alignment there is, and on the recognisers that take them."""
 
-import json
+import copy
 import math
 import random
 from functools import cache
@@ -19,7 +19,10 @@ from trimbre.data.text import labels_of
 from trimbre.decoding import blank_id, collapse, features_of, frame_scores, recognise
 from trimbre.errors import UserError
 from trimbre.evaluation import evaluate
-from trimbre.graphs import Graph, load_graph, make_graph
+from trimbre.exporting import export
+from trimbre.exporting.runtime import load_exported
+from trimbre.graphs import Graph, load_graph
+from trimbre.graphs.making import make_graph
 from trimbre.graphs.network import network
 from trimbre.graphs.ngrams import END, START, NGrams, estimate
 from trimbre.models import Recogniser
@@ -31,22 +34,27 @@ SAID = ["x y", "x x z", "y", "w z z", "v w", "x y z"]
 
 
 def cheapest(ngrams: NGrams, words: tuple[str, ...], weight: float) -> float:
-    """What a sentence costs on the cheapest of the ways to back off."""
+    """What words cost on the cheapest of the ways to back off and to divide them into sentences."""
+    start = ngrams.known((START,))
 
     @cache
-    def rest(place: int, history: tuple[str, ...]) -> float:
-        word = words[place] if place < len(words) else END
+    def rest(place: int, history: tuple[str, ...], begun: bool) -> float:
         paid, found = 0.0, math.inf
         while True:
-            if word in ngrams.costs[history]:
-                after = 0.0 if word == END else rest(place + 1, ngrams.known((*history, word)))
-                found = min(found, paid + weight * ngrams.costs[history][word] + after)
+            listed = ngrams.costs[history]
+            if place < len(words) and words[place] in listed:
+                after = rest(place + 1, ngrams.known((*history, words[place])), True)
+                found = min(found, paid + weight * listed[words[place]] + after)
+            if END in listed:
+                # An empty sentence between two others is never the cheapest way.
+                after = 0.0 if place == len(words) else rest(place, start, False) if begun else math.inf
+                found = min(found, paid + weight * listed[END] + after)
             if not history:
                 return found
             paid += weight * ngrams.backoff[history]
             history = history[1:]
 
-    return rest(0, ngrams.known((START,)))
+    return rest(0, start, False)
 
 
 def readings(labels: list[int]) -> list[tuple[str, ...]]:
@@ -91,6 +99,33 @@ def test_the_sentence_is_the_best_over_all_alignments(order, space):
         several.add(expected)
     assert len(several) > 4
     assert max(map(len, several)) > 1
+
+
+def test_sentences_may_follow_each_other():
+    said = ["x y"] * 500 + ["z w"] * 500
+    spell = {"x": [1], "y": [2], "z": [3], "w": [4]}
+    graph = Graph(
+        network(estimate(said, 3), spell, weight=1.0, blank=BLANK, space=None),
+        sorted(spell),
+        SimpleNamespace(space=None),
+    )
+    scores = np.full((4, 5), -6.0)
+    scores[range(4), [1, 2, 3, 4]] = 0.0
+    assert graph.text(scores) == "x y z w"
+    scores[2, 1] = -2.0  # less likely to the ear, and nothing that follows y in a sentence either
+    assert graph.text(scores) == "x y z w"
+
+
+def test_where_audio_breaks_off_within_a_word_what_was_said_before_is_kept():
+    graph = Graph(
+        network(estimate(["x v", "x"], 2), {"x": [1], "v": [2, 3]}, weight=0.1, blank=BLANK, space=None),
+        ["v", "x"],
+        SimpleNamespace(space=None),
+    )
+    scores = np.full((2, 4), -90.0)
+    scores[range(2), [1, 2]] = 0.0
+    assert graph.text(scores) == "x"
+    assert graph.text(scores[:0]) == ""
 
 
 def test_a_repeated_word_takes_a_blank_between():
@@ -167,12 +202,38 @@ def test_evaluation_and_transcription_decode_by_it(saved, model, processor, nois
 
 
 @pytest.mark.ctc
-def test_another_vocabulary_is_refused(saved, model, processor):
-    described = saved / "graph/graph.json"
-    told = json.loads(described.read_text())
-    described.write_text(json.dumps(told | {"labels": "0" * 64}))
+def test_another_vocabulary_or_blank_is_refused(saved, model, processor):
+    load_graph(saved / "graph", Recogniser(model, processor), Recogniser(model, processor))
+    model.config.pad_token_id -= 1
     with pytest.raises(UserError, match="vocabulary"):
         load_graph(saved / "graph", Recogniser(model, processor))
+    model.config.pad_token_id += 1
+    processor = copy.deepcopy(processor)
+    processor.tokenizer.add_tokens(["new"])
+    with pytest.raises(UserError, match="vocabulary"):
+        load_graph(saved / "graph", Recogniser(model, processor))
+
+
+@pytest.mark.parametrize("file", ["graph.fst", "words.txt", "graph.json"])
+@pytest.mark.parametrize("change", ["cut short", "gone"])
+def test_a_damaged_graph_is_refused(saved_mini, tmp_path, capfd, file, change):
+    model, processor, _ = saved_mini
+    damaged = tmp_path / "graph" / file
+    whole = damaged.read_bytes()
+    damaged.unlink()
+    if change == "cut short":
+        damaged.write_bytes(whole[: len(whole) // 2])
+    capfd.readouterr()
+    with pytest.raises(UserError, match=f"--graph {tmp_path / 'graph'} is"):
+        load_graph(tmp_path / "graph", Recogniser(model, processor))
+    assert capfd.readouterr().err == ""
+
+
+def test_what_cannot_be_written_whole_is_not_there(saved_mini, tmp_path, monkeypatch):
+    monkeypatch.setattr("kaldifst.StdVectorFst.write", lambda network, file: False)
+    with pytest.raises(UserError, match=r"graph\.fst"):
+        make_graph(model=str(tmp_path / "mini"), out=tmp_path / "full", sentences=tmp_path / "said.txt")
+    assert not (tmp_path / "full").exists()
 
 
 def test_a_decoder_of_its_own_takes_no_graph(tmp_path):
@@ -206,3 +267,33 @@ def test_only_the_sentences_of_the_splits_are_read(tmp_path, saved_mini):
     }
     assert parts == {split: sum(split_of(line) == split for line in lines) for split in parts}
     assert 0 < parts["test"] < parts["train"]
+
+
+def test_transcripts_and_arpa_files_are_sources_too(tmp_path, saved_mini, noise_corpus):
+    place = str(tmp_path / "mini")
+    spoken = make_graph(model=place, out=tmp_path / "spoken", transcripts=str(noise_corpus))
+    assert spoken.sentences == 24
+    both = make_graph(
+        model=place, out=tmp_path / "both", transcripts=str(noise_corpus), sentences=tmp_path / "said.txt"
+    )
+    assert both.sentences == 24 + 21
+    arpa = tmp_path / "some.arpa"
+    arpa.write_text("\\1-grams:\n-0.3\tbad\t-0.1\n-0.3\t</s>\n\\2-grams:\n-0.1\tbad bad\n\\end\\\n")
+    read = make_graph(model=place, out=tmp_path / "read", arpa=arpa, weight=0.2)
+    assert (read.words, read.ngrams, read.order, read.sentences, read.normalize) == (1, 3, 2, None, None)
+
+
+def test_an_exported_model_is_read_by_the_same_graph(saved_mini, tmp_path):
+    model, processor, graph = saved_mini
+    for to in ("onnx", "sherpa-onnx"):  # which have the labels in other orders
+        export(model=str(tmp_path / "mini"), to=to, out=tmp_path / to)
+        exported = load_exported(tmp_path / to)
+        clip = np.random.default_rng(3).standard_normal(40_000).astype(np.float32)
+        text = listener(*exported, load_graph(tmp_path / "graph", Recogniser(*exported)))(clip)
+        assert text == listener(model, processor, graph)(clip) != ""
+
+
+def test_words_of_any_length_are_spelled(tmp_path, saved_mini):
+    (tmp_path / "long.txt").write_text("ab" * 1500 + "\n")
+    made = make_graph(model=str(tmp_path / "mini"), out=tmp_path / "long", sentences=tmp_path / "long.txt")
+    assert made.words == 1

@@ -100,13 +100,22 @@ def test_an_arpa_file_may_leave_out_what_a_history_backs_off_to(tmp_path):
     assert read.cost("b", ("a", "b")) == pytest.approx(math.log(10))
 
 
+def test_a_no_break_space_is_a_part_of_a_word(tmp_path):
+    file = tmp_path / "some.arpa"
+    file.write_text("\\1-grams:\n-1\tdix\u00a0mille\t-0.2\n-1\t</s>\n\\end\\\n")
+    assert read_arpa(file).words == ["dix\u00a0mille"]
+
+
 @pytest.mark.parametrize(
     ("text", "culprit"),
     [
         ("", "no n-grams"),
         ("a sentence\n", "no n-grams"),
         ("\\1-grams:\n-1 a\nbroken b\n", "line 3"),
+        ("\\1-grams:\n-inf a\n", "line 2"),
         ("\\1-grams:\n-1 a\n\\2-grams:\n-1 a\n", "line 4"),
+        ("\\1-grams:\n-1 a\n-1 </s>\n", "a part is missing"),
+        ("\\1-grams:\n-1 a\n\\end\\\n", "no sentence ends"),
     ],
 )
 def test_what_is_no_arpa_file_is_said_with_its_line(tmp_path, text, culprit):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trimbre.benchmarking import bench
     from trimbre.exporting import export
-    from trimbre.graphs import load_graph, make_graph
+    from trimbre.graphs import load_graph
+    from trimbre.graphs.making import make_graph
     from trimbre.looking import evaluate, inspect, transcribe
     from trimbre.models import Recogniser, load
     from trimbre.options import (
@@ -30,7 +31,8 @@ _FACE = {
     "trimbre.looking": ("inspect", "evaluate", "transcribe"),
     "trimbre.exporting": ("export",),
     "trimbre.benchmarking": ("bench",),
-    "trimbre.graphs": ("make_graph", "load_graph"),
+    "trimbre.graphs": ("load_graph",),
+    "trimbre.graphs.making": ("make_graph",),
     "trimbre.options": (
         "PruneOptions",
         "Target",

@@ -10,8 +10,9 @@ from trimbre import transcription
 from trimbre.anatomy import anatomy_of
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts
-from trimbre.decoding import Graph
+from trimbre.errors import UserError
 from trimbre.evaluation import EvaluationReport, evaluate_sets
+from trimbre.graphs import Graph, load_graph
 from trimbre.models import Recogniser, load
 from trimbre.speed import RealTimeFactors, real_time_factor
 from trimbre.target import Ledger, describe
@@ -57,7 +58,13 @@ def evaluate(
     """
     recogniser = load(model)
     other = None if against is None else load(against)
-    decoded_by = _graph(graph, recogniser, *([] if other is None else [other]))
+    decoded_by = _graph(graph, *filter(None, (recogniser, other)))
+    written = None if decoded_by is None else decoded_by.described.normalize
+    if written is not None and (normalize == "none") != (written == "none"):
+        raise UserError(
+            f"--graph {graph} writes words as by --normalize {written}, with which --normalize {normalize} does not "
+            "go together: give the same to both"
+        )
     return evaluate_sets(
         recogniser=recogniser,
         against=other,
@@ -72,13 +79,20 @@ def evaluate(
 
 
 def time_models(
-    *, models: Mapping[str, str], data: str, clips: int = 20, threads: int = 1, allow_outside: bool = False
+    *,
+    models: Mapping[str, str],
+    data: str,
+    clips: int = 20,
+    graph: str | Path | None = None,
+    threads: int = 1,
+    allow_outside: bool = False,
 ) -> dict[str, RealTimeFactors]:
     """Time recognisers side by side, features and decoding included: on utterances, and on a recording made of them.
 
     Args:
         models: directories or hub names, by the name to show; the first is what the others are compared with.
         clips: how many utterances of `data` are heard, the first ones.
+        graph: as in `evaluate`.
 
     Returns:
         `utterances`: heard one by one; `recording`: joined, and heard in the chunks that `transcribe` would hear.
@@ -86,7 +100,10 @@ def time_models(
     heard = [load_cut(cut) for cut in read_cuts(data, allow_outside=allow_outside).subset(first=clips)]
     loaded = {name: load(place) for name, place in models.items()}
     ways = {"utterances": heard, "recording": [np.concatenate(heard)]}
-    return {way: real_time_factor(loaded, clips=clips, threads=threads) for way, clips in ways.items()}
+    decoded_by = _graph(graph, *loaded.values())
+    return {
+        way: real_time_factor(loaded, clips=clips, graph=decoded_by, threads=threads) for way, clips in ways.items()
+    }
 
 
 def transcribe(
@@ -109,9 +126,4 @@ def transcribe(
 
 def _graph(folder: str | Path | None, *recognisers: Recogniser) -> Graph | None:
     """The graph in a folder, which has to be one for all of the recognisers."""
-    if folder is None:
-        return None
-    from trimbre.graphs import load_graph
-
-    graphs = [load_graph(folder, recogniser) for recogniser in recognisers]
-    return graphs[0]
+    return None if folder is None else load_graph(folder, *recognisers)

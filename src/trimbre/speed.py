@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from trimbre.budget.macs import TOKENS_PER_SECOND, on_meta, reference_of
-from trimbre.decoding import SAMPLE_RATE
+from trimbre.decoding import SAMPLE_RATE, Graph
 from trimbre.models import Recogniser
 from trimbre.transcription import listener
 
@@ -80,6 +80,7 @@ def real_time_factor(
     models: Mapping[str, Recogniser],
     *,
     clips: Sequence[np.ndarray],
+    graph: Graph | None = None,
     threads: int = 1,
     repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
@@ -93,6 +94,7 @@ def real_time_factor(
     Args:
         models: what to time, by name; the first is what the others are compared with. Switched to eval mode.
         clips: (samples,) each, mono at 16 kHz; long ones are heard in chunks, as `transcription.listener` does.
+        graph: all decode by it instead of greedily.
         threads: torch's threads meanwhile; what was set before is restored.
         clock: tells the time, in seconds.
 
@@ -105,7 +107,7 @@ def real_time_factor(
     names = list(models)
     times = {name: [0.0] * repeats for name in names}
     with using_threads(threads):
-        listeners = {name: listener(*models[name]) for name in names}
+        listeners = {name: listener(*models[name], graph) for name in names}
         for name in names:
             seconds_to(listeners[name], clips[0])
         for repeat in range(repeats):

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from trimbre.cli.console import AllowOutside, Json, Seed, app, show
-from trimbre.options import at_least
 
 
 @app.command(
@@ -24,7 +23,7 @@ def graph(
     splits: tuple[str, ...] = (),
     transcripts: str | None = None,
     arpa: Path | None = None,
-    order: int = 3,
+    order: int | None = None,
     weight: float = 0.4,
     normalize: str = "basic",
     allow_outside: AllowOutside = False,
@@ -34,7 +33,7 @@ def graph(
     """Words and n-grams as a decoding graph, for eval and transcribe --graph: for models with a CTC head.
 
     What is pruned from a model, or trained on from it, takes the same graph. Nothing but the graph's words can be
-    recognised by it.
+    recognised by it, and what is judged on does not belong in it.
 
     Parameters
     ----------
@@ -51,17 +50,16 @@ def graph(
     arpa
         N-grams that KenLM or SRILM wrote, in place of sentences.
     order
-        Words that an n-gram has at most.
+        Words that an n-gram has at most; 3 by default, and as many as an ARPA file has.
     weight
         What n-grams count beside the model: 0 leaves the words alone.
     normalize
         How sentences are brought into the form of transcripts: none, basic or whisper-en.
     """
-    from trimbre import graphs, report
+    from trimbre import report
+    from trimbre.graphs.making import make_graph
 
-    at_least("order", order, 1)
-    at_least("weight", weight, 0)
-    made = graphs.make_graph(
+    made = make_graph(
         model=model,
         out=out,
         sentences=sentences,

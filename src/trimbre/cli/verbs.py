@@ -259,7 +259,9 @@ def evaluate(
     shown: list[Any] = [report.evaluation_table(judged)]
     if clips > 0:
         named = {model: model} if against is None else {against: against, model: model}
-        timed = looking.time_models(models=named, data=data, clips=clips, threads=threads, allow_outside=allow_outside)
+        timed = looking.time_models(
+            models=named, data=data, clips=clips, graph=graph, threads=threads, allow_outside=allow_outside
+        )
         found["real_time"] = {way: one.to_json() for way, one in timed.items()}
         shown.append(report.times_table(timed))
     return show(found, json, *shown)

@@ -20,8 +20,7 @@ import soundfile
 from trimbre.data.audio import resample
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
 from trimbre.data.debian import fetch_program, fetched_program
-from trimbre.data.splits import SPLITS, split_of
-from trimbre.data.text import normalise
+from trimbre.data.splits import SPLITS, sentences_in
 from trimbre.errors import UserError
 
 ACCENTS = tuple("en-us en-gb en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc".split())
@@ -136,22 +135,13 @@ def voices(
     Raises:
         UserError: the file cannot be read, an option makes no sense, or no voice matches.
     """
-    for split in splits:
-        if split not in SPLITS:
-            raise UserError(f"--splits {split}: choose among {', '.join(SPLITS)}")
     for name, value in {"limit": limit, "workers": workers}.items():
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: give 1 or more")
     if not 0 <= tract < 1:
         raise UserError(f"--tract {tract:g}: give a share from 0 to below 1, such as 0.15")
-    try:
-        lines = [line.strip() for line in sentences.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--sentences {sentences}: {error}") from error
+    spoken = sentences_in(sentences, splits)[:limit]
     chosen = choose(patterns, excluded)
-    spoken = [(line, split) for line in lines if normalise(line) and (split := split_of(line)) in splits][:limit]
-    if not spoken:
-        raise UserError(f"--sentences {sentences}: no sentence of the splits {', '.join(splits)} is in it")
     engines = sorted({voice.engine for voice in chosen})
     members = {engine: [voice for voice in chosen if voice.engine == engine] for engine in engines}
     draw = random.Random(f"{seed}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from kaldifst import StdArc, StdVectorFst, arcsort, compose
 
-from trimbre.graphs.ngrams import END, START, History, NGrams
+from trimbre.graphs.ngrams import END, START, NGrams
 
 NOTHING = 0
 
@@ -27,17 +27,18 @@ class Node:
     """Cost of the cheapest word from here on: paid as early as that is certain, a search drops others early."""
 
     def add(self, labels: Sequence[int], word: str, cost: float) -> None:
-        self.least = min(self.least, cost)
-        if labels:
-            self.following.setdefault(labels[0], Node()).add(labels[1:], word, cost)
-        else:
-            self.words.append((word, cost))
+        node = self
+        node.least = min(node.least, cost)
+        for label in labels:
+            node = node.following.setdefault(label, Node())
+            node.least = min(node.least, cost)
+        node.words.append((word, cost))
 
 
 def network(
     ngrams: NGrams, spellings: Mapping[str, Sequence[int]], *, weight: float, blank: int, space: int | None
 ) -> StdVectorFst:
-    """All that may be said, as frames of labels.
+    """All that may be said, as frames of labels: sentences, one after the other.
 
     Args:
         spellings: the labels of every word that may be said; other words of the n-grams may not.
@@ -60,10 +61,11 @@ def network(
 
 def _sentences(ngrams: NGrams, spelled: Mapping[str, Sequence[int]], weight: float) -> StdVectorFst:
     """Labels to words: a state for each history, the first ones, and a tree of spellings from each to the next."""
+    start = ngrams.known((START,))
     said = StdVectorFst()
     states = {history: said.add_state() for history in ngrams.costs}
     places = {word: place for place, word in enumerate(sorted(spelled), start=1)}
-    said.start = states[ngrams.known((START,))]
+    said.start = states[start]
     for history, followers in ngrams.costs.items():
         state = states[history]
         if history:
@@ -72,33 +74,30 @@ def _sentences(ngrams: NGrams, spelled: Mapping[str, Sequence[int]], weight: flo
         for word, cost in followers.items():
             if word == END:
                 said.set_final(state, weight * cost)
+                if history != start:
+                    _arc(said, state, NOTHING, NOTHING, weight * cost, states[start])
             elif word in spelled:
                 tree.add(spelled[word], word, weight * cost)
-        _grow(said, tree, state, 0.0, history, ngrams, states, places)
+        after = {word: states[ngrams.known((*history, word))] for word in followers}
+        _grow(said, tree, state, after, places)
     return said
 
 
-def _grow(
-    said: StdVectorFst,
-    node: Node,
-    state: int,
-    paid: float,
-    history: History,
-    ngrams: NGrams,
-    states: Mapping[History, int],
-    places: Mapping[str, int],
-) -> None:
-    """Add what follows a node of a history's tree, which `state` stands for and `paid` of the costs is paid at."""
-    for word, cost in node.words:
-        _arc(said, state, NOTHING, places[word], cost - paid, states[ngrams.known((*history, word))])
-    for label, following in node.following.items():
-        if not following.following and len(following.words) == 1:  # the end of one word: no state of its own
-            (word, cost) = following.words[0]
-            _arc(said, state, label + 1, places[word], cost - paid, states[ngrams.known((*history, word))])
-            continue
-        further = said.add_state()
-        _arc(said, state, label + 1, NOTHING, following.least - paid, further)
-        _grow(said, following, further, following.least, history, ngrams, states, places)
+def _grow(said: StdVectorFst, tree: Node, state: int, after: Mapping[str, int], places: Mapping[str, int]) -> None:
+    """Add a tree of spellings to the state of its history; `after` is the state that each of its words leads to."""
+    waiting = [(tree, state, 0.0)]
+    while waiting:
+        node, state, paid = waiting.pop()
+        for word, cost in node.words:
+            _arc(said, state, NOTHING, places[word], cost - paid, after[word])
+        for label, following in node.following.items():
+            if not following.following and len(following.words) == 1:  # the end of one word: no state of its own
+                ((word, cost),) = following.words
+                _arc(said, state, label + 1, places[word], cost - paid, after[word])
+                continue
+            further = said.add_state()
+            _arc(said, state, label + 1, NOTHING, following.least - paid, further)
+            waiting.append((following, further, following.least))
 
 
 def _topology(labels: Iterable[int], blank: int) -> StdVectorFst:

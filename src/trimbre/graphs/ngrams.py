@@ -10,6 +10,8 @@ from pathlib import Path
 from trimbre.errors import UserError
 
 START, END = "<s>", "</s>"
+BLANKS = " \t\r\n"
+"""What fields are apart by. Others, such as a no-break space, can be parts of words."""
 UNKNOWN = {"<unk>", "<UNK>"}
 History = tuple[str, ...]
 
@@ -96,26 +98,24 @@ def read_arpa(path: Path) -> NGrams:
     """N-grams of an ARPA file, as KenLM and SRILM write them; unknown words are left out.
 
     Raises:
-        UserError: the file cannot be read, or isn't one.
+        UserError: the file cannot be read, or isn't one, or not all of one.
     """
     costs: dict[History, dict[str, float]] = {(): {}}
     backoff: dict[History, float] = {}
-    order = 0
+    order, ended = 0, False
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                fields = line.split()
-                if heading := re.fullmatch(r"\\(\d+)-grams:", line.strip()):
+                told = line.strip(BLANKS)
+                if heading := re.fullmatch(r"\\(\d+)-grams:", told):
                     order = int(heading[1])
-                elif order and fields and not line.startswith("\\"):
+                elif told == "\\end\\":
+                    ended = True
+                elif order and told and not told.startswith("\\"):
                     try:
-                        cost = -float(fields[0]) * math.log(10)
-                        words = tuple(fields[1 : order + 1])
-                        weight = -float(fields[order + 1]) * math.log(10) if len(fields) > order + 1 else 0.0
+                        cost, words, weight = _ngram(told, order)
                     except ValueError as error:
                         raise UserError(f"--arpa {path}: line {number} is no {order}-gram: {error}") from error
-                    if len(words) < order:
-                        raise UserError(f"--arpa {path}: line {number} has fewer than {order} words")
                     if UNKNOWN & set(words):
                         continue
                     if words[-1] != START:
@@ -125,11 +125,27 @@ def read_arpa(path: Path) -> NGrams:
                         backoff[words] = weight
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--arpa {path}: {error}") from error
-    if not order or not costs[()]:
+    if not order:
         raise UserError(f"--arpa {path}: there are no n-grams in it; give a file that KenLM or SRILM wrote")
+    if not ended:
+        raise UserError(f"--arpa {path} does not end with \\end\\, so that a part is missing: fetch it again")
+    if END not in costs[()]:
+        raise UserError(f"--arpa {path} lacks {END} among its 1-grams, without which no sentence ends")
     for history in list(costs):  # what a back-off leads to has to be there
         while history:
             backoff.setdefault(history, 0.0)
             history = history[1:]
             costs.setdefault(history, {})
     return NGrams(order, costs, backoff)
+
+
+def _ngram(line: str, order: int) -> tuple[float, History, float]:
+    """The cost, the words and the back-off of a line; raises ValueError for another."""
+    fields = re.split(f"[{BLANKS}]+", line)
+    words = tuple(fields[1 : order + 1])
+    if len(words) < order:
+        raise ValueError(f"it has fewer than {order} words")
+    cost, weight = (-float(number) * math.log(10) for number in (fields[0], (*fields, "0")[order + 1]))
+    if not (math.isfinite(cost) and math.isfinite(weight)):
+        raise ValueError("a number isn't finite")
+    return cost, words, weight
