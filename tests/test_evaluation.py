@@ -13,7 +13,7 @@ from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
 from trimbre.evaluation import Evaluation, compare, evaluate, evaluate_sets
 from trimbre.models import Recogniser
-from trimbre.report import evaluation_table
+from trimbre.report.rates import evaluation_table, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_watched_sets_stand_beside_dev_and_a_failing_teacher_gets_no_verdict(rec
     assert found["sets"]["street"]["comparison"]["teacher_fails"] is True
     assert found["size"]["parameters"] == found["teacher_size"]["parameters"]
     console = Console(width=250, record=True)
-    console.print(evaluation_table(report))
+    console.print(evaluation_table(report), *verdicts(found))
     shown = console.export_text()
     assert "teacher fails here" in shown
     assert "normalize = basic" in shown

@@ -45,25 +45,25 @@ def bench(
     """
     from dataclasses import asdict
 
-    from trimbre import report
     from trimbre.benchmarking import SECONDS
     from trimbre.benchmarking import bench as measure
     from trimbre.measuring import REPEATS
+    from trimbre.report import times
 
     if table is not None:
         return _table(models, runtimes, threads, REPEATS if repeats is None else repeats, table, json)
     repeats = 9 if repeats is None else repeats
     timings = measure(models=models, runtimes=runtimes, threads=threads, repeats=repeats, seed=seed)
     found = {"seconds": SECONDS, "repeats": repeats, "timings": [asdict(timing) for timing in timings]}
-    return show(found, json, *report.benches(timings))
+    return show(found, json, *times.benches(timings))
 
 
 def _table(
     models: Sequence[str], runtimes: Sequence[str], threads: Sequence[int], repeats: int, out: Path, json: bool
 ) -> int:
     """Write a latency table."""
-    from trimbre import report
     from trimbre.measuring import write_table
+    from trimbre.report import times
 
     if len(models) != 1:
         raise UserError(f"--table is of one model, and {len(models)} are given: name one")
@@ -74,4 +74,4 @@ def _table(
         if len(given) != 1:
             raise UserError(f"--table is of one runtime and one number of threads: give one with {name}")
     written = write_table(model=models[0], out=out, runtime=runtimes[0], threads=threads[0], repeats=repeats)
-    return show(written.to_json(), json, *report.latency_table(written, out))
+    return show(written.to_json(), json, *times.latency_table(written, out))

@@ -55,7 +55,8 @@ def export(
     normalize
         How both sides are brought into one form: none, basic or whisper-en.
     """
-    from trimbre import exporting, report
+    from trimbre import exporting
+    from trimbre.report import models
 
     found = exporting.export(
         model=model,
@@ -68,4 +69,4 @@ def export(
         normalize=normalize,
         allow_outside=allow_outside,
     )
-    return show(found, json, *report.exported(found))
+    return show(found, json, *models.exported(found))

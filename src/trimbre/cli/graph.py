@@ -56,8 +56,8 @@ def graph(
     normalize
         How sentences are brought into the form of transcripts: none, basic or whisper-en.
     """
-    from trimbre import report
     from trimbre.graphs.making import make_graph
+    from trimbre.report import models
 
     made = make_graph(
         model=model,
@@ -71,4 +71,4 @@ def graph(
         normalize=normalize,
         allow_outside=allow_outside,
     )
-    return show(made.to_json(), json, *report.graph(made))
+    return show(made.to_json(), json, *models.graph(made))

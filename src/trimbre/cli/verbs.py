@@ -27,10 +27,11 @@ def inspect(model: str, /, *, verify: bool = False, seed: Seed = 0, json: Json =
     verify
         Cut the model by random plans and compare with the same model behind gates: masked equals sliced.
     """
-    from trimbre import looking, report
+    from trimbre import looking
+    from trimbre.report import models
 
     found = looking.inspect(model=model, verify=verify, seed=seed)
-    return show(found, json, *report.inspection(found))
+    return show(found, json, *models.inspection(found))
 
 
 @app.command(
@@ -154,7 +155,8 @@ def prune(
     resume
         Go on with the run that was stopped.
     """
-    from trimbre import report, runs
+    from trimbre import runs
+    from trimbre.report import models
 
     one_of("precision", precision, PRECISIONS)
     at_least("margin", margin, 0)
@@ -181,9 +183,9 @@ def prune(
         resume=resume,
     )
     if dry_run:
-        return show(found, json, *report.foresight(found))
+        return show(found, json, *models.foresight(found))
     _tell_unreadable(found)
-    show(found, json, *report.pruning(found, out))
+    show(found, json, *models.pruning(found, out))
     if found["missed"]:
         tell(found["missed"])
         return MISSED
@@ -240,7 +242,9 @@ def evaluate(
     clips
         Utterances that it is measured on; 0 measures none.
     """
-    from trimbre import looking, report
+    from trimbre import looking
+    from trimbre.report.rates import evaluation_table, verdicts
+    from trimbre.report.times import times_table
 
     at_least("margin", margin, 0)
     at_least("threads", threads, 1)
@@ -256,14 +260,14 @@ def evaluate(
         allow_outside=allow_outside,
     )
     found: dict[str, Any] = {"model": model, "data": data, "against": against, **judged.to_json()}
-    shown: list[Any] = [report.evaluation_table(judged)]
+    shown: list[Any] = [evaluation_table(judged), *verdicts(found)]
     if clips > 0:
         named = {model: model} if against is None else {against: against, model: model}
         timed = looking.time_models(
             models=named, data=data, clips=clips, graph=graph, threads=threads, allow_outside=allow_outside
         )
         found["real_time"] = {way: one.to_json() for way, one in timed.items()}
-        shown.append(report.times_table(timed))
+        shown.append(times_table(timed))
     return show(found, json, *shown)
 
 

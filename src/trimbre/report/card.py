@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trimbre.budget import TITLES
-from trimbre.report import PER_SECOND, amount, rate, steps_of, time_line
+from trimbre.report.words import PER_SECOND, amount, rate, steps_of, time_line
 
 
 def model_card(report: Mapping[str, Any]) -> str:

@@ -1,0 +1,123 @@
+"""What can be cut from models, what was, and what was made of them, for people."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from trimbre.budget import TITLES
+from trimbre.graphs import GraphReport
+from trimbre.report.rates import rates_table, verdicts
+from trimbre.report.words import PER_SECOND, amount, steps_of, time_line
+
+
+def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
+    """What can be cut from a model, kind by kind."""
+    dense = found["dense"]
+    table = Table(title=f"{found['model']}: what can be cut, and its share of the blocks")
+    table.add_column("kind", no_wrap=True)
+    for heading in ("modules", "units", *(TITLES[cost] for cost in dense)):
+        table.add_column(heading, justify="right")
+    for name, kind in found["kinds"].items():
+        shares = [f"{share:.1%}" for share in kind["share_of_blocks"].values()]
+        table.add_row(f"{name} ({kind['unit']}s)", str(kind["modules"]), f"{kind['units']:,}", *shares)
+    yield table
+    for cost in dense:
+        sizes = ", ".join(f"{scope} {amount(cost, dense[cost][scope])}" for scope in dense[cost])
+        yield f"{TITLES[cost]}{' (MACs)' if cost == 'macs' else ''}{PER_SECOND[cost]}: {sizes}"
+    if (distance := found.get("masked_equals_sliced_within")) is not None:
+        yield f"masked equals sliced: outputs differ by at most {distance:.1e} of their norm"
+
+
+def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
+    """What a run would do, without doing it."""
+    yield from inspection(found)
+    options, data = found["options"], found["data"]
+    for cost, much in found["to_remove"].items():
+        yield (
+            f"to remove: {options['target']['remove']:.1%} of the {TITLES[cost]} of the {found['of']}, "
+            f"{amount(cost, much)}{PER_SECOND[cost]} "
+            f"(at most {found['reachable'][cost]:.1%} can be removed)"
+        )
+    labelled = f"{data['transcribed']} of them with transcripts"
+    yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}"
+    steps = f"{found['learn_steps']} to learn what to cut, {options['recover_steps']} to recover"
+    yield f"steps: {steps}, {steps_of(found)}; nothing is written"
+
+
+def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
+    """What a run removed, where from, and what it did to the error rates."""
+    yield widths_table(found["widths"])
+    yield shares_table(found["removed"], found["dense"])
+    if "latency" in found:
+        yield time_line(found["latency"])
+    if found["evaluation"]:
+        yield rates_table(found["evaluation"], found["compared_with"])
+        yield from verdicts(found["evaluation"])
+    minutes = sum(stage["minutes"] for name, stage in found["stages"].items() if name != "control")
+    moved = ""
+    if (share := found["units_moved_by_search"]) is not None:
+        moved = f"; the search for the exact cost moved {share:.1%} of the units"
+    yield (
+        f"method {found['options']['method']}; cut equals gated within {found['cut_equals_gated_within']:.1e}{moved}; "
+        f"{found['times_faster']['median']:.2f} times faster (PyTorch, one thread, a clip of 10 s); "
+        f"trained for {minutes:.1f} min on {found['audio_seconds'] / 3600:.1f} h of audio, {steps_of(found)}"
+    )
+    yield f"{out}: load it with trimbre.load({str(out)!r})"
+
+
+def exported(found: Mapping[str, Any]) -> Iterator[Any]:
+    """What was exported, how large it is and what it was compared with."""
+    yield (
+        f"{found['out']}: for {found['to']}, {found['precision']}, {found['bytes'] / 1e6:.1f} MB"
+        + (f" ({found['bytes'] / found['float32_bytes']:.0%} of float32)" if found["precision"] == "int8" else "")
+    )
+    yield f"the float32 graph equals the model within {found['equal_to_model_within']:.1e} of the output's norm"
+    for precision, words in found["wer"].items():
+        yield f"WER of {precision}: {words['percent']:.2f} % ({words['reference']:,} words)"
+
+
+def graph(made: GraphReport) -> Iterator[Any]:
+    """What a decoding graph holds, and what it was made from."""
+    source = "an ARPA file" if made.sentences is None else f"{made.sentences:,} sentences"
+    yield (
+        f"{made.out}: {made.words:,} words, {made.ngrams:,} n-grams of up to {made.order} words from {source}, "
+        f"weight {made.weight:g}"
+    )
+    if made.left_out:
+        named = ", ".join(made.left_out[:5]) + (", ..." if len(made.left_out) > 5 else "")
+        yield f"{len(made.left_out)} words were left out because the model's vocabulary cannot spell them: {named}"
+
+
+def widths_table(widths: Mapping[str, tuple[int, int]]) -> Table:
+    """Units kept in every module, a row for each layer; `widths` is path -> (units now, units before)."""
+    table = Table(title="Units kept of those before (–: none)")
+    names = list(dict.fromkeys(path.rpartition(".")[2] for path in widths))
+    table.add_column("layer")
+    for name in names:
+        table.add_column(name, justify="right")
+    rows: dict[str, dict[str, str]] = {}
+    for path, (now, before) in widths.items():
+        layer, _, name = path.rpartition(".")
+        rows.setdefault(layer, {})[name] = f"{now} / {before}" if now else "–"
+    for layer, cells in rows.items():
+        table.add_row(layer, *(cells.get(name, "") for name in names))
+    return table
+
+
+def shares_table(removed: Mapping[str, Mapping[str, float]], dense: Mapping[str, Mapping[str, float]]) -> Table:
+    """Share removed of each cost, by what it is a share of."""
+    table = Table(title="Removed, by what it is a share of")
+    table.add_column("cost")
+    scopes = list(removed["params"])
+    for heading in (*scopes, "model before", "after"):
+        table.add_column(heading, justify="right")
+    for name, title in (("params", "parameters"), ("macs", "MACs per second"), ("latency", "s per second")):
+        if name not in removed:
+            continue
+        before = dense[name]["model"]
+        after = before * (1 - removed[name]["model"])
+        shares = [f"{removed[name][scope]:.1%}" for scope in scopes]
+        table.add_row(title, *shares, amount(name, before), amount(name, after))
+    return table
