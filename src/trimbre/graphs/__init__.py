@@ -17,10 +17,11 @@ from trimbre.errors import UserError
 from trimbre.models import Recogniser
 
 NETWORK, WORDS, DESCRIPTION = "graph.fst", "words.txt", "graph.json"
-BEAM = 16.0
+BEAM = 12.0
 """How much costlier than the best path, in nats, one may be before it is dropped."""
-ACTIVE = 3000
-"""Paths that are followed at once, at most."""
+FEWEST, MOST = 1, 3000
+"""Paths that are followed at once, whatever the beam. Where a word ends hundreds of others can begin, so that twenty at
+least, as the library has it, take twenty times as long."""
 FREE, IMPOSSIBLE = 0.0, -100.0
 
 
@@ -76,7 +77,8 @@ class Graph:
             last = np.full((1, scores.shape[1]), IMPOSSIBLE, dtype=np.float32)
             last[:, self.described.space] = FREE
             scores = np.concatenate([scores, last])
-        search = FasterDecoder(self.network, FasterDecoderOptions(beam=BEAM, max_active=ACTIVE))
+        options = FasterDecoderOptions(beam=BEAM, min_active=FEWEST, max_active=MOST)
+        search = FasterDecoder(self.network, options)
         search.decode(DecodableCtc(np.ascontiguousarray(scores, dtype=np.float32)))
         found, path = search.get_best_path()
         if not found:
