@@ -32,8 +32,7 @@ def graph(
 ) -> int:
     """Words and n-grams as a decoding graph, for eval and transcribe --graph: for models with a CTC head.
 
-    What is pruned from a model, or trained on from it, takes the same graph. Nothing but the graph's words can be
-    recognised by it, and what is judged on does not belong in it.
+    Only these words can be recognised by it. What is pruned from a model takes the model's graph.
 
     Parameters
     ----------
