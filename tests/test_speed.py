@@ -48,10 +48,12 @@ def test_models_take_turns_and_threads_are_put_back(monkeypatch):
         return spent[name] * (1 + next(clock) // 6)  # the machine gets slower with every repeat
 
     monkeypatch.setattr(speed, "seconds_to", timed)
-    monkeypatch.setattr(speed, "listener", lambda model, processor: processor)
+    graphs = []
+    monkeypatch.setattr(speed, "listener", lambda model, processor, graph: graphs.append(graph) or processor)
     before = torch.get_num_threads()
     models = {name: Recogniser(torch.nn.Identity(), name) for name in "ab"}
-    found = real_time_factor(models, clips=clips(1.0, 3.0), threads=before + 1, repeats=3)
+    found = real_time_factor(models, clips=clips(1.0, 3.0), graph="menu", threads=before + 1, repeats=3)
+    assert graphs == ["menu", "menu"]
     assert torch.get_num_threads() == before
     assert {threads for *_, threads in turns} == {before + 1} == {found.threads}
     assert "".join(name for name, *_ in turns) == "ab" + "abab" + "baba" + "abab"
