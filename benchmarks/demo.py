@@ -1,8 +1,9 @@
 """The main job on the shipped recogniser, from nothing to a smaller model: what `make demo` runs.
 
 It gathers real telephone prompts and synthetic voices, prunes models/telephone-en by half, trains the unpruned model on
-for as many steps as a control, and compares the two on speech that neither was trained on. Every step is a command that
-can be typed; a step that was done before is passed over, so an interrupted demo goes on when it's started again.
+for as many steps as a control, and compares the two on speech that neither was trained on; then it makes a decoding
+graph and judges the pruned model by that, too. Every step is a command that can be typed; a step that was done before
+is passed over, so an interrupted demo goes on when it's started again.
 """
 
 import json

@@ -78,8 +78,8 @@ def listener(
     Args:
         model: a CTC model or a Whisper of transformers; switched to eval mode.
         graph: decodes by it instead of greedily; for CTC models.
-        chunk_seconds: how much audio the model sees at once: memory is bounded by it. Whisper has a
-            window of its own and no use for this and for the overlap.
+        chunk_seconds: how much audio the model sees at once: memory is bounded by it, but for a graph's, which reads
+            the scores of all frames at once. Whisper has a window of its own and no use for this and for the overlap.
         overlap_seconds: how much of it the next chunk sees again, half of it as context for each of the two.
 
     Raises:
