@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trimbre.report.words import rate
+
 MODEL = Path(__file__).resolve().parent.parent.parent / "models/telephone-en"
 SETS = {
     "data": "held-out sentences in held-out synthetic voices",
@@ -95,7 +97,7 @@ def main() -> None:
     stages = [*trained["earlier"], trained]
     rows = []
     for name, one in found["sets"].items():
-        rates = f"{rate(one['wer'])} | {rate(by_graph['sets'][name]['wer'])}"
+        rates = f"{cells(one['wer'])} | {cells(by_graph['sets'][name]['wer'])}"
         rows.append(f"| {SETS[name]} | {one['utterances']} | {one['wer']['reference']} | {rates} |")
     card = CARD.format(
         parameters=found["size"]["parameters"],
@@ -114,11 +116,9 @@ def main() -> None:
     (MODEL / "README.md").write_text(card)
 
 
-def rate(wer: Mapping[str, Any]) -> str:
+def cells(wer: Mapping[str, Any]) -> str:
     """Two cells: the rate with its interval, and the sorts of errors."""
-    low, high = wer["interval"]
-    errors = f"{wer['substitutions']} / {wer['deletions']} / {wer['insertions']}"
-    return f"{wer['percent']:.2f} [{low:.2f}, {high:.2f}] | {errors}"
+    return f"{rate(wer)} | {wer['substitutions']} / {wer['deletions']} / {wer['insertions']}"
 
 
 if __name__ == "__main__":

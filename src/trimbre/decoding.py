@@ -88,12 +88,12 @@ def frame_logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Tensor]
         inputs: what its forward takes, on any device; labels are left out.
 
     Returns:
-        (frames, labels) of each utterance on the CPU, its valid output frames alone.
+        (frames, labels) of each utterance, its valid output frames alone, on the model's device.
     """
     weights = next(model.parameters(), None)
     device = "cpu" if weights is None else weights.device  # an exported model has none
     moved = {name: value.to(device) for name, value in inputs.items() if name != "labels"}
-    logits = model(**moved).logits.cpu()
+    logits = model(**moved).logits
     lengths = output_lengths(model, moved)
     if lengths is None:
         return list(logits)
@@ -107,7 +107,7 @@ def frame_labels(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[in
 
 def frame_scores(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[np.ndarray]:
     """Logarithms of probabilities, (frames, labels), of each utterance; takes what `frame_logits` takes."""
-    return [logits.float().log_softmax(-1).numpy() for logits in frame_logits(model, inputs)]
+    return [logits.float().log_softmax(-1).cpu().numpy() for logits in frame_logits(model, inputs)]
 
 
 def blank_id(model: nn.Module) -> int:

@@ -55,8 +55,7 @@ def network(
             _arc(said, state, space + 1, NOTHING, 0.0, state)
     arcsort(said, "ilabel")
     labels = sorted({label for each in spelled.values() for label in each})
-    found = compose(_topology(labels, blank), said)
-    return found if isinstance(found, StdVectorFst) else StdVectorFst(found)
+    return compose(_topology(labels, blank), said)
 
 
 def _sentences(ngrams: NGrams, spelled: Mapping[str, Sequence[int]], weight: float) -> StdVectorFst:

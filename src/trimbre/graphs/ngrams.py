@@ -42,17 +42,6 @@ class NGrams:
             history = history[1:]
         return history
 
-    def cost(self, word: str, history: History) -> float:
-        """What a word costs after a history; infinity if it is nowhere."""
-        history = self.known(history)
-        paid = 0.0
-        while word not in self.costs[history]:
-            if not history:
-                return math.inf
-            paid += self.backoff[history]
-            history = history[1:]
-        return paid + self.costs[history][word]
-
 
 def estimate(sentences: Iterable[str], order: int) -> NGrams:
     """N-grams of sentences by Witten and Bell (1991), interpolated (Chen and Goodman 1998, section 2.5).
