@@ -15,6 +15,7 @@ import transformers
 from mini_recogniser import clips, mini_parakeet, mini_processor
 
 import trimbre.cli
+from trimbre import looking
 from trimbre.checkpoint import load_plan, save
 from trimbre.cli.console import app
 from trimbre.data.cuts import read_cuts
@@ -354,6 +355,22 @@ def test_a_graph_changes_what_eval_and_transcribe_write(there, run):
         assert err.count("\n") == 1
     assert run("graph mini --sentences said.txt --out own")[0] == 0  # what it wrote before it may replace
     assert json.loads(Path("own/graph.json").read_text())["sentences"] == 2
+
+
+def test_eval_times_decoding_by_the_graph(there, run, monkeypatch):
+    assert run("graph mini --transcripts data --out own")[0] == 0
+    timed, real = [], looking.real_time_factor
+
+    def noting(models, *, graph, **given):
+        timed.append(graph)
+        return real(models, graph=graph, **given)
+
+    monkeypatch.setattr(looking, "real_time_factor", noting)
+    assert run("eval mini --data data --graph own --clips 1")[0] == 0
+    assert [graph.to_json()["out"] for graph in timed] == ["own", "own"]
+    timed.clear()
+    assert run("eval mini --data data --clips 1")[0] == 0
+    assert timed == [None, None]
 
 
 def test_a_folder_of_recordings_becomes_a_corpus(there, run):

@@ -229,6 +229,12 @@ def test_a_damaged_graph_is_refused(saved_mini, tmp_path, capfd, file, change):
     assert capfd.readouterr().err == ""
 
 
+def test_a_graph_that_was_moved_says_where_it_is(saved_mini, tmp_path):
+    model, processor, _ = saved_mini
+    (tmp_path / "graph").rename(tmp_path / "moved")
+    assert load_graph(tmp_path / "moved", Recogniser(model, processor)).to_json()["out"] == str(tmp_path / "moved")
+
+
 def test_what_cannot_be_written_whole_is_not_there(saved_mini, tmp_path, monkeypatch):
     monkeypatch.setattr("kaldifst.StdVectorFst.write", lambda network, file: False)
     with pytest.raises(UserError, match=r"graph\.fst"):

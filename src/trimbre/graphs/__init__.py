@@ -22,7 +22,6 @@ BEAM = 12.0
 FEWEST, MOST = 1, 3000
 """Paths that are followed at once, whatever the beam. Where a word ends hundreds of others can begin, so that twenty at
 least, as the library has it, take twenty times as long."""
-FREE, IMPOSSIBLE = 0.0, -100.0
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,8 @@ class Graph:
         from kaldi_decoder import DecodableCtc, FasterDecoder, FasterDecoderOptions
         from kaldifst import get_linear_symbol_sequence
 
-        if self.described.space is not None:  # which the last word may have ended with or not
-            last = np.full((1, scores.shape[1]), IMPOSSIBLE, dtype=np.float32)
-            last[:, self.described.space] = FREE
-            scores = np.concatenate([scores, last])
+        if self.described.space is not None:  # which the last word may lack: a frame that can be anything has it
+            scores = np.concatenate([scores, np.zeros_like(scores, shape=(1, scores.shape[1]))])
         options = FasterDecoderOptions(beam=BEAM, min_active=FEWEST, max_active=MOST)
         search = FasterDecoder(self.network, options)
         search.decode(DecodableCtc(np.ascontiguousarray(scores, dtype=np.float32)))
