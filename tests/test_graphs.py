@@ -278,7 +278,10 @@ def test_only_the_sentences_of_the_splits_are_read(tmp_path, saved_mini):
 def test_transcripts_and_arpa_files_are_sources_too(tmp_path, saved_mini, noise_corpus):
     place = str(tmp_path / "mini")
     spoken = make_graph(model=place, out=tmp_path / "spoken", transcripts=str(noise_corpus))
-    assert spoken.sentences == 24
+    assert (spoken.sentences, spoken.order) == (24, 3)
+    shorter = make_graph(model=place, out=tmp_path / "shorter", transcripts=str(noise_corpus), order=2)
+    assert shorter.order == 2
+    assert shorter.ngrams < spoken.ngrams
     both = make_graph(
         model=place, out=tmp_path / "both", transcripts=str(noise_corpus), sentences=tmp_path / "said.txt"
     )

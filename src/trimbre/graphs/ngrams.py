@@ -37,7 +37,6 @@ class NGrams:
 
     def known(self, history: History) -> History:
         """The longest end of a history that anything is listed after."""
-        history = history[max(0, len(history) - self.order + 1) :]
         while history not in self.costs:
             history = history[1:]
         return history
