@@ -40,9 +40,10 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from trimbre.anatomy import Anatomy, anatomy_of
 from trimbre.data.corpus import Utterance, write_corpus
-from trimbre.decoding import features_of, with_text
+from trimbre.models.anatomy import Anatomy
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import features_of, with_text
 from trimbre.plan import Plan
 
 torch.set_num_threads(1)

@@ -14,8 +14,10 @@ import safetensors.torch
 import torch
 from test_pruning import QUICK
 
-from trimbre import distill, runs, state
-from trimbre.options import BatchOptions
+from trimbre import runs
+from trimbre.config import BatchConfig
+from trimbre.training import distillation as distill
+from trimbre.training import resume as state
 
 torch.set_num_threads(1)
 _counts = {"step": 0, "write": 0}
@@ -47,7 +49,7 @@ def run(teacher: str, corpus: str, out: str, kill: str, *, resume: bool) -> None
         dev=corpus,
         out=Path(out),
         options=QUICK,
-        batches=BatchOptions(max_duration=6.0, buckets=2, workers=2),
+        batches=BatchConfig(max_duration=6.0, buckets=2, workers=2),
         precision="bf16",
         save_every=2,
         validate_every=3,

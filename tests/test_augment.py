@@ -5,8 +5,8 @@ import pytest
 import torch
 from tones import level, pitch, tone
 
+from trimbre.config import AugmentConfig
 from trimbre.data.augment import add_noise, augment_clips, band_limit, mask_features, reverberate
-from trimbre.options import AugmentOptions
 
 NEVER = {"speed": 0.0, "room": 0.0, "noise": 0.0, "telephone": 0.0, "time_masks": 0, "mel_masks": 0}
 
@@ -65,7 +65,7 @@ def test_a_telephone_line_takes_away_what_is_outside_its_band(samples):
 def test_speed_moves_pitch_and_length_together():
     rates = []
     for seed in range(10):
-        (played,) = augment_clips([tone(1000, 1.0)], AugmentOptions(**NEVER | {"speed": 1.0}), draw(seed))
+        (played,) = augment_clips([tone(1000, 1.0)], AugmentConfig(**NEVER | {"speed": 1.0}), draw(seed))
         rates.append(16_000 / len(played))
         assert pitch(played) == pytest.approx(1000 * rates[-1], abs=1)
     assert 0.879 < min(rates) < 0.95
@@ -75,7 +75,7 @@ def test_speed_moves_pitch_and_length_together():
 def test_chances_are_those_asked_for():
     clips = [tone(440, 0.02)] * 400
     for effect in ("speed", "room", "noise", "telephone"):
-        changed = augment_clips(clips, AugmentOptions(**NEVER | {effect: 0.25}), draw())
+        changed = augment_clips(clips, AugmentConfig(**NEVER | {effect: 0.25}), draw())
         share = np.mean([len(clip) != len(clips[0]) or not np.allclose(clip, clips[0]) for clip in changed])
         # Four standard deviations of 400 draws.
         assert share == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 400) ** 0.5)
@@ -93,7 +93,7 @@ def features() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("sort", ["time_masks", "mel_masks"])
 def test_masks_stay_within_their_bounds_and_off_the_padding(sort):
-    options = AugmentOptions(**NEVER | {sort: 2})
+    options = AugmentConfig(**NEVER | {sort: 2})
     widest = [0, 0, 0]
     for seed in range(60):
         inputs = features()
@@ -115,19 +115,19 @@ def test_masks_stay_within_their_bounds_and_off_the_padding(sort):
 
 def test_waveforms_are_not_masked():
     inputs = {"input_values": torch.ones(2, 100), "attention_mask": torch.ones(2, 100)}
-    assert mask_features(inputs, AugmentOptions(), draw()) == inputs
+    assert mask_features(inputs, AugmentConfig(), draw()) == inputs
 
 
 def test_no_augmentation_is_the_identity():
     clips = [tone(440, 0.5), tone(300, 0.1)]
-    for new, old in zip(augment_clips(clips, AugmentOptions.none(), draw()), clips, strict=True):
+    for new, old in zip(augment_clips(clips, AugmentConfig.none(), draw()), clips, strict=True):
         np.testing.assert_array_equal(new, old)
-    masked = mask_features(features(), AugmentOptions.none(), draw())
+    masked = mask_features(features(), AugmentConfig.none(), draw())
     assert all(torch.equal(masked[name], value) for name, value in features().items())
 
 
 def test_everything_follows_from_the_draw():
-    options = AugmentOptions(**NEVER | {"speed": 0.8, "room": 0.8, "noise": 0.8, "telephone": 0.8, "time_masks": 3})
+    options = AugmentConfig(**NEVER | {"speed": 0.8, "room": 0.8, "noise": 0.8, "telephone": 0.8, "time_masks": 3})
     clips = [tone(hertz, 0.3) for hertz in (300, 500, 700)]
     before = [clip.copy() for clip in clips]
 

@@ -11,18 +11,18 @@ import torch
 from mini_recogniser import clips, mini_processor
 from tones import corpus_of, tone
 
+from trimbre.config import AugmentConfig, BatchConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.batches import Batch, collate, evaluation_batches, training_batches
-from trimbre.data.check import Tolerance
+from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
-from trimbre.options import AugmentOptions, BatchOptions
 
 # Workers that load audio are forked by torch.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
-PLAIN = BatchOptions(max_duration=2.0, buckets=3, augment=AugmentOptions.none())
-SHAKEN = BatchOptions(max_duration=2.0, buckets=3)
+PLAIN = BatchConfig(max_duration=2.0, buckets=3, augment=AugmentConfig.none())
+SHAKEN = BatchConfig(max_duration=2.0, buckets=3)
 COUNT = 24
 
 
@@ -59,7 +59,7 @@ def same(one: Batch, other: Batch) -> bool:
 @pytest.mark.parametrize("buckets", [1, 3, COUNT, 2 * COUNT])
 @pytest.mark.parametrize("seconds", [1.0, 2.0, 60.0])
 def test_every_utterance_comes_once_an_epoch_in_batches_that_are_not_too_long(data, seconds, buckets):
-    batches = stream(data, BatchOptions(max_duration=seconds, buckets=buckets, augment=AugmentOptions.none()))
+    batches = stream(data, BatchConfig(max_duration=seconds, buckets=buckets, augment=AugmentConfig.none()))
     length = {cut.id: cut.duration for cut in read_cuts(data)}
     epochs = [epoch(batches) for _ in range(3)]
     assert [sorted(ids(each), key=int) for each in epochs] == [[str(number) for number in range(COUNT)]] * 3
@@ -77,7 +77,7 @@ def test_a_batch_holds_utterances_of_similar_length(data):
     length = {cut.id: cut.duration for cut in read_cuts(data)}
 
     def padding(buckets: int) -> float:
-        options = BatchOptions(max_duration=2.0, buckets=buckets, augment=AugmentOptions.none())
+        options = BatchConfig(max_duration=2.0, buckets=buckets, augment=AugmentConfig.none())
         batches = [[length[id] for id in batch.ids] for batch in epoch(stream(data, options))]
         return sum(len(batch) * max(batch) - sum(batch) for batch in batches)
 
@@ -94,7 +94,7 @@ def test_a_seed_gives_the_same_batches_bit_for_bit(data):
 @pytest.mark.parametrize("augment", [{"noise": 1}, {"mel_masks": 9}])
 def test_an_epoch_augments_sound_and_features_anew(tmp_path, augment):
     corpus_of(tmp_path, clips(0.5), ["a"])
-    options = BatchOptions(augment=replace(AugmentOptions.none(), **augment))
+    options = BatchConfig(augment=replace(AugmentConfig.none(), **augment))
     first, second = (batch.inputs["input_features"] for batch in islice(stream(tmp_path, options), 2))
     assert first.shape != second.shape or not torch.equal(first, second)
 
@@ -116,7 +116,7 @@ def test_passing_over_batches_reads_no_audio(data, monkeypatch):
 
 @pytest.mark.parametrize("start", [0, 5])
 def test_workers_change_nothing(data, start):
-    options = BatchOptions(max_duration=2.0, buckets=3, workers=2)
+    options = BatchConfig(max_duration=2.0, buckets=3, workers=2)
     alone = list(islice(stream(data, SHAKEN, start=start), 12))
     helped = list(islice(stream(data, options, start=start), 12))
     assert all(map(same, alone, helped))
@@ -133,7 +133,7 @@ def test_a_stream_draws_nothing_from_the_numbers_that_a_step_goes_by(data, worke
 @pytest.mark.parametrize("seconds", [1.0, 2.0, 60.0])
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_out_every_epoch(data, seconds, world):
-    options = BatchOptions(max_duration=seconds, buckets=3, augment=AugmentOptions.none())
+    options = BatchConfig(max_duration=seconds, buckets=3, augment=AugmentConfig.none())
     streams = [stream(data, options, rank=rank, world=world) for rank in range(world)]
     for _ in range(2):
         seen: list[str] = []
@@ -213,7 +213,7 @@ def test_other_rates_and_channels_are_heard_as_16_khz_mono(tmp_path):
 def test_audio_that_cannot_be_read_is_named(tmp_path, workers):
     folder = corpus_of(tmp_path, clips(0.3, 0.3), ["a", "b"])
     spoiled = folder / "audio/1.flac"
-    options = BatchOptions(max_duration=60, buckets=1, workers=workers, augment=AugmentOptions.none())
+    options = BatchConfig(max_duration=60, buckets=1, workers=workers, augment=AugmentConfig.none())
     for content in (b"", b"this is no sound", (folder / "audio/0.flac").read_bytes()[:3000]):
         spoiled.write_bytes(content)
         with pytest.raises(UserError, match=f"^cannot read the audio of 1 .*{spoiled}") as refused:
@@ -230,14 +230,14 @@ def test_a_few_bad_clips_in_a_large_corpus_are_left_out_and_listed(tmp_path, wor
     folder = corpus_of(tmp_path, clips(0.3, 0.3, 0.3), ["a", "b", "a"])
     bad = folder / "audio/1.flac"
     bad.write_bytes(b"this is no sound")
-    options = BatchOptions(max_duration=60, buckets=1, workers=workers, augment=AugmentOptions.none())
-    tolerance = Tolerance(100, "mine")  # of so many utterances one is a hundredth
+    options = BatchConfig(max_duration=60, buckets=1, workers=workers, augment=AugmentConfig.none())
+    tolerance = UnreadableClips(100, "mine")  # of so many utterances one is a hundredth
     batch = next(stream(folder, options, tolerance=tolerance))
     assert sorted(batch.ids) == ["0", "2"]
     assert batch.inputs["input_features"].shape[0] == len(batch.labels) == len(batch.texts) == 2
     assert list(tolerance.unreadable) == ["1"]
     with pytest.raises(UserError, match=f"^cannot read the audio of 1 .*{bad}"):
-        next(stream(folder, options, tolerance=Tolerance(99, "mine")))
+        next(stream(folder, options, tolerance=UnreadableClips(99, "mine")))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -245,8 +245,8 @@ def test_a_batch_of_bad_clips_alone_becomes_a_clip_that_can_be_heard(tmp_path, w
     """As long recordings are, which have batches to themselves."""
     folder = corpus_of(tmp_path, clips(0.9, 0.3, 0.3), ["a", "b", "a"])
     (folder / "audio/0.flac").write_bytes(b"this is no sound")
-    options = BatchOptions(max_duration=1.0, buckets=2, workers=workers, augment=AugmentOptions.none())
-    tolerance = Tolerance(100, "mine")
+    options = BatchConfig(max_duration=1.0, buckets=2, workers=workers, augment=AugmentConfig.none())
+    tolerance = UnreadableClips(100, "mine")
     batches = stream(folder, options, tolerance=tolerance)
     seen = [next(batches) for _ in range(6)]
     (instead,) = [batch for batch in seen[:2] if "0" in batch.unreadable]  # of the first epoch
@@ -254,20 +254,20 @@ def test_a_batch_of_bad_clips_alone_becomes_a_clip_that_can_be_heard(tmp_path, w
     assert instead.labels is not None
     assert all(batch.ids for batch in seen)
     assert list(tolerance.unreadable) == ["0"]
-    again = stream(folder, options, start=2, tolerance=Tolerance(100, "mine"))
+    again = stream(folder, options, start=2, tolerance=UnreadableClips(100, "mine"))
     assert [next(again).ids for _ in range(4)] == [batch.ids for batch in seen[2:]]  # resuming counts it too
 
 
 def test_what_was_left_out_is_known_to_the_run_that_goes_on(tmp_path):
     kept = tmp_path / "unreadable.json"
-    Tolerance(1000, "mine", kept=kept).note({"a": "no sound in a.wav"})
-    resumed = Tolerance(1000, "mine", kept=kept)
+    UnreadableClips(1000, "mine", kept=kept).note({"a": "no sound in a.wav"})
+    resumed = UnreadableClips(1000, "mine", kept=kept)
     resumed.note({"b": "no sound in b.wav"})
-    assert Tolerance(1000, "mine", kept=kept).unreadable == {"a": "no sound in a.wav", "b": "no sound in b.wav"}
+    assert UnreadableClips(1000, "mine", kept=kept).unreadable == {"a": "no sound in a.wav", "b": "no sound in b.wav"}
 
 
 def test_many_bad_clips_are_an_error_that_counts_them():
-    tolerance = Tolerance(250, "mine")
+    tolerance = UnreadableClips(250, "mine")
     tolerance.note({"a": "no sound in a.wav"})
     tolerance.note({"b": "no sound in b.wav", "a": "no sound in a.wav"})  # heard again in a later epoch
     with pytest.raises(UserError, match=r"^no sound in a.wav \(3 of 250 utterances of mine so far\)$"):

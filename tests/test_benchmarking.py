@@ -6,13 +6,13 @@ import pytest
 import torch
 from mini_recogniser import mini_parakeet, mini_processor
 
-from trimbre import benchmarking as module
-from trimbre.benchmarking import SECONDS, Subject, bench
-from trimbre.checkpoint import save
+from trimbre.benchmark import bench as module
+from trimbre.benchmark.bench import SECONDS, Subject, bench
 from trimbre.cli import run
+from trimbre.config import BENCH_RUNTIMES
 from trimbre.errors import UserError
-from trimbre.memory import halve
-from trimbre.options import BENCH_RUNTIMES
+from trimbre.models.checkpoint import save
+from trimbre.training.low_memory import cast_matrices_to_bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,9 @@ def test_ratios_and_factors_are_of_the_same_repeat(models, here, monkeypatch):
 
 def test_matrices_are_held_in_bfloat16_where_that_is_timed(models, here, monkeypatch):
     halved = []
-    monkeypatch.setattr(module, "halve", lambda model: halved.append(model) or halve(model))
+    monkeypatch.setattr(
+        module, "cast_matrices_to_bfloat16", lambda model: halved.append(model) or cast_matrices_to_bfloat16(model)
+    )
     bench(models=models, runtimes=("torch-fp32", "torch-bf16"), threads=(1,), repeats=1)
     assert len(halved) == 4  # each of two models, once to be timed and once to be measured alone
     assert {p.dtype for model in halved for p in model.parameters() if p.dim() > 1} == {torch.bfloat16}

@@ -5,11 +5,11 @@ import torch
 from conftest import edge_plans, random_plan
 from torch.utils.flop_counter import FlopCounterMode
 
-from trimbre.budget.macs import macs_budget, on_meta, reference_of
-from trimbre.budget.params import params_budget
-from trimbre.gates import Gates, keep_probability
+from trimbre.costs.macs import macs_budget, on_meta, reference_of
+from trimbre.costs.params import params_budget
 from trimbre.plan import Plan
-from trimbre.surgery import cut
+from trimbre.pruning.gates import Gates, keep_probability
+from trimbre.pruning.surgery import cut
 
 
 def every_plan(anatomy):
@@ -81,7 +81,7 @@ def test_expected_cost_is_the_mean_over_drawn_plans(model, anatomy):
 
 
 def test_a_budget_counts_a_pruned_model_afresh(model, anatomy):
-    from trimbre.anatomy import anatomy_of
+    from trimbre.models.families.registry import anatomy_of
 
     small = cut(model, random_plan(anatomy, 2))
     again = anatomy_of(small)

@@ -19,12 +19,13 @@ from transformers import PreTrainedModel, pipeline
 
 import trimbre
 import trimbre.auto
-from trimbre.anatomy import anatomy_of
-from trimbre.checkpoint import load_plan, save
-from trimbre.decoding import features_of, greedy, with_text
 from trimbre.errors import UserError
-from trimbre.modeling_trimbre import FORMAT
-from trimbre.surgery import cut
+from trimbre.inference.greedy import greedy
+from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import features_of, with_text
+from trimbre.models.modeling_trimbre import FORMAT
+from trimbre.pruning.surgery import cut
 
 CLIP = np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
 
@@ -164,7 +165,9 @@ def test_saving_a_loaded_model_carries_everything_along(saved, elsewhere, tmp_pa
         ours.save_pretrained(tmp_path / "ours" / name)
         saved.family.auto.from_pretrained(saved.folder / name).save_pretrained(tmp_path / "theirs" / name)
         for place in (tmp_path / "ours" / name, tmp_path / "theirs" / name, elsewhere[0] / "again" / name):
-            assert (place / "modeling_trimbre.py").read_text() == Path(trimbre.modeling_trimbre.__file__).read_text()
+            assert (place / "modeling_trimbre.py").read_text() == Path(
+                trimbre.models.modeling_trimbre.__file__
+            ).read_text()
             config = json.loads((place / "config.json").read_text())
             for key in ("architectures", "model_type", "dtype", "auto_map", "trimbre"):
                 assert config[key] == before[key], key

@@ -15,14 +15,15 @@ import transformers
 from mini_recogniser import clips, mini_parakeet, mini_processor
 
 import trimbre.cli
-from trimbre import looking
-from trimbre.checkpoint import load_plan, save
+from trimbre import api as looking
 from trimbre.cli.console import app
 from trimbre.data.cuts import read_cuts
-from trimbre.decoding import features_of, greedy
-from trimbre.distill import Objective
-from trimbre.models import load
-from trimbre.training import Average
+from trimbre.inference.greedy import greedy
+from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.inputs import features_of
+from trimbre.models.loading import load
+from trimbre.training.distillation import Objective
+from trimbre.training.from_scratch import Average
 
 VERBS = [
     ["bench"],
@@ -253,7 +254,7 @@ def test_help_comes_without_the_heavy_libraries():
         ("train --model config.json --train data --dev mute --out new", "--dev mute"),
         ("inspect cousin", "it knows ParakeetForCTC, Wav2Vec2ConformerForCTC"),
         ("inspect reader", "reader, a bert, is not a model that Trimbre can prune yet (it knows ParakeetForCTC"),
-        ("prune cousin --train data --out new", "trimbre/anatomy/"),
+        ("prune cousin --train data --out new", "trimbre/models/families/"),
         ("prune mini --train data --out new --options.seed 3", "--options.seed"),
         ("train --model gone --train data --dev data --out new", "gone"),
         ("train --model gone.json --train data --dev data --out new", "gone.json"),
@@ -463,7 +464,7 @@ def test_ctrl_c_elsewhere_promises_nothing(there, run, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    for module in ("looking", "runs"):
+    for module in ("api", "runs"):
         monkeypatch.setattr(f"trimbre.{module}.load", interrupted)
     assert run("inspect mini") == (130, "", "trimbre: stopped\n")
     assert run("prune mini --train data --out new --dry-run") == (130, "", "trimbre: stopped\n")

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from trimbre.comparison import CONTROL, Comparison, Run
 from trimbre.errors import UserError
-from trimbre.evaluation import Evaluation
+from trimbre.evaluation.bootstrap import word_errors
+from trimbre.evaluation.compare_runs import CONTROL, Comparison, Run
+from trimbre.evaluation.evaluate import Evaluation
 from trimbre.report.comparison import markdown, table, write
-from trimbre.statistics import word_errors
 
 SENTENCES = [f"one two three {number}" for number in range(60)]
 

@@ -11,8 +11,8 @@ from tokenizers.models import BPE
 from transformers import AutoProcessor, WhisperConfig, WhisperForConditionalGeneration
 
 from trimbre.cli import run
-from trimbre.convert.ctranslate2 import convert
 from trimbre.errors import UserError
+from trimbre.models.convert.ctranslate2 import convert
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
 SPECIAL = (

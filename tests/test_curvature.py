@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_refit import twin
 
-from trimbre.curvature import Moments, _observed, losses, moments
 from trimbre.data.batches import Batch
-from trimbre.distill import valid_frames
-from trimbre.leastsquares import RIDGE, counts_by
+from trimbre.models.positions import valid_frames
+from trimbre.pruning.least_squares import RIDGE, frame_weights
+from trimbre.pruning.scores.obs import Moments, _observed, losses, moments
 
 
 @pytest.fixture
@@ -144,6 +144,6 @@ def test_frames_count_in_what_is_read_by_the_slopes_there(model, anatomy, batch)
     model.requires_grad_(False).eval()
     found = moments(model, anatomy.groups, [batch], loudness(model))
     for own, (read, slopes) in zip(found, _observed(model, anatomy.groups, batch, loudness(model)), strict=True):
-        counts = counts_by(slopes).double()
+        counts = frame_weights(slopes).double()
         wanted = torch.einsum("n,ni,nj->ij", counts, read.double(), read.double()) / counts.sum()
         assert torch.allclose(own.inputs, wanted, rtol=1e-4, atol=1e-6 * float(wanted.abs().max()))

@@ -12,7 +12,8 @@ from transformers import (
     pipeline,
 )
 
-from trimbre.decoding import collapse, features_of, frame_labels, greedy, output_lengths, spell
+from trimbre.inference.greedy import collapse, frame_labels, greedy, spell
+from trimbre.models.inputs import features_of, output_lengths
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import torch
 from conftest import END, FAMILIES
 
 from trimbre.data.batches import Batch
-from trimbre.decoding import generated
-from trimbre.dictation import CIRCLE, LAPS, LONGEST_LAP, Circling, Dictation
-from trimbre.task import transcript_loss
+from trimbre.inference.greedy import generated
+from trimbre.training.pseudo_labels import CIRCLE, LAPS, LONGEST_LAP, PseudoLabeller, StopRepetition
+from trimbre.training.task_loss import transcript_loss
 
 
 @pytest.fixture(params=[name for name in FAMILIES if name.startswith("whisper")], scope="session")
@@ -26,7 +26,7 @@ def heard(padded, texts, languages) -> Batch:
 
 
 def test_transcripts_are_spelled_after_the_prefix_and_end(model, processor, padded):
-    batch = Dictation(model, processor)(heard(padded, ["Bad cab.", "", "a"], ["en", "de", "en"]))
+    batch = PseudoLabeller(model, processor)(heard(padded, ["Bad cab.", "", "a"], ["en", "de", "en"]))
     many = model.generation_config.is_multilingual
     read, mask, labels = batch.inputs["decoder_input_ids"], batch.inputs["decoder_attention_mask"], batch.labels
     for row, (text, language) in enumerate([(" Bad cab.", ENGLISH), ("", GERMAN), (" a", ENGLISH)]):
@@ -42,7 +42,7 @@ def test_transcripts_are_spelled_after_the_prefix_and_end(model, processor, padd
 
 def test_the_loss_is_that_of_transformers_on_the_same_labels(model, processor, padded):
     """Which shifts the labels by itself; the prefix and other rows' padding have no part in it."""
-    batch = Dictation(model, processor)(heard(padded, ["Bad cab.", "a"], ["en", "en"]))
+    batch = PseudoLabeller(model, processor)(heard(padded, ["Bad cab.", "a"], ["en", "en"]))
     total, count = 0.0, 0
     for row, text in enumerate(["Bad cab.", "a"]):
         prefix = batch.inputs["decoder_input_ids"][row, : 4 if model.generation_config.is_multilingual else 2]
@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_transformers_on_the_same_labels(model, processor, p
 
 def test_the_teacher_writes_what_nobody_wrote(model, processor, padded):
     languages = [None, "de", None]
-    batch = Dictation(model, processor)(heard(padded, [None, "Bad.", None], languages))
+    batch = PseudoLabeller(model, processor)(heard(padded, [None, "Bad.", None], languages))
     assert batch.texts[1] == "Bad."
     spoken = None
     if model.generation_config.is_multilingual:
@@ -76,7 +76,7 @@ def test_a_teacher_writes_in_the_precision_that_it_is_held_in(model, processor, 
         return torch.autocast("cpu", torch.bfloat16)
 
     for teacher in (model, deepcopy(model).bfloat16()):
-        batch = Dictation(teacher, processor, precision)(heard(padded, [None, "a"], ["en", "en"]))
+        batch = PseudoLabeller(teacher, processor, precision)(heard(padded, [None, "a"], ["en", "en"]))
         assert batch.texts[0]
         assert bool(entered) == (teacher is not model)
 
@@ -88,19 +88,19 @@ def test_what_goes_round_in_circles_is_ended_and_nothing_else(lap):
     varied = list(range(length))
     slip = [*circles[:-1], 7]
     texts = torch.tensor([[1, *row] for row in (circles, varied, slip)])
-    assert Circling()(texts, None).tolist() == [True, False, False]
-    assert not Circling()(texts[:, 2:], None).any()
+    assert StopRepetition()(texts, None).tolist() == [True, False, False]
+    assert not StopRepetition()(texts[:, 2:], None).any()
 
 
 def test_a_teacher_that_goes_round_in_circles_is_stopped(model, processor, padded, monkeypatch):
-    monkeypatch.setattr("trimbre.dictation.CIRCLE", 6)
+    monkeypatch.setattr("trimbre.training.pseudo_labels.CIRCLE", 6)
     monkeypatch.setattr(model.proj_out.weight, "data", torch.zeros_like(model.proj_out.weight))
-    batch = Dictation(model, processor)(heard(padded, [None, "a"], ["en", "en"]))
+    batch = PseudoLabeller(model, processor)(heard(padded, [None, "a"], ["en", "en"]))
     assert (batch.labels[0] >= 0).sum() < 12  # of the 40 that it may write
 
 
 def test_a_text_that_is_too_long_is_broken_off(model, processor, padded):
-    batch = Dictation(model, processor)(heard(padded, ["a" * 100], ["en"]))
+    batch = PseudoLabeller(model, processor)(heard(padded, ["a" * 100], ["en"]))
     assert batch.inputs["decoder_input_ids"].shape == batch.labels.shape == (1, 40)
     assert END not in batch.labels
     model(**batch.inputs, labels=batch.labels)

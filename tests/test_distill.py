@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from trimbre.config import LAYER_DISTANCES, DistillationConfig
 from trimbre.data.batches import Batch
-from trimbre.decoding import blank_id, collapse, frame_labels
-from trimbre.distill import Distiller, Objective, layer_loss, posterior_loss, undisturbed, valid_frames
 from trimbre.errors import UserError
-from trimbre.options import LAYER_DISTANCES, DistillOptions
-from trimbre.task import transcript_loss
+from trimbre.inference.greedy import blank_id, collapse, frame_labels
+from trimbre.models.positions import valid_frames
+from trimbre.models.regularisation import without_regularisation
+from trimbre.training.distillation import Distiller, Objective, layer_loss, posterior_loss
+from trimbre.training.task_loss import transcript_loss
 
 
 def test_posterior_loss_is_the_divergence_over_valid_frames():
@@ -52,9 +54,9 @@ def test_every_so_many_th_layer_is_matched():
 def test_the_options_say_which_layers_and_which_distance(model, anatomy, padded):
     output = {}
     for name, options in {
-        "all": DistillOptions(),
-        "first": DistillOptions(match_every=100),
-        "cosine": DistillOptions(layer_distance="l1-cosine"),
+        "all": DistillationConfig(),
+        "first": DistillationConfig(match_every=100),
+        "cosine": DistillationConfig(layer_distance="l1-cosine"),
     }.items():
         other = copy.deepcopy(model).eval()
         with torch.no_grad():
@@ -72,7 +74,7 @@ def test_the_options_say_which_layers_and_which_distance(model, anatomy, padded)
 @pytest.mark.parametrize("distance", LAYER_DISTANCES)
 def test_what_stands_on_padding_moves_no_term(model, padded, distance):
     teacher = copy.deepcopy(model)
-    distiller = Distiller(teacher, DistillOptions(layer_distance=distance))
+    distiller = Distiller(teacher, DistillationConfig(layer_distance=distance))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01)
@@ -92,7 +94,7 @@ def test_what_stands_on_padding_moves_no_term(model, padded, distance):
 def test_the_teacher_is_frozen_and_the_sum_is_what_trains(model, padded):
     teacher = copy.deepcopy(model)
     state = copy.deepcopy(teacher.state_dict())
-    objective = Objective(model.train(), Distiller(teacher.train(), DistillOptions(posterior_weight=2.0)))
+    objective = Objective(model.train(), Distiller(teacher.train(), DistillationConfig(posterior_weight=2.0)))
     terms = objective(Batch(padded, None, (), (), 1.0), 0)
     assert set(terms) == {"loss", "posterior", "layer"}  # without transcripts the task drops out
     assert float(terms["loss"].detach()) == pytest.approx(float(terms["posterior"] + terms["layer"]), rel=1e-5)
@@ -109,8 +111,8 @@ def test_no_layer_is_dropped_while_layers_are_compared(model, padded):
     for holder in (model.config, *model.modules()):
         if hasattr(holder, "layerdrop"):
             holder.layerdrop = 1.0
-    objective = Objective(model.train(), Distiller(copy.deepcopy(model), DistillOptions(layer_weight=1)))
-    with undisturbed(model):
+    objective = Objective(model.train(), Distiller(copy.deepcopy(model), DistillationConfig(layer_weight=1)))
+    with without_regularisation(model):
         assert float(objective(Batch(padded, None, (), (), 1.0), 0)["layer"]) < 1
     with pytest.raises((ValueError, AttributeError, TypeError, IndexError)):  # as it was before: every layer drops
         objective(Batch(padded, None, (), (), 1.0), 0)
@@ -123,9 +125,9 @@ def test_a_student_that_is_its_teacher_is_no_distance_from_it(model, padded):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.eval()
-    objective = Objective(model, Distiller(teacher, DistillOptions()))
+    objective = Objective(model, Distiller(teacher, DistillationConfig()))
     batch = Batch(padded, None, (), (), 1.0)
-    with undisturbed(model):
+    with without_regularisation(model):
         assert float(objective(batch, 0)["loss"].detach()) == pytest.approx(0, abs=1e-5)
     assert float(objective(batch, 0)["loss"].detach()) > 1e-3  # as it was before
 
@@ -136,16 +138,16 @@ def test_the_task_counts_by_its_weight(model, padded):
         labels = nn.functional.pad(labels, (0, 5), value=-100)
     batch, found = Batch(padded, labels, (), (), 1.0), {}
     for weight in (0.0, 1.0, 2.0):
-        distiller = Distiller(copy.deepcopy(model), DistillOptions(task_weight=weight))
+        distiller = Distiller(copy.deepcopy(model), DistillationConfig(task_weight=weight))
         found[weight] = Objective(model.eval(), distiller)(batch, 0)
     assert "task" not in found[0.0]
     assert float(found[2.0]["task"]) == pytest.approx(2 * float(found[1.0]["task"]))
     with pytest.raises(UserError, match="nothing to learn from"):
-        DistillOptions(task_weight=0, posterior_weight=0, layer_weight=0)
+        DistillationConfig(task_weight=0, posterior_weight=0, layer_weight=0)
 
 
 def test_terms_can_be_left_out(model, padded):
-    objective = Objective(model, Distiller(copy.deepcopy(model), DistillOptions(layer_weight=0.0)))
+    objective = Objective(model, Distiller(copy.deepcopy(model), DistillationConfig(layer_weight=0.0)))
     assert set(objective(Batch(padded, None, (), (), 1.0), 0)) == {"loss", "posterior"}
 
 
@@ -154,9 +156,9 @@ def test_a_transcript_with_more_to_write_than_there_are_frames_leaves_the_loss_f
     model.config.ctc_zero_infinity = False
     labels = torch.arange(3, 3 + 600).remainder(20).add(3).expand(3, -1)
     batch = Batch(padded, labels, (), (), 1.0)
-    objective = Objective(model.eval(), Distiller(copy.deepcopy(model), DistillOptions()))
+    objective = Objective(model.eval(), Distiller(copy.deepcopy(model), DistillationConfig()))
     assert not torch.isfinite(objective(batch, 0)["loss"])
-    with undisturbed(model):
+    with without_regularisation(model):
         assert torch.isfinite(objective(batch, 0)["loss"])
     assert torch.isfinite(transcript_loss(model, batch))
     assert model.config.ctc_zero_infinity is False
@@ -169,13 +171,13 @@ def test_hidden_states_weigh_what_suits_the_family_or_what_was_asked(model, padd
         for parameter in student.parameters():
             parameter.mul_(1.1)
     found = {
-        weight: float(Objective(student, Distiller(model, DistillOptions(layer_weight=weight)))(batch, 0)["layer"])
+        weight: float(Objective(student, Distiller(model, DistillationConfig(layer_weight=weight)))(batch, 0)["layer"])
         for weight in (None, 1.0, 2.0)
     }
     assert found[2.0] == pytest.approx(2 * found[1.0])
     assert found[None] == pytest.approx((1 if model.config.is_encoder_decoder else 100) * found[1.0])
-    assert not DistillOptions(posterior_weight=0, layer_weight=0).teaches
-    assert DistillOptions(posterior_weight=0).teaches
+    assert not DistillationConfig(posterior_weight=0, layer_weight=0).teaches
+    assert DistillationConfig(posterior_weight=0).teaches
 
 
 @pytest.mark.ctc

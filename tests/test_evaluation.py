@@ -9,10 +9,11 @@ from mini_recogniser import clips, mini_parakeet, mini_processor
 from rich.console import Console
 
 from trimbre.data.text import unspellable_characters
-from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
-from trimbre.evaluation import Evaluation, compare, evaluate, evaluate_sets
-from trimbre.models import Recogniser
+from trimbre.evaluation.evaluate import Evaluation, compare, evaluate, evaluate_sets
+from trimbre.inference.greedy import greedy
+from trimbre.models.inputs import features_of
+from trimbre.models.loading import Recogniser
 from trimbre.report.rates import evaluation_table, verdicts
 
 

@@ -14,19 +14,19 @@ from conftest import edge_plans, random_plan, shaken
 from mini_recogniser import clips, mini_parakeet, mini_processor
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.anatomy import anatomy_of
-from trimbre.decoding import features_of
-from trimbre.distill import valid_frames
 from trimbre.errors import UserError
 from trimbre.exporting import ctc
-from trimbre.exporting import graph as module
-from trimbre.exporting.exportable import exportable
-from trimbre.exporting.graph import check_graph, distances, write_graph
-from trimbre.exporting.layouts import Graph, layout_for
-from trimbre.exporting.quicker import FORMS
+from trimbre.exporting import onnx as module
+from trimbre.exporting.onnx import check_graph, distances, write_graph
+from trimbre.exporting.rewrites import FORMS
 from trimbre.exporting.session import session
-from trimbre.modeling_trimbre import BiasOnly
-from trimbre.surgery import cut
+from trimbre.exporting.targets import Graph, layout_for
+from trimbre.exporting.traceable import exportable
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import features_of
+from trimbre.models.modeling_trimbre import BiasOnly
+from trimbre.models.positions import valid_frames
+from trimbre.pruning.surgery import cut
 
 pytestmark = pytest.mark.ctc
 

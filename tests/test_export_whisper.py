@@ -15,23 +15,24 @@ from conftest import END, FAMILIES, edge_plans, random_plan, shaken
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperProcessor
 
 import trimbre
-from trimbre import benchmarking
-from trimbre.anatomy import anatomy_of
-from trimbre.checkpoint import save
+from trimbre.benchmark import bench as benchmarking
 from trimbre.cli import run
 from trimbre.data.corpus import Utterance, write_corpus
-from trimbre.decoding import features_of, generated, greedy
 from trimbre.errors import UserError
-from trimbre.exporting.decoder import CHECKED_TOKENS, FIRST_WRITTEN, silence
-from trimbre.exporting.graph import check_graph, distances, write_graph
 from trimbre.exporting.int8 import quantise
-from trimbre.exporting.layouts import layout_for
+from trimbre.exporting.onnx import check_graph, distances, write_graph
 from trimbre.exporting.runtime import load_exported
 from trimbre.exporting.session import session
+from trimbre.exporting.targets import layout_for
 from trimbre.exporting.whisper import Rules, silenced_by
-from trimbre.modeling_trimbre import Skipped
-from trimbre.surgery import cut
-from trimbre.transcription import listener
+from trimbre.exporting.whisper_decoder import CHECKED_TOKENS, FIRST_WRITTEN, silence
+from trimbre.inference.greedy import generated, greedy
+from trimbre.inference.long_form import transcriber
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import features_of
+from trimbre.models.modeling_trimbre import Skipped
+from trimbre.pruning.surgery import cut
 
 MULTILINGUAL = FAMILIES["whisper, multilingual"]
 NOISE = np.random.default_rng(3).standard_normal(90_000).astype(np.float32) * 0.1
@@ -89,7 +90,7 @@ def written(exported, monkeypatch):
         shutil.copy(exported / path.name, path)
         return 0.0
 
-    monkeypatch.setattr("trimbre.exporting.graph.write_graph", once)
+    monkeypatch.setattr("trimbre.exporting.onnx.write_graph", once)
     return anew
 
 
@@ -152,7 +153,7 @@ def test_an_export_writes_what_the_model_writes(small, processor, exported):
     for language in ("en", "de"):
         heard = generated(small, inputs, processor, language=language)
         assert generated(found.model, inputs, processor, language=language) == heard
-    assert listener(*found)(NOISE) == listener(small, processor)(NOISE)
+    assert transcriber(*found)(NOISE) == transcriber(small, processor)(NOISE)
 
 
 def test_rules_are_the_generation_configs(small):

@@ -6,8 +6,8 @@ import torch
 from conftest import FAMILIES
 from transformers import ParakeetFeatureExtractor
 
-from trimbre.decoding import features_of
-from trimbre.features import computes, log_mel
+from trimbre.models.features import computes, log_mel
+from trimbre.models.inputs import features_of
 
 
 @pytest.mark.parametrize("lengths", [(160_000,), (16_000, 3_203, 30_001), (1_600,), (480, 5_000), (8_000, 8_000)])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import FAMILIES, shaken
 
-from trimbre.checkpoint import save
 from trimbre.errors import UserError
 from trimbre.files import directory_written_whole, written_whole
+from trimbre.models.checkpoint import save
 
 # The kernel refuses what passes a limit on the size of files as it does on a full disk, and no disk is needed for it.
 LIMITED = """

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trimbre.gates import BETA, GAMMA, UNHARMED, ZETA, Gates, deterministic, gated, keep_probability, sample
+from trimbre.pruning.gates import BETA, GAMMA, UNHARMED, ZETA, Gates, deterministic, gated, keep_probability, sample
 
 
 def test_keep_probability_is_the_share_of_samples_that_are_not_zero():

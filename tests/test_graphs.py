@@ -13,20 +13,21 @@ import torch
 from conftest import FAMILIES
 from mini_recogniser import mini_parakeet, mini_processor
 
-from trimbre.checkpoint import save
 from trimbre.data.splits import split_of
 from trimbre.data.text import labels_of
-from trimbre.decoding import blank_id, collapse, features_of, frame_scores, recognise
 from trimbre.errors import UserError
-from trimbre.evaluation import evaluate
-from trimbre.exporting import export
+from trimbre.evaluation.evaluate import evaluate
+from trimbre.exporting.export import export
 from trimbre.exporting.runtime import load_exported
-from trimbre.graphs import Graph, load_graph
-from trimbre.graphs.making import make_graph
-from trimbre.graphs.network import network
-from trimbre.graphs.ngrams import END, START, NGrams, estimate
-from trimbre.models import Recogniser
-from trimbre.transcription import listener
+from trimbre.inference.graph.build import make_graph
+from trimbre.inference.graph.decoder import Graph, load_graph
+from trimbre.inference.graph.network import network
+from trimbre.inference.graph.ngrams import END, START, NGrams, estimate
+from trimbre.inference.greedy import blank_id, collapse, frame_scores, recognise
+from trimbre.inference.long_form import transcriber
+from trimbre.models.checkpoint import save
+from trimbre.models.inputs import features_of
+from trimbre.models.loading import Recogniser
 
 BLANK, SPACE = 0, 4
 SPELLINGS = {"x": [1], "y": [1, 2], "z": [3], "w": [2], "v": [2, 2]}
@@ -197,8 +198,8 @@ def test_evaluation_and_transcription_decode_by_it(saved, model, processor, nois
     inputs = features_of([clip], processor)
     expected = graph.text(frame_scores(model, inputs)[0])
     assert recognise(model, inputs, processor, graph) == [expected]
-    assert listener(model, processor, graph)(clip) == expected
-    assert listener(model, processor, graph)(clip[:0]) == ""
+    assert transcriber(model, processor, graph)(clip) == expected
+    assert transcriber(model, processor, graph)(clip[:0]) == ""
 
 
 @pytest.mark.ctc
@@ -298,8 +299,8 @@ def test_an_exported_model_is_read_by_the_same_graph(saved_mini, tmp_path):
         export(model=str(tmp_path / "mini"), to=to, out=tmp_path / to)
         exported = load_exported(tmp_path / to)
         clip = np.random.default_rng(3).standard_normal(40_000).astype(np.float32)
-        text = listener(*exported, load_graph(tmp_path / "graph", Recogniser(*exported)))(clip)
-        assert text == listener(model, processor, graph)(clip) != ""
+        text = transcriber(*exported, load_graph(tmp_path / "graph", Recogniser(*exported)))(clip)
+        assert text == transcriber(model, processor, graph)(clip) != ""
 
 
 def test_words_of_any_length_are_spelled(tmp_path, saved_mini):

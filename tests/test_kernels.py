@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trimbre.data.batches import Batch
-from trimbre.kernels import ROWS, QuickKernels
-from trimbre.loop import accelerator_for, fit
+from trimbre.training.cpu_kernels import ROWS, CpuKernels
+from trimbre.training.loop import accelerator_for, fit
 
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
@@ -46,7 +46,7 @@ def layers(bias=True):
 @pytest.mark.parametrize("bias", [True, False])
 def test_outputs_and_gradients_are_the_same(shape, bias):
     model, batch = layers(bias), torch.randn(*shape, dtype=torch.float64)
-    plain, quick = (learned(model, batch, mode) for mode in (torch.enable_grad(), QuickKernels()))
+    plain, quick = (learned(model, batch, mode) for mode in (torch.enable_grad(), CpuKernels()))
     for one, other in zip(plain, quick, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
@@ -70,7 +70,7 @@ def test_convolutions_and_their_gradients_are_the_same(layer, shape):
     model, signal = copy.deepcopy(layer).double(), torch.randn(*shape, dtype=torch.float64, requires_grad=True)
     plain = [*learned(model, signal, torch.enable_grad()), signal.grad.clone()]
     signal.grad = None
-    quick = [*learned(model, signal, QuickKernels()), signal.grad]
+    quick = [*learned(model, signal, CpuKernels()), signal.grad]
     for one, other in zip(plain, quick, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
@@ -79,7 +79,7 @@ def test_convolutions_and_their_gradients_are_the_same(layer, shape):
 def test_autocast_leaves_strided_groups_alone_in_float32(kind):
     layer, shape = CONVOLUTIONS[kind]
     dtype = torch.float32 if kind == "front end" else torch.bfloat16
-    with QuickKernels(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with CpuKernels(), torch.autocast("cpu", dtype=torch.bfloat16):
         signal = torch.randn(*shape)
         assert layer(signal).dtype == dtype
         assert layer(signal.bfloat16()).dtype == dtype
@@ -89,22 +89,22 @@ def test_convolutions_of_frames_share_sizes():
     layer = nn.Conv1d(6, 10, 1)
     with Products() as products:
         for frames in (17, 41, 60):
-            learned(layer, torch.randn(2, 6, frames), QuickKernels())
+            learned(layer, torch.randn(2, 6, frames), CpuKernels())
     assert {size for pair in products.sizes for one in pair for size in one} == {6, 10, ROWS}
 
 
 def test_a_layer_of_which_no_unit_is_left_is_passed():
     bias = torch.randn(4)
-    with QuickKernels():
+    with CpuKernels():
         assert torch.equal(nn.functional.linear(torch.zeros(3, 0), torch.zeros(4, 0), bias), bias.expand(3, 4))
 
 
 def test_it_is_known_whether_one_holds():
-    with QuickKernels(), QuickKernels():
-        assert QuickKernels.holds == 2
-    with pytest.raises(ZeroDivisionError), QuickKernels():
+    with CpuKernels(), CpuKernels():
+        assert CpuKernels.holds == 2
+    with pytest.raises(ZeroDivisionError), CpuKernels():
         torch.ones(1) / (1 // 0)
-    assert QuickKernels.holds == 0
+    assert CpuKernels.holds == 0
 
 
 def test_batches_of_all_lengths_share_few_sizes():
@@ -112,7 +112,7 @@ def test_batches_of_all_lengths_share_few_sizes():
     met = []
     for length in range(1, 2 * ROWS, 17):
         with Products() as products:
-            learned(model, torch.randn(1, length, 6, dtype=torch.float64), QuickKernels())
+            learned(model, torch.randn(1, length, 6, dtype=torch.float64), CpuKernels())
         met.append(frozenset(products.sizes))
     assert len(set(met)) == 2  # up to ROWS rows, and up to twice as many
     sizes = {size for of_batch in met for pair in of_batch for one in pair for size in one}

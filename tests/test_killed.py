@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import FAMILIES, shaken
 
-from trimbre.checkpoint import load_plan, save
-from trimbre.models import load
+from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.loading import load
 
 TESTS = Path(__file__).parent
 

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from trimbre.budget.macs import macs_budget, reference_of
-from trimbre.budget.params import params_budget
+from trimbre.config import TargetConfig
+from trimbre.costs.macs import macs_budget, reference_of
+from trimbre.costs.params import params_budget
 from trimbre.errors import UserError
-from trimbre.gates import Gates, keep_probability
-from trimbre.lagrangian import SETTLED, Multipliers, Ramp
-from trimbre.options import Target
 from trimbre.plan import Plan
-from trimbre.search import Aim, Protection, check_reachable, plan_for_target
-from trimbre.target import shortfall
+from trimbre.pruning.allocation import Protection, PruningTarget, check_reachable, plan_for_target
+from trimbre.pruning.constraint import SETTLED, Multipliers, Ramp
+from trimbre.pruning.gates import Gates, keep_probability
+from trimbre.pruning.targets import shortfall
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_one_budget_is_met_where_heads_are_worth_least(anatomy, budgets, seed):
         scores[anatomy.owner == number] -= 0.8 * (group.kind.name == "attention")
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
     for target in (0.35, 0.5):
-        plan = plan_for_target(Aim(anatomy, budgets["macs"], target, free), scores)
+        plan = plan_for_target(PruningTarget(anatomy, budgets["macs"], target, free), scores)
         assert budgets["macs"][0].removed(plan) == pytest.approx(target, abs=0.005)
 
 
@@ -88,7 +88,7 @@ def test_two_budgets_are_held_together(anatomy, budgets, target):
 @pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
 def test_the_search_reaches_the_exact_cost(anatomy, budgets, target):
     gates, _, _ = learned(anatomy, budgets["params"], target)
-    aim = Aim(anatomy, budgets["params"], target, torch.zeros(len(anatomy.groups), dtype=torch.bool))
+    aim = PruningTarget(anatomy, budgets["params"], target, torch.zeros(len(anatomy.groups), dtype=torch.bool))
     plan = plan_for_target(aim, gates.units.detach())
     scores = dict(zip(anatomy.sizes, gates.units.detach().split(gates.sizes), strict=True))
     assert budgets["params"][0].removed(plan) == pytest.approx(target, abs=0.005)
@@ -101,7 +101,7 @@ def test_the_search_reaches_the_exact_cost(anatomy, budgets, target):
 
 def test_protected_groups_stay_whole(anatomy, budgets):
     protected = Protection.parse(["attention", "0"], anatomy).mask(anatomy)
-    plan = plan_for_target(Aim(anatomy, budgets["params"], 0.3, protected), torch.randn(len(anatomy.owner)))
+    plan = plan_for_target(PruningTarget(anatomy, budgets["params"], 0.3, protected), torch.randn(len(anatomy.owner)))
     for group, held in zip(anatomy.groups, protected.tolist(), strict=True):
         assert held == (group.kind.name == "attention" or group.layer == 0)
         if held:
@@ -111,7 +111,9 @@ def test_protected_groups_stay_whole(anatomy, budgets):
 
 def test_widths_are_rounded_to_multiples(anatomy, budgets):
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    plan = plan_for_target(Aim(anatomy, budgets["params"], 0.5, free, multiple_of=8), torch.randn(len(anatomy.owner)))
+    plan = plan_for_target(
+        PruningTarget(anatomy, budgets["params"], 0.5, free, multiple_of=8), torch.randn(len(anatomy.owner))
+    )
     for group in anatomy.groups:
         assert group.kind.rows > 1 or plan.widths[group.path] % 8 == 0
 
@@ -119,12 +121,12 @@ def test_widths_are_rounded_to_multiples(anatomy, budgets):
 def test_an_unreachable_target_names_the_maximum(anatomy, budgets):
     protected = Protection.parse(["ffn"], anatomy).mask(anatomy)
     with pytest.raises(UserError, match=r"cannot remove 90\.0% of the blocks' parameters: what may be cut is \d+\.\d%"):
-        check_reachable(Aim(anatomy, budgets["params"], 0.9, protected))
+        check_reachable(PruningTarget(anatomy, budgets["params"], 0.9, protected))
 
 
 def test_pruning_nothing_is_a_miss_however_little_was_asked(anatomy, budgets):
     nothing = Plan.everything(anatomy.sizes)
-    assert "nothing was pruned" in shortfall(Target(remove=0.001), budgets["params"], nothing)
+    assert "nothing was pruned" in shortfall(TargetConfig(remove=0.001), budgets["params"], nothing)
 
 
 def test_an_unknown_protection_names_the_known_ones(anatomy):

@@ -8,24 +8,25 @@ import torch
 from conftest import END, edge_plans, random_plan
 from mini_recogniser import clips, mini_parakeet, mini_processor
 
-from trimbre import measuring, runs
-from trimbre.anatomy import anatomy_of
-from trimbre.budget import curved
-from trimbre.budget.latency import LatencyTable, check_fits, latency_budget, signature_of, sort_of
-from trimbre.checkpoint import save
+from trimbre import runs
+from trimbre.benchmark import latency_tables as measuring
+from trimbre.benchmark.latency_tables import fit, measure, plans_of, sorts_of, table_for, widths_of
+from trimbre.benchmark.timing import with_fixed_output_length
 from trimbre.cli import run
-from trimbre.decoding import features_of
+from trimbre.config import BatchConfig, GateConfig, LatencyConfig, PruneConfig, RecoveryConfig, TargetConfig
+from trimbre.costs.cost import curved
+from trimbre.costs.latency import LatencyTable, check_fits, latency_budget, signature_of, sort_of
 from trimbre.errors import UserError
-from trimbre.gates import Gates
-from trimbre.lagrangian import Multipliers
-from trimbre.measuring import fit, measure, plans_of, sorts_of, table_for, widths_of
-from trimbre.models import Recogniser, load
-from trimbre.options import BatchOptions, GateOptions, LatencyOptions, PruneOptions, RecoverOptions, Target
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import features_of
+from trimbre.models.loading import Recogniser, load
 from trimbre.plan import Plan
-from trimbre.search import Aim, check_reachable, plan_for_target
-from trimbre.speed import talkative
-from trimbre.surgery import cut
-from trimbre.target import Ledger, missed_time
+from trimbre.pruning.allocation import PruningTarget, check_reachable, plan_for_target
+from trimbre.pruning.constraint import Multipliers
+from trimbre.pruning.gates import Gates
+from trimbre.pruning.surgery import cut
+from trimbre.pruning.targets import ModelCosts, missed_time
 
 SECONDS = {"fixed": 0.02, "module": 0.004, "unit": 0.0005}
 """A recogniser whose modules take so long, and the units of its n-th sort n + 1 times as long."""
@@ -131,18 +132,18 @@ def test_what_no_cut_changes_is_the_whole_models_alone(anatomy, table):
 
 def ledger_of(table, anatomy):
     """The times alone."""
-    return Ledger({("latency", s): latency_budget(table, anatomy, scope=s) for s in anatomy.scopes}, table)
+    return ModelCosts({("latency", s): latency_budget(table, anatomy, scope=s) for s in anatomy.scopes}, table)
 
 
 def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
     ledger = ledger_of(table, anatomy)
-    budgets = ledger.asked(Target(remove=0.4, budget="latency"))
+    budgets = ledger.asked(TargetConfig(remove=0.4, budget="latency"))
     gates = Gates(anatomy)
     multipliers = Multipliers(gates, budgets)
     assert multipliers.meet(0.4) == pytest.approx([0.4], abs=1e-4)
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
     torch.manual_seed(1)
-    aim = Aim(anatomy, budgets, 0.4, free)
+    aim = PruningTarget(anatomy, budgets, 0.4, free)
     plan = plan_for_target(aim, torch.randn(sum(group.size for group in anatomy.groups)))
     assert abs(budgets[0].removed(plan) - 0.4) < 0.03  # a head of these tiny models is that much
     check_reachable(replace(aim, share=0.9))
@@ -153,19 +154,19 @@ def test_a_time_is_asked_for_as_a_share(anatomy, table):
     ledger = ledger_of(table, anatomy)
     dense = ledger.budgets["latency", "model"].dense
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    settled = ledger.settled(Target(rtf=0.8 * dense), anatomy, free)
-    assert settled.rtf is None
-    assert (settled.budget, settled.of) == ("latency", "model")
-    assert settled.remove == pytest.approx(0.2)
-    assert ledger.settled(Target(), anatomy, free) == Target()
+    resolve_target = ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, free)
+    assert resolve_target.rtf is None
+    assert (resolve_target.budget, resolve_target.of) == ("latency", "model")
+    assert resolve_target.remove == pytest.approx(0.2)
+    assert ledger.resolve_target(TargetConfig(), anatomy, free) == TargetConfig()
     with pytest.raises(UserError, match="nothing need leave"):
-        ledger.settled(Target(rtf=dense), anatomy, free)
+        ledger.resolve_target(TargetConfig(rtf=dense), anatomy, free)
     with pytest.raises(UserError, match="with all gone that may be cut") as error:
-        ledger.settled(Target(rtf=table.fixed), anatomy, free)
+        ledger.resolve_target(TargetConfig(rtf=table.fixed), anatomy, free)
     named = float(str(error.value).split("and ")[1].split(" ")[0])
-    assert ledger.settled(Target(rtf=1.005 * named), anatomy, free).remove < 1
+    assert ledger.resolve_target(TargetConfig(rtf=1.005 * named), anatomy, free).remove < 1
     with pytest.raises(UserError, match="with all gone that may be cut"):
-        ledger.settled(Target(rtf=0.8 * dense), anatomy, ~free)
+        ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, ~free)
 
 
 def test_a_table_is_written_read_and_refused(model, anatomy, table, tmp_path):
@@ -223,7 +224,7 @@ def test_a_decoder_writes_as_much_whatever_it_hears(model, processor, anatomy):
     everything = range(model.config.vocab_size)
     model.generation_config.suppress_tokens = [token for token in everything if token != END]  # falls silent at once
     for one in (model, cut(model, edge_plans(anatomy)["no ffn modules"])):
-        written = talkative(one, 4.0).generate(**inputs, do_sample=False, num_beams=1)
+        written = with_fixed_output_length(one, 4.0).generate(**inputs, do_sample=False, num_beams=1)
         assert written.shape[1] in (12, 12 + 1, 12 + 4)  # with or without the tokens that it starts from
         assert one.generation_config.min_new_tokens is None
 
@@ -239,16 +240,16 @@ def test_a_measured_table_is_kept_and_found_again(tmp_path, monkeypatch):
         return measure(*args, **how, compare=clock(anatomy_of(model))[1])
 
     monkeypatch.setattr(measuring, "measure", known)
-    first = table_for(model, processor, name="it", options=LatencyOptions(runtime="torch-fp32"))
-    again = table_for(model, processor, name="it", options=LatencyOptions(runtime="torch-fp32"))
+    first = table_for(model, processor, name="it", options=LatencyConfig(runtime="torch-fp32"))
+    again = table_for(model, processor, name="it", options=LatencyConfig(runtime="torch-fp32"))
     assert first == again
     assert counted == ["torch-fp32"]
-    table_for(model, processor, name="it", options=LatencyOptions(runtime="torch-fp32", threads=2))
+    table_for(model, processor, name="it", options=LatencyConfig(runtime="torch-fp32", threads=2))
     monkeypatch.setattr(measuring, "machine", lambda: {"processor": "another", "cores": 1})
-    table_for(model, processor, name="it", options=LatencyOptions(runtime="torch-fp32"))
+    table_for(model, processor, name="it", options=LatencyConfig(runtime="torch-fp32"))
     assert len(counted) == 3
     first.save(tmp_path / "given.json")
-    assert table_for(model, processor, name="it", options=LatencyOptions(table=str(tmp_path / "given.json"))) == first
+    assert table_for(model, processor, name="it", options=LatencyConfig(table=str(tmp_path / "given.json"))) == first
     assert measuring.by_the_clock(Recogniser(model, processor), model, first) is None  # of another machine by now
     monkeypatch.setattr(measuring, "find_spec", lambda name: None)  # as where nothing that exports is installed
     foreign = replace(first, runtime="onnx-fp32")
@@ -278,17 +279,17 @@ def test_the_command_writes_a_table(tmp_path, monkeypatch, capsys):
 
 def test_options_that_contradict_each_other():
     for wrong in (
-        lambda: Target(rtf=0.01, remove=0.3),
-        lambda: Target(rtf=0.01, of="encoder"),
-        lambda: Target(rtf=0.01, budget="macs"),
-        lambda: Target(rtf=0.0),
-        lambda: PruneOptions(latency=LatencyOptions(runtime="torch-fp32")),
-        lambda: LatencyOptions(table="here.json", threads=2),
-        lambda: LatencyOptions(runtime="tflite"),
+        lambda: TargetConfig(rtf=0.01, remove=0.3),
+        lambda: TargetConfig(rtf=0.01, of="encoder"),
+        lambda: TargetConfig(rtf=0.01, budget="macs"),
+        lambda: TargetConfig(rtf=0.0),
+        lambda: PruneConfig(latency=LatencyConfig(runtime="torch-fp32")),
+        lambda: LatencyConfig(table="here.json", threads=2),
+        lambda: LatencyConfig(runtime="tflite"),
     ):
         with pytest.raises(UserError, match="--"):
             wrong()
-    asked = PruneOptions(target=Target(rtf=0.01), latency=LatencyOptions(threads=2)).target
+    asked = PruneConfig(target=TargetConfig(rtf=0.01), latency=LatencyConfig(threads=2)).target
     assert (asked.budget, asked.of) == ("latency", "model")
 
 
@@ -357,15 +358,15 @@ def test_a_run_that_is_resumed_goes_by_the_same_times(
     out = tmp_path / "small"
     monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path / "cache"))
     options = replace(
-        PruneOptions(target=Target(remove=0.4, budget="latency"), latency=LatencyOptions(runtime="torch-fp32")),
+        PruneConfig(target=TargetConfig(remove=0.4, budget="latency"), latency=LatencyConfig(runtime="torch-fp32")),
         method="l0",
         learn_steps=2,
         recover_steps=0,
-        gates=GateOptions(seed_batches=1),
-        recover=RecoverOptions(refit_batches=1),
+        gates=GateConfig(seed_batches=1),
+        recover=RecoveryConfig(refit_batches=1),
     )
     how = {"model": place, "train": str(noise_corpus), "out": out, "options": options, "precision": "fp32"}
-    how["batches"] = BatchOptions(max_duration=6.0, buckets=2)
+    how["batches"] = BatchConfig(max_duration=6.0, buckets=2)
 
     def stop(*args, **more):
         raise KeyboardInterrupt

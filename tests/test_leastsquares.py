@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from trimbre.leastsquares import EVEN, STEEPEST, STRIP, Correction, counts_by, gram
+from trimbre.pruning.least_squares import EVEN, STEEPEST, STRIP, Correction, frame_weights, gram
 
 
 def drawn(*shape, seed=0):
@@ -46,13 +46,13 @@ def test_the_ridge_pulls_toward_the_weights_that_are_there():
 
 def test_frames_count_by_the_energy_of_their_slopes():
     slopes = drawn(1000, 8)
-    counts = counts_by(slopes)
+    counts = frame_weights(slopes)
     energy = slopes.square().sum(1)
     assert torch.allclose(counts, EVEN + (1 - EVEN) * energy / energy.mean())
     assert float(counts.mean()) == pytest.approx(1)
-    assert torch.equal(counts_by(torch.zeros(3, 8)), torch.full((3,), EVEN))
+    assert torch.equal(frame_weights(torch.zeros(3, 8)), torch.full((3,), EVEN))
     slopes[0] *= 1e4  # next to one that steep the rest is flat
-    assert float(counts_by(slopes)[0]) == EVEN + (1 - EVEN) * STEEPEST
+    assert float(frame_weights(slopes)[0]) == EVEN + (1 - EVEN) * STEEPEST
 
 
 @pytest.mark.parametrize("channels", [1, STRIP, 2 * STRIP + 3])

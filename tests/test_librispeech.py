@@ -10,13 +10,13 @@ import torch
 from conftest import FAMILIES, shaken
 from tones import pitch, tone
 
-from trimbre.checkpoint import save
 from trimbre.cli import run
 from trimbre.data import librispeech as recipe
 from trimbre.data.audio import load_cut, write_audio
 from trimbre.data.cuts import read_cuts
 from trimbre.data.librispeech import librispeech
 from trimbre.errors import UserError
+from trimbre.models.checkpoint import save
 
 SAID = {"84-121123-0000": "GO ON", "84-121123-0001": "NEVER MIND", "174-50561-0000": "AND SO"}
 

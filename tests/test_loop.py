@@ -11,7 +11,7 @@ from torch import nn
 
 from trimbre.data.batches import Batch
 from trimbre.errors import UserError
-from trimbre.loop import FitResult, accelerator_for, fit
+from trimbre.training.loop import FitResult, accelerator_for, fit
 
 STEPS = 12
 

@@ -9,15 +9,16 @@ import torch
 from test_pruning import QUICK, pruned
 from torch import nn
 
-from trimbre import pruning
-from trimbre.anatomy import anatomy_of
-from trimbre.checkpoint import save
-from trimbre.distill import undisturbed
+from trimbre.benchmark.memory import resident
+from trimbre.config import PruneConfig
 from trimbre.errors import UserError
-from trimbre.gates import Gates, gated
-from trimbre.memory import halve, recomputed, resident
-from trimbre.methods import interface
-from trimbre.options import PruneOptions
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.regularisation import without_regularisation
+from trimbre.pruning import pipeline as pruning
+from trimbre.pruning.gates import Gates, gated
+from trimbre.pruning.methods import base as interface
+from trimbre.training.low_memory import cast_matrices_to_bfloat16, recomputed
 
 pytestmark = pytest.mark.ctc
 
@@ -34,7 +35,11 @@ def after_a_step(model, inputs, *, recompute):
         return tensor
 
     torch.manual_seed(1)
-    with gated(student, gates), undisturbed(student), torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+    with (
+        gated(student, gates),
+        without_regularisation(student),
+        torch.autograd.graph.saved_tensors_hooks(count, lambda t: t),
+    ):
         if recompute:
             with recomputed(student):
                 output = student(**inputs, output_hidden_states=True)
@@ -68,7 +73,7 @@ def test_a_model_is_as_before_when_recomputing_ends(model):
 
 def test_a_halved_teacher_says_what_autocast_makes_the_whole_one_say(model, padded):
     halved = copy.deepcopy(model)
-    halve(halved)
+    cast_matrices_to_bfloat16(halved)
     held = sum(p.numel() * p.element_size() for p in halved.parameters())
     assert held < 0.6 * sum(p.numel() * p.element_size() for p in model.parameters())
     norms = [m for m in halved.modules() if isinstance(m, nn.LayerNorm | nn.BatchNorm1d)]
@@ -81,7 +86,9 @@ def test_a_halved_teacher_says_what_autocast_makes_the_whole_one_say(model, padd
 def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, tmp_path, monkeypatch):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     saved = []
-    monkeypatch.setattr(pruning, "halve", lambda one: saved.append("teacher") or halve(one))
+    monkeypatch.setattr(
+        pruning, "cast_matrices_to_bfloat16", lambda one: saved.append("teacher") or cast_matrices_to_bfloat16(one)
+    )
     for stage in (interface, pruning):
         monkeypatch.setattr(stage, "recomputed", lambda one: saved.append("activations") or recomputed(one))
     lean = replace(QUICK, low_memory=True)
@@ -93,7 +100,7 @@ def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, t
 
 def test_what_does_not_go_with_little_memory_is_named(model, processor, noise_corpus, tmp_path):
     with pytest.raises(UserError, match=r"--control.*--low-memory"):
-        PruneOptions(control=True, low_memory=True)
+        PruneConfig(control=True, low_memory=True)
     teacher = str(save(model, processor, tmp_path / "teacher"))
     with pytest.raises(UserError, match=r"--low-memory.*--precision fp32"):
         pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, low_memory=True), precision="fp32")

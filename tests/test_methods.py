@@ -8,27 +8,28 @@ import pytest
 import torch
 from test_pruning import QUICK, SMALL, pruned
 
-from trimbre.budget.macs import macs_budget, reference_of
-from trimbre.budget.params import params_budget
-from trimbre.checkpoint import load_plan, save
+from trimbre.config import PruneConfig, RecoveryConfig, TargetConfig
+from trimbre.costs.macs import macs_budget, reference_of
+from trimbre.costs.params import params_budget
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.cuts import read_cuts
-from trimbre.distill import Distiller
 from trimbre.errors import UserError
-from trimbre.loop import accelerator_for
-from trimbre.methods import interface, known_methods, method_called
-from trimbre.methods.activation import energy
-from trimbre.methods.interface import Lesson
-from trimbre.methods.l0 import agreement
-from trimbre.methods.layers import leaving
-from trimbre.methods.magnitude import norms
-from trimbre.models import load
-from trimbre.options import PruneOptions, RecoverOptions, Target
+from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.loading import load
 from trimbre.plan import Plan
-from trimbre.search import Aim
-from trimbre.stages import Training
-from trimbre.surgery import cut
-from trimbre.task import transcript_loss
+from trimbre.pruning.allocation import PruningTarget
+from trimbre.pruning.methods import base as interface
+from trimbre.pruning.methods.activation import energy
+from trimbre.pruning.methods.base import PruningContext
+from trimbre.pruning.methods.l0 import agreement
+from trimbre.pruning.methods.layers import leaving
+from trimbre.pruning.methods.magnitude import norms
+from trimbre.pruning.methods.registry import known_methods, method_called
+from trimbre.pruning.surgery import cut
+from trimbre.training.distillation import Distiller
+from trimbre.training.loop import accelerator_for
+from trimbre.training.recovery import Training
+from trimbre.training.task_loss import transcript_loss
 
 pytestmark = pytest.mark.ctc
 
@@ -36,27 +37,27 @@ pytestmark = pytest.mark.ctc
 @pytest.fixture
 def aim(model, anatomy, processor):
     budgets = [params_budget(model, anatomy), macs_budget(model, anatomy, reference_of(model, processor))]
-    return Aim(anatomy, budgets, 0.5, torch.zeros(len(anatomy.groups), dtype=torch.bool))
+    return PruningTarget(anatomy, budgets, 0.5, torch.zeros(len(anatomy.groups), dtype=torch.bool))
 
 
 @pytest.fixture
-def lesson(model, processor, noise_corpus):
+def context(model, processor, noise_corpus):
     def batches(start):
         cuts = read_cuts(noise_corpus)
         return training_batches(cuts, processor=processor, options=SMALL, seed=0, start=start)
 
     training = Training(batches, batches, accelerator_for("fp32"), seed=0)
-    return Lesson(Distiller(copy.deepcopy(model), QUICK.distill), training, QUICK, transcript_loss)
+    return PruningContext(Distiller(copy.deepcopy(model), QUICK.distill), training, QUICK, transcript_loss)
 
 
-def test_moments_that_do_not_fit_at_once_are_gathered_in_parts(model, lesson, aim, monkeypatch):
+def test_moments_that_do_not_fit_at_once_are_gathered_in_parts(model, context, aim, monkeypatch):
     aim = replace(aim, protected=torch.arange(len(aim.anatomy.groups)) == 1)
     # With a gradient throughout all passes take the same kernels: the last bit decides which of two like units leaves.
-    lesson = replace(lesson, loss=lambda one, batch: transcript_loss(one, _with_gradient(batch)))
-    whole, calls, usual = lesson.losses(model, aim), [], interface.moments
+    context = replace(context, loss=lambda one, batch: transcript_loss(one, _with_gradient(batch)))
+    whole, calls, usual = context.losses(model, aim), [], interface.moments
     monkeypatch.setattr(interface, "moments", lambda *args, **more: calls.append(args[1]) or usual(*args, **more))
     monkeypatch.setattr(interface, "MOMENTS_BYTES", 1)
-    assert torch.allclose(lesson.losses(model, aim), whole, rtol=1e-3)
+    assert torch.allclose(context.losses(model, aim), whole, rtol=1e-3)
     assert [len(part) for part in calls] == [1] * (len(aim.anatomy.groups) - 1)
     held = whole.split([group.size for group in aim.anatomy.groups])[1]
     assert (held == 0).all()
@@ -68,10 +69,10 @@ def _with_gradient(batch):
 
 
 @pytest.mark.parametrize("name", known_methods())
-def test_every_method_meets_the_target(model, lesson, aim, name):
+def test_every_method_meets_the_target(model, context, aim, name):
     method = method_called(name)
     before = copy.deepcopy(model.state_dict())
-    choice = method.choose(model, lesson, aim)
+    choice = method.choose(model, context, aim)
     removed = [budget.removed(choice.plan) for budget in aim.budgets]
     assert sum(removed) / 2 == pytest.approx(0.5, abs=0.01)
     assert (choice.fit is not None) == method.LEARNS
@@ -80,10 +81,10 @@ def test_every_method_meets_the_target(model, lesson, aim, name):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_without_steps_gates_are_cut_as_they_were_seeded(model, lesson, aim):
+def test_without_steps_gates_are_cut_as_they_were_seeded(model, context, aim):
     before = copy.deepcopy(model.state_dict())
-    lesson = replace(lesson, options=replace(QUICK, learn_steps=0))
-    choice = method_called("l0").choose(model, lesson, aim)
+    context = replace(context, options=replace(QUICK, learn_steps=0))
+    choice = method_called("l0").choose(model, context, aim)
     assert choice.expected == pytest.approx([0.5, 0.5], abs=0.01)
     assert choice.as_seeded > 0.95
     assert sum(budget.removed(choice.plan) for budget in aim.budgets) / 2 == pytest.approx(0.5, abs=0.01)
@@ -102,7 +103,7 @@ def test_agreement_is_of_the_units_that_leave(anatomy):
 
 def test_an_unknown_method_names_the_known_ones():
     with pytest.raises(UserError, match=r"--method wanda: choose one of curvature, .*random"):
-        PruneOptions(method="wanda")
+        PruneConfig(method="wanda")
 
 
 def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):
@@ -117,12 +118,12 @@ def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):
         assert float(found[group.path][unit]) ** 2 == pytest.approx(float(whole - left), rel=1e-6)
 
 
-def test_energy_is_what_a_unit_adds_to_its_branch(model, lesson, aim, padded):
+def test_energy_is_what_a_unit_adds_to_its_branch(model, context, aim, padded):
     clip = {name: value[2:] for name, value in padded.items()}  # the longest, without padding
     batch = Batch(clip, None, (), (), 1.5)
-    lesson = replace(lesson, training=replace(lesson.training, recorded=lambda start: iter([batch])))
+    context = replace(context, training=replace(context.training, recorded=lambda start: iter([batch])))
     index, group = next((i, g) for i, g in enumerate(aim.anatomy.groups) if g.kind.name == "ffn")
-    found = energy(model.eval(), lesson, aim).split([g.size for g in aim.anatomy.groups])[index]
+    found = energy(model.eval(), context, aim).split([g.size for g in aim.anatomy.groups])[index]
     consumer, heard = model.get_submodule(group.consumer), []
     handle = consumer.register_forward_pre_hook(lambda module, args: heard.append(args[0]))
     with torch.no_grad():
@@ -147,8 +148,8 @@ def test_layers_leave_evenly_and_the_first_and_last_stay(count, share, gone):
         assert max(gaps) - min(gaps) <= 1
 
 
-def test_whole_layers_leave_and_one_in_part(model, lesson, aim):
-    plan = method_called("layers").choose(model, lesson, aim).plan
+def test_whole_layers_leave_and_one_in_part(model, context, aim):
+    plan = method_called("layers").choose(model, context, aim).plan
     whole, gone = set(), set()
     for layer in {group.layer for group in aim.anatomy.groups}:
         widths = {plan.widths[g.path] / g.size for g in aim.anatomy.groups if g.layer == layer}
@@ -158,8 +159,8 @@ def test_whole_layers_leave_and_one_in_part(model, lesson, aim):
     assert len(gone) <= 1
 
 
-def test_module_gates_skip_modules_and_cut_at_most_a_few(model, lesson, aim):
-    plan = method_called("modules").choose(model, lesson, aim).plan
+def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, aim):
+    plan = method_called("modules").choose(model, context, aim).plan
     part = [g for g in aim.anatomy.groups if 0 < plan.widths[g.path] < g.size]
     assert plan.skipped
     assert len(part) <= 3  # one of each kind, where two budgets are traded against each other
@@ -170,7 +171,7 @@ def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_c
     teacher = str(save(model, processor, tmp_path / "teacher"))
     options = replace(QUICK, method="taylor-iterative", learn_steps=8, recover_steps=0)
     pruned(teacher, noise_corpus, tmp_path / "whole", options)
-    from trimbre import loop
+    from trimbre.training import loop
 
     usual, count = loop.save_state, []
 
@@ -191,13 +192,13 @@ def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_c
 
 def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus, tmp_path):
     teacher = str(save(model, processor, tmp_path / "teacher"))
-    options = PruneOptions(
-        target=Target(0.3), method="taylor", recover_steps=0, recover=RecoverOptions(refit_batches=2)
+    options = PruneConfig(
+        target=TargetConfig(0.3), method="taylor", recover_steps=0, recover=RecoveryConfig(refit_batches=2)
     )
     report = pruned(teacher, noise_corpus, tmp_path / "small", options, dev=str(noise_corpus))
     assert report["audio_seconds"] == 0
     assert report["stages"] == {}
-    plain = replace(options, recover=RecoverOptions(refit=False))
+    plain = replace(options, recover=RecoveryConfig(refit=False))
     pruned(teacher, noise_corpus, tmp_path / "plain", plain)
     uncorrected = cut(load(teacher).model, load_plan(tmp_path / "plain")).state_dict()
     refitted, as_cut = (load(tmp_path / name).model.state_dict() for name in ("small", "plain"))

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from trimbre.errors import UserError
-from trimbre.graphs.ngrams import END, START, NGrams, estimate, read_arpa
+from trimbre.inference.graph.ngrams import END, START, NGrams, estimate, read_arpa
 
 SAID = ["a b", "a c", "a b"]
 

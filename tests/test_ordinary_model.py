@@ -14,9 +14,9 @@ from transformers import Trainer, TrainingArguments
 
 import trimbre
 import trimbre.auto
-from trimbre.anatomy import anatomy_of
-from trimbre.checkpoint import save
-from trimbre.surgery import cut
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.pruning.surgery import cut
 
 
 @pytest.fixture
@@ -90,5 +90,5 @@ def test_it_is_pushed_to_the_hub_whole(pruned, processor, padded, tmp_path, monk
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # it would look for a card there, and wait
     pruned.push_to_hub("someone/small")
     processor.push_to_hub("someone/small")
-    assert (hub / "modeling_trimbre.py").read_text() == Path(trimbre.modeling_trimbre.__file__).read_text()
+    assert (hub / "modeling_trimbre.py").read_text() == Path(trimbre.models.modeling_trimbre.__file__).read_text()
     assert torch.equal(logits(trimbre.load(hub).model, padded), logits(pruned, padded))

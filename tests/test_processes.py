@@ -11,10 +11,10 @@ import torch
 from conftest import FAMILIES, shaken
 from safetensors.torch import load_file
 
-from trimbre.checkpoint import save
 from trimbre.data.audio import read_audio, resample
 from trimbre.data.corpus import Utterance, write_corpus
-from trimbre.models import load
+from trimbre.models.checkpoint import save
+from trimbre.models.loading import load
 
 TESTS = Path(__file__).parent
 

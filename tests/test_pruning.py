@@ -9,35 +9,36 @@ import torch
 from lhotse import CutSet
 from lhotse.utils import fastcopy
 
-from trimbre import pruning, runs
-from trimbre.anatomy import anatomy_of
-from trimbre.checkpoint import load_plan, save
+from trimbre import runs
+from trimbre.config import (
+    AugmentConfig,
+    BatchConfig,
+    DistillationConfig,
+    GateConfig,
+    PruneConfig,
+    RecoveryConfig,
+    TargetConfig,
+)
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.errors import UserError
-from trimbre.methods import interface
-from trimbre.models import load
-from trimbre.options import (
-    AugmentOptions,
-    BatchOptions,
-    DistillOptions,
-    GateOptions,
-    PruneOptions,
-    RecoverOptions,
-    Target,
-)
-from trimbre.report.card import model_card
+from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.loading import load
+from trimbre.pruning import pipeline as pruning
+from trimbre.pruning.methods import base as interface
+from trimbre.report.model_card import model_card
 
 pytestmark = pytest.mark.ctc
 
-QUICK = PruneOptions(
-    target=Target(remove=0.5),
+QUICK = PruneConfig(
+    target=TargetConfig(remove=0.5),
     method="l0",
     learn_steps=6,
     recover_steps=4,
-    gates=GateOptions(seed_batches=2, spread=6.0),
-    recover=RecoverOptions(refit_batches=1),
+    gates=GateConfig(seed_batches=2, spread=6.0),
+    recover=RecoveryConfig(refit_batches=1),
 )
-SMALL = BatchOptions(max_duration=6.0, buckets=2)
+SMALL = BatchConfig(max_duration=6.0, buckets=2)
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def assert_equal_weights(one, other):
 
 @pytest.mark.parametrize("budget", ["params", "macs", "both"])
 def test_the_target_is_met_and_all_is_told(teacher, noise_corpus, tmp_path, budget):
-    options = replace(QUICK, target=Target(remove=0.5, budget=budget))
+    options = replace(QUICK, target=TargetConfig(remove=0.5, budget=budget))
     report = pruned(teacher, noise_corpus, tmp_path / "half", options, dev=str(noise_corpus))
     asked = [report["removed"][name]["blocks"] for name in (("params", "macs") if budget == "both" else (budget,))]
     assert (report["missed"] is None) == all(abs(share - 0.5) <= 0.005 for share in asked)
@@ -128,20 +129,20 @@ def test_a_seed_repeats_itself_and_another_does_not(teacher, noise_corpus, tmp_p
 def test_a_stopped_run_goes_on_to_the_same_model(teacher, noise_corpus, tmp_path, monkeypatch, stop):
     pruned(teacher, noise_corpus, tmp_path / "whole", dev=str(noise_corpus), validate_every=1)
     looks = 0
-    quick_wer = runs.quick_wer
+    validation_wer = runs.validation_wer
 
     def stopped(*args, **more):
         nonlocal looks
         looks += 1
         if looks == stop:
             raise KeyboardInterrupt
-        return quick_wer(*args, **more)
+        return validation_wer(*args, **more)
 
-    monkeypatch.setattr(runs, "quick_wer", stopped)
+    monkeypatch.setattr(runs, "validation_wer", stopped)
     with pytest.raises(KeyboardInterrupt):
         pruned(teacher, noise_corpus, tmp_path / "half", dev=str(noise_corpus), validate_every=1)
     assert not (tmp_path / "half").exists()
-    monkeypatch.setattr(runs, "quick_wer", quick_wer)
+    monkeypatch.setattr(runs, "validation_wer", validation_wer)
     with pytest.raises(UserError, match="--resume"):
         pruned(teacher, noise_corpus, tmp_path / "half", dev=str(noise_corpus), validate_every=1)
     report = pruned(teacher, noise_corpus, tmp_path / "half", dev=str(noise_corpus), validate_every=1, resume=True)
@@ -184,7 +185,7 @@ def test_audio_is_disturbed_for_recovery_alone_and_where_that_was_asked(
     monkeypatch.setattr(runs, "training_batches", noting)
     options = replace(QUICK, method="curvature", recover_steps=1, augment=augment)
     pruned(teacher, noise_corpus, tmp_path / "half", options)
-    as_it_is, otherwise = AugmentOptions.none(), AugmentOptions() if augment else AugmentOptions.none()
+    as_it_is, otherwise = AugmentConfig.none(), AugmentConfig() if augment else AugmentConfig.none()
     assert heard == [as_it_is, otherwise, as_it_is, otherwise]  # scores, the proof of the cut, the refit, recovery
 
 
@@ -194,7 +195,7 @@ def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
     for cut in (cuts := list(read_cuts(noise_corpus))):
         cut.supervisions = []
     write_cuts(cuts, silent)
-    alone = replace(QUICK, distill=DistillOptions(posterior_weight=0.0, layer_weight=0.0))
+    alone = replace(QUICK, distill=DistillationConfig(posterior_weight=0.0, layer_weight=0.0))
     with pytest.raises(UserError, match="--posterior-weight or --layer-weight"):
         pruned(teacher, silent, tmp_path / "half", alone, allow_outside=True)
     report = pruned(teacher, silent, tmp_path / "half", allow_outside=True)
@@ -213,7 +214,7 @@ def test_the_control_is_the_unpruned_model_trained_on_as_long(teacher, noise_cor
 
 def test_a_pruned_model_can_be_pruned_again(teacher, noise_corpus, tmp_path):
     pruned(teacher, noise_corpus, tmp_path / "half")
-    pruned(str(tmp_path / "half"), noise_corpus, tmp_path / "quarter", replace(QUICK, target=Target(remove=0.4)))
+    pruned(str(tmp_path / "half"), noise_corpus, tmp_path / "quarter", replace(QUICK, target=TargetConfig(remove=0.4)))
     plan, small = load_plan(tmp_path / "quarter"), load(tmp_path / "quarter").model
     dense = anatomy_of(load(teacher).model)
     assert dict(plan.sizes) == dense.sizes
@@ -222,7 +223,7 @@ def test_a_pruned_model_can_be_pruned_again(teacher, noise_corpus, tmp_path):
 
 
 def test_what_is_protected_stays_whole(teacher, noise_corpus, tmp_path):
-    options = replace(QUICK, target=Target(remove=0.3, budget="params"), protect=("attention", "1"))
+    options = replace(QUICK, target=TargetConfig(remove=0.3, budget="params"), protect=("attention", "1"))
     report = pruned(teacher, noise_corpus, tmp_path / "some", options)
     for path, (now, before) in report["widths"].items():
         if ".self_attn" in path or ".1." in path:
@@ -235,5 +236,5 @@ def test_a_dry_run_writes_nothing(teacher, noise_corpus, tmp_path):
     assert found["to_remove"]["params"] == pytest.approx(0.5 * found["dense"]["params"]["blocks"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]
     with pytest.raises(UserError, match="cannot remove"):
-        pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, target=Target(remove=0.99, of="model")))
+        pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, target=TargetConfig(remove=0.99, of="model")))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import FAMILIES, edge_plans, shaken
 
-from trimbre.anatomy import anatomy_of
-from trimbre.distill import valid_frames
-from trimbre.exporting.quicker import FORMS, quicken
-from trimbre.surgery import cut
+from trimbre.exporting.rewrites import FORMS, rewrite_operators
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.positions import valid_frames
+from trimbre.pruning.surgery import cut
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_whole_models_that_were_cut(parakeet):
     for plan in edge_plans(anatomy_of(parakeet)).values():
         small = cut(parakeet, plan).double().eval()
         quick = copy.deepcopy(small)
-        quicken(quick)
+        rewrite_operators(quick)
         small.encoder.encode_positions = Exactly(small.encoder.encode_positions)
         with torch.no_grad():
             found, expected = (one(input_features=mels, attention_mask=mask).logits for one in (quick, small))

@@ -8,10 +8,10 @@ import torch
 from conftest import last_states, random_plan, torch_is_right
 
 from trimbre.data.batches import Batch
-from trimbre.distill import valid_frames
+from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
-from trimbre.refit import _slopes, refit
-from trimbre.surgery import cut
+from trimbre.pruning.refit import _slopes, refit
+from trimbre.pruning.surgery import cut
 
 
 @pytest.fixture

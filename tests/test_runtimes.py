@@ -14,21 +14,22 @@ from mini_recogniser import mini_parakeet, mini_processor
 from test_shipped_model import CLIP, MODEL, SAID
 
 import trimbre
-from trimbre import exporting
-from trimbre.checkpoint import save
+from trimbre.benchmark.timing import real_time_factor
 from trimbre.cli import run
 from trimbre.data.audio import read_audio, resample
 from trimbre.data.corpus import Utterance, write_corpus
-from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
+from trimbre.evaluation.bootstrap import word_errors
+from trimbre.exporting import export as exporting
 from trimbre.exporting.ctc import nemo, tokens
 from trimbre.exporting.int8 import quantise
-from trimbre.exporting.layouts import layout_for
 from trimbre.exporting.runtime import load_exported
 from trimbre.exporting.session import session
-from trimbre.speed import real_time_factor
-from trimbre.statistics import word_errors
-from trimbre.transcription import listener
+from trimbre.exporting.targets import layout_for
+from trimbre.inference.greedy import greedy
+from trimbre.inference.long_form import transcriber
+from trimbre.models.checkpoint import save
+from trimbre.models.inputs import features_of
 
 HALF_HOP = np.zeros(80, dtype=np.float32)
 
@@ -146,7 +147,7 @@ def test_a_listener_of_an_export_has_the_calling_convention_of_a_models(teacher,
     audio = np.tile(read_audio(CLIP), 4)
     chunks = {"chunk_seconds": 4.0, "overlap_seconds": 1.0}
     exported = load_exported(sherpa, threads=2)
-    assert listener(*exported, **chunks)(audio) == listener(*teacher, **chunks)(audio)
+    assert transcriber(*exported, **chunks)(audio) == transcriber(*teacher, **chunks)(audio)
     timed = real_time_factor({"torch": teacher, "exported": exported}, clips=[audio[:16_000]], repeats=1)
     assert timed.factors["exported"].median > 0
 

@@ -8,9 +8,10 @@ import torch
 from conftest import FAMILIES
 from mini_recogniser import clips, mini_parakeet, mini_processor
 
-from trimbre import speed
-from trimbre.models import Recogniser
-from trimbre.speed import clock_for, real_time_factor, seconds_to, size, times_faster
+from trimbre.benchmark import timing as speed
+from trimbre.benchmark.timing import clock_for, real_time_factor, seconds_to, times_faster
+from trimbre.costs.size import size
+from trimbre.models.loading import Recogniser
 
 
 def test_size_by_hand():
@@ -49,7 +50,7 @@ def test_models_take_turns_and_threads_are_put_back(monkeypatch):
 
     monkeypatch.setattr(speed, "seconds_to", timed)
     graphs = []
-    monkeypatch.setattr(speed, "listener", lambda model, processor, graph: graphs.append(graph) or processor)
+    monkeypatch.setattr(speed, "transcriber", lambda model, processor, graph: graphs.append(graph) or processor)
     before = torch.get_num_threads()
     models = {name: Recogniser(torch.nn.Identity(), name) for name in "ab"}
     found = real_time_factor(models, clips=clips(1.0, 3.0), graph="menu", threads=before + 1, repeats=3)

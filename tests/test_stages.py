@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from trimbre import runs
-from trimbre.anatomy import anatomy_of
-from trimbre.checkpoint import save
-from trimbre.options import BatchOptions, GateOptions, PruneOptions, RecoverOptions
-from trimbre.stages import USUAL_RATE, rate_for
+from trimbre.config import BatchConfig, GateConfig, PruneConfig, RecoveryConfig
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.training.recovery import USUAL_RATE, rate_for
 
 
 def projections(model):
@@ -44,15 +44,15 @@ def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corp
         model=str(save(model, processor, tmp_path / "teacher")),
         train=str(noise_corpus),
         out=tmp_path / "half",
-        options=PruneOptions(
+        options=PruneConfig(
             method="l0",
             learn_steps=1,
             recover_steps=1,
             control=True,
-            gates=GateOptions(seed_batches=1, weight_rate=learning),
-            recover=RecoverOptions(refit_batches=1, recover_rate=recovering),
+            gates=GateConfig(seed_batches=1, weight_rate=learning),
+            recover=RecoveryConfig(refit_batches=1, recover_rate=recovering),
         ),
-        batches=BatchOptions(max_duration=6.0, buckets=2),
+        batches=BatchConfig(max_duration=6.0, buckets=2),
         precision="fp32",
     )
     rates = {name: stage["rate"] for name, stage in report["stages"].items()}

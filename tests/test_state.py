@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from trimbre import state
+from trimbre.config import AugmentConfig, BatchConfig, PruneConfig, TargetConfig
 from trimbre.errors import UserError
-from trimbre.options import AugmentOptions, BatchOptions, PruneOptions, Target
-from trimbre.state import load_state, prepare_run, save_state
+from trimbre.training import resume as state
+from trimbre.training.resume import load_state, prepare_run, save_state
 
 
 class Trained:
@@ -118,7 +118,7 @@ def test_no_pickle_is_written(tmp_path):
     assert {path.suffix for path in tmp_path.glob("*/*")} == {".safetensors", ".json"}
 
 
-def settings(options: PruneOptions = PruneOptions(), batches: BatchOptions = BatchOptions()):  # noqa: B008  frozen
+def settings(options: PruneConfig = PruneConfig(), batches: BatchConfig = BatchConfig()):  # noqa: B008  frozen
     return {"model": "big", "train": "speech", "options": asdict(options), "batches": asdict(batches), "processes": 2}
 
 
@@ -155,10 +155,10 @@ def test_another_run_is_not_overwritten(tmp_path):
     [
         (settings() | {"model": "bigger"}, "with model big:"),
         (settings() | {"train": "noise"}, "with --train speech:"),
-        (settings(PruneOptions(learn_steps=7)), f"with --learn-steps {PruneOptions().learn_steps}:"),
-        (settings(PruneOptions(target=Target(remove=0.3))), "with --remove 0.5:"),
-        (settings(replace(PruneOptions(), seed=3)), "with --seed 0:"),
-        (settings(batches=BatchOptions(augment=AugmentOptions(snr=(1, 2)))), "with --snr 10.0 30.0:"),
+        (settings(PruneConfig(learn_steps=7)), f"with --learn-steps {PruneConfig().learn_steps}:"),
+        (settings(PruneConfig(target=TargetConfig(remove=0.3))), "with --remove 0.5:"),
+        (settings(replace(PruneConfig(), seed=3)), "with --seed 0:"),
+        (settings(batches=BatchConfig(augment=AugmentConfig(snr=(1, 2)))), "with --snr 10.0 30.0:"),
         (settings() | {"processes": 1}, "with 2 processes:"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trimbre.statistics import Errors, character_errors, paired_difference, word_errors
+from trimbre.evaluation.bootstrap import Errors, character_errors, paired_difference, word_errors
 
 
 def errors(counts, words=10) -> Errors:

@@ -6,15 +6,15 @@ import pytest
 import torch
 from conftest import edge_plans, random_plan
 
-from trimbre.anatomy import anatomy_of
-from trimbre.distill import valid_frames
 from trimbre.errors import UserError
-from trimbre.gates import Gates, gated
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
-from trimbre.surgery import Scales, cut
+from trimbre.pruning.gates import Gates, gated
+from trimbre.pruning.surgery import GateValues, cut
 
 
-def scales_of(plan: Plan, *, soft_seed: int | None = None) -> Scales:
+def scales_of(plan: Plan, *, soft_seed: int | None = None) -> GateValues:
     """Gates at 1 on what the plan keeps (or drawn from 0.3 to 1), at 0 elsewhere."""
     generator = torch.Generator().manual_seed(soft_seed or 0)
     units, branches = {}, {}
@@ -24,7 +24,7 @@ def scales_of(plan: Plan, *, soft_seed: int | None = None) -> Scales:
         mask[list(plan.kept[path])] = 1.0
         units[path] = value * mask
         branches[path] = torch.tensor(0.0 if path in plan.skipped else 0.6 if soft_seed else 1.0)
-    return Scales(units, branches)
+    return GateValues(units, branches)
 
 
 def outputs(model, inputs):

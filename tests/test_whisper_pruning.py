@@ -7,19 +7,19 @@ import torch
 from conftest import FAMILIES
 
 from trimbre import runs
-from trimbre.anatomy import anatomy_of
-from trimbre.checkpoint import save
+from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig, TargetConfig
 from trimbre.data.cuts import read_cuts, write_cuts
-from trimbre.models import load
-from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.loading import load
 
-QUICK = PruneOptions(
-    target=Target(remove=0.4, budget="params", of="encoder"),
+QUICK = PruneConfig(
+    target=TargetConfig(remove=0.4, budget="params", of="encoder"),
     method="l0",
     learn_steps=4,
     recover_steps=3,
-    gates=GateOptions(seed_batches=2, spread=6.0),
-    recover=RecoverOptions(refit_batches=1),
+    gates=GateConfig(seed_batches=2, spread=6.0),
+    recover=RecoveryConfig(refit_batches=1),
 )
 
 
@@ -43,7 +43,7 @@ def untimed(monkeypatch):
 
 
 def pruned(teacher, corpus, out, options=QUICK, **more):
-    given = {"batches": BatchOptions(max_duration=4.0), "precision": "fp32", "save_every": 2} | more
+    given = {"batches": BatchConfig(max_duration=4.0), "precision": "fp32", "save_every": 2} | more
     return runs.prune(model=teacher, train=str(corpus), out=out, options=options, **given)
 
 
@@ -75,7 +75,7 @@ def test_a_share_of_the_encoder_leaves_and_a_stopped_run_goes_on(teacher, noise_
             raise KeyboardInterrupt
         return 1.0
 
-    monkeypatch.setattr(runs, "quick_wer", stopped)
+    monkeypatch.setattr(runs, "validation_wer", stopped)
     judged = {"dev": str(noise_corpus), "validate_every": 1}
     monkeypatch.setattr(runs, "evaluate_sets", lambda **more: None)
     with pytest.raises(KeyboardInterrupt):
@@ -96,7 +96,9 @@ def test_audio_alone_is_enough_for_every_part(teacher, noise_corpus, tmp_path, m
     for cut in (cuts := list(read_cuts(noise_corpus))):
         cut.supervisions = []
     write_cuts(cuts, silent)
-    options = replace(QUICK, method=method, target=Target(remove=0.15, budget="params", of=scope), recover_steps=1)
+    options = replace(
+        QUICK, method=method, target=TargetConfig(remove=0.15, budget="params", of=scope), recover_steps=1
+    )
     report = pruned(teacher, silent, tmp_path / "half", options, allow_outside=True)
     assert report["missed"] is None
     assert report["data"]["transcribed"] == 0
@@ -108,18 +110,18 @@ def test_audio_alone_is_enough_for_every_part(teacher, noise_corpus, tmp_path, m
 @pytest.mark.parametrize("family", [ENGLISH], indirect=True)
 def test_the_teacher_s_words_take_the_place_of_transcripts(teacher, noise_corpus, tmp_path, monkeypatch):
     written = []
-    real = runs.Dictation.__call__
+    real = runs.PseudoLabeller.__call__
 
     def noted(self, batch):
         batch = real(self, batch)
         written.extend(batch.texts)
         return batch
 
-    monkeypatch.setattr(runs.Dictation, "__call__", noted)
-    options = replace(QUICK, method="random", recover_steps=1, distill=DistillOptions(text="teacher"))
+    monkeypatch.setattr(runs.PseudoLabeller, "__call__", noted)
+    options = replace(QUICK, method="random", recover_steps=1, distill=DistillationConfig(text="teacher"))
     pruned(teacher, noise_corpus, tmp_path / "half", options)
     said = {cut.supervisions[0].text for cut in read_cuts(noise_corpus)}
     assert written
     assert not any(text in said for text in written)
-    low = replace(options, distill=DistillOptions(), low_memory=True)
+    low = replace(options, distill=DistillationConfig(), low_memory=True)
     pruned(teacher, noise_corpus, tmp_path / "low", low, precision="bf16")

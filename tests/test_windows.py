@@ -12,17 +12,17 @@ from conftest import FAMILIES
 from lhotse import CutSet
 from tones import corpus_of, tone
 
+from trimbre.config import AugmentConfig, BatchConfig
 from trimbre.data.batches import Batch, evaluation_batches, training_batches
 from trimbre.data.check import check_training_data
 from trimbre.data.cuts import cut_of, read_cuts
 from trimbre.data.windows import ALONE, SILENCE, joined, packed, pieces, window_batches
-from trimbre.decoding import features_of, window_of
 from trimbre.errors import UserError
-from trimbre.options import AugmentOptions, BatchOptions
+from trimbre.models.inputs import features_of, window_of
 
 WINDOW = 30
-PLAIN = BatchOptions(max_duration=4.0, augment=AugmentOptions.none())
-SHAKEN = BatchOptions(max_duration=4.0)
+PLAIN = BatchConfig(max_duration=4.0, augment=AugmentConfig.none())
+SHAKEN = BatchConfig(max_duration=4.0)
 
 
 def cuts(*lengths: float, texts: bool = True, language: str | None = None) -> list:
@@ -141,7 +141,7 @@ def test_a_stream_that_starts_later_goes_on_where_it_would_have_been(data, proce
 
 def test_features_are_masked_where_there_is_sound(data, processor):
     def features(**masks):
-        options = replace(PLAIN, augment=replace(AugmentOptions.none(), **masks))
+        options = replace(PLAIN, augment=replace(AugmentConfig.none(), **masks))
         return next(training_batches(read_cuts(data), processor=processor, options=options, seed=0)).inputs[
             "input_features"
         ]
@@ -153,12 +153,12 @@ def test_features_are_masked_where_there_is_sound(data, processor):
 
 
 def test_bad_clips_leave_the_others_of_their_window(tmp_path, processor):
-    from trimbre.data.check import Tolerance
+    from trimbre.data.check import UnreadableClips
 
     folder = corpus_of(tmp_path, [tone(200, 0.5)] * 3, ["a", "b", "c"])
     (folder / "audio/1.flac").write_bytes(b"this is no sound")
     options = replace(PLAIN, max_duration=2.0)
-    tolerance = Tolerance(100, "mine")
+    tolerance = UnreadableClips(100, "mine")
     stream = training_batches(read_cuts(folder), processor=processor, options=options, seed=0, tolerance=tolerance)
     seen = [next(stream) for _ in range(8)]
     assert {text for batch in seen for text in batch.texts[0].split()} == {"a", "c"}

@@ -8,15 +8,15 @@ import torch
 from safetensors.torch import save_file
 from test_pruning import QUICK
 
+from trimbre.config import BatchConfig
 from trimbre.data.batches import training_batches
-from trimbre.data.check import Tolerance
+from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import read_cuts
-from trimbre.loop import accelerator_for
-from trimbre.models import load
-from trimbre.options import BatchOptions
-from trimbre.processes import unreadable_of_all
-from trimbre.pruning import prune_model
-from trimbre.stages import Training
+from trimbre.models.loading import load
+from trimbre.pruning.pipeline import prune_model
+from trimbre.training.distributed import gather_unreadable
+from trimbre.training.loop import accelerator_for
+from trimbre.training.recovery import Training
 
 torch.set_num_threads(1)
 
@@ -26,7 +26,7 @@ def main(teacher: str, corpus: str, out: str) -> None:
     accelerator = accelerator_for("fp32")
     assert (accelerator.process_index, accelerator.num_processes) == (rank, world)
     model, processor = load(teacher)
-    cuts, options, heard = read_cuts(corpus), BatchOptions(max_duration=6.0, buckets=2), set()
+    cuts, options, heard = read_cuts(corpus), BatchConfig(max_duration=6.0, buckets=2), set()
 
     def batches(start: int):
         for batch in training_batches(
@@ -41,9 +41,9 @@ def main(teacher: str, corpus: str, out: str) -> None:
     save_file({name: value.clone() for name, value in found.model.state_dict().items()}, place / "model.safetensors")
     found.choice.plan.save(place / "plan.json")
     (place / "heard.txt").write_text("\n".join(sorted(heard)))
-    tolerance = Tolerance(1000, corpus)
+    tolerance = UnreadableClips(1000, corpus)
     tolerance.note({f"clip-{rank}": "no sound"})
-    (place / "unreadable.txt").write_text(" ".join(sorted(unreadable_of_all(tolerance))))
+    (place / "unreadable.txt").write_text(" ".join(sorted(gather_unreadable(tolerance))))
     (place / "seconds.txt").write_text(str(found.fits["recover"].audio_seconds))
 
 

@@ -5,57 +5,57 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trimbre.benchmarking import bench
-    from trimbre.exporting import export
-    from trimbre.graphs import load_graph
-    from trimbre.graphs.making import make_graph
-    from trimbre.looking import evaluate, inspect, transcribe
-    from trimbre.models import Recogniser, load
-    from trimbre.options import (
-        AugmentOptions,
-        BatchOptions,
-        DistillOptions,
-        GateOptions,
-        PruneOptions,
-        RecoverOptions,
-        Target,
-        TrainOptions,
+    from trimbre.api import evaluate, inspect, transcribe
+    from trimbre.benchmark.bench import bench
+    from trimbre.config import (
+        AugmentConfig,
+        BatchConfig,
+        DistillationConfig,
+        GateConfig,
+        PruneConfig,
+        RecoveryConfig,
+        TargetConfig,
+        TrainConfig,
     )
+    from trimbre.exporting.export import export
+    from trimbre.inference.graph.build import make_graph
+    from trimbre.inference.graph.decoder import load_graph
+    from trimbre.models.loading import Recogniser, load
     from trimbre.runs import prune, train
 
 __version__ = version("trimbre")
 
 _FACE = {
-    "trimbre.models": ("load", "Recogniser"),
+    "trimbre.models.loading": ("load", "Recogniser"),
     "trimbre.runs": ("train", "prune"),
-    "trimbre.looking": ("inspect", "evaluate", "transcribe"),
-    "trimbre.exporting": ("export",),
-    "trimbre.benchmarking": ("bench",),
-    "trimbre.graphs": ("load_graph",),
-    "trimbre.graphs.making": ("make_graph",),
-    "trimbre.options": (
-        "PruneOptions",
-        "Target",
-        "GateOptions",
-        "DistillOptions",
-        "RecoverOptions",
-        "TrainOptions",
-        "BatchOptions",
-        "AugmentOptions",
+    "trimbre.api": ("inspect", "evaluate", "transcribe"),
+    "trimbre.exporting.export": ("export",),
+    "trimbre.benchmark.bench": ("bench",),
+    "trimbre.inference.graph.decoder": ("load_graph",),
+    "trimbre.inference.graph.build": ("make_graph",),
+    "trimbre.config": (
+        "PruneConfig",
+        "TargetConfig",
+        "GateConfig",
+        "DistillationConfig",
+        "RecoveryConfig",
+        "TrainConfig",
+        "BatchConfig",
+        "AugmentConfig",
     ),
 }
 _HOME = {name: module for module, names in _FACE.items() for name in names}
 
 __all__ = [
-    "AugmentOptions",
-    "BatchOptions",
-    "DistillOptions",
-    "GateOptions",
-    "PruneOptions",
+    "AugmentConfig",
+    "BatchConfig",
+    "DistillationConfig",
+    "GateConfig",
+    "PruneConfig",
     "Recogniser",
-    "RecoverOptions",
-    "Target",
-    "TrainOptions",
+    "RecoveryConfig",
+    "TargetConfig",
+    "TrainConfig",
     "bench",
     "evaluate",
     "export",

@@ -8,7 +8,7 @@ from transformers import (
     WhisperConfig,
 )
 
-from trimbre.modeling_trimbre import ParakeetForCTC, Wav2Vec2ConformerForCTC, WhisperForConditionalGeneration
+from trimbre.models.modeling_trimbre import ParakeetForCTC, Wav2Vec2ConformerForCTC, WhisperForConditionalGeneration
 
 AutoModelForCTC.register(ParakeetCTCConfig, ParakeetForCTC, exist_ok=True)
 AutoModelForCTC.register(Wav2Vec2ConformerConfig, Wav2Vec2ConformerForCTC, exist_ok=True)

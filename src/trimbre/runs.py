@@ -13,28 +13,28 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
-from trimbre.budget.latency import LatencyTable
-from trimbre.checkpoint import load_plan, save
+from trimbre.benchmark.latency_tables import by_the_clock, table_for
+from trimbre.benchmark.timing import times_faster
+from trimbre.config import AugmentConfig, BatchConfig, PruneConfig, TrainConfig
+from trimbre.costs.latency import LatencyTable
 from trimbre.data.batches import Batch, training_batches
-from trimbre.data.check import Tolerance, check_training_data, refuse_unjudgeable
+from trimbre.data.check import UnreadableClips, check_training_data, refuse_unjudgeable
 from trimbre.data.cuts import read_cuts
 from trimbre.data.windows import windows_in
-from trimbre.decoding import window_of
-from trimbre.dictation import Dictation
 from trimbre.errors import UserError
-from trimbre.evaluation import evaluate_sets, quick_wer, refuse_name
-from trimbre.loop import accelerator_for
-from trimbre.measuring import by_the_clock, table_for
-from trimbre.models import Recogniser, load
-from trimbre.options import AugmentOptions, BatchOptions, PruneOptions, TrainOptions
-from trimbre.processes import threads_of_all, unreadable_of_all
-from trimbre.pruning import Pruned, foreseen, prune_model, settled
-from trimbre.report.card import model_card
-from trimbre.speed import times_faster
-from trimbre.stages import Training
-from trimbre.state import prepare_run, run_folder
-from trimbre.target import missed_time
-from trimbre.training import best_of, build, respell, train_model
+from trimbre.evaluation.evaluate import evaluate_sets, refuse_name, validation_wer
+from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.inputs import window_of
+from trimbre.models.loading import Recogniser, load
+from trimbre.pruning.pipeline import Pruned, preview, prune_model, resolve_target
+from trimbre.pruning.targets import missed_time
+from trimbre.report.model_card import model_card
+from trimbre.training.distributed import gather_unreadable, main_process_threads
+from trimbre.training.from_scratch import best_of, build, replace_vocabulary, train_model
+from trimbre.training.loop import accelerator_for
+from trimbre.training.pseudo_labels import PseudoLabeller
+from trimbre.training.recovery import Training
+from trimbre.training.resume import prepare_run, run_folder
 
 
 def train(
@@ -43,7 +43,7 @@ def train(
     train: str,
     dev: str,
     out: Path,
-    options: TrainOptions,
+    options: TrainConfig,
     allow_outside: bool = False,
     half: bool = False,
     resume: bool = False,
@@ -75,7 +75,7 @@ def train(
     start = build(Path(model), cuts, options) if model.endswith(".json") else load(model)
     _refuse_decoder(start.model, model)
     if options.vocab_size and not model.endswith(".json"):
-        start = respell(start, cuts, options)
+        start = replace_vocabulary(start, cuts, options)
     checked = check_training_data(cuts, name=train, processor=start.processor, normalize=options.batches.normalize)
     if checked.transcribed < checked.utterances:
         raise UserError(
@@ -85,7 +85,7 @@ def train(
     normalize = options.batches.normalize
     refuse_unjudgeable(dev_cuts, name=f"--dev {dev}", processor=start.processor, normalize=normalize)
     run = _begin(out, given, resume=resume, accelerator=accelerator)
-    tolerance = Tolerance(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
+    tolerance = UnreadableClips(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
     trained, result = train_model(
         start, cuts=cuts, dev=dev_cuts, options=options, accelerator=accelerator, tolerance=tolerance, run=run
     )
@@ -94,7 +94,7 @@ def train(
         "train": train,
         "dev": dev,
         "options": asdict(options),
-        "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
+        "data": checked.to_json() | {"unreadable": gather_unreadable(tolerance)},
         "best": best_of(result),
         **_together(accelerator, options.batches),
         **result.to_json(),
@@ -125,7 +125,7 @@ def _begin(out: Path, settings: Mapping[str, Any], *, resume: bool, accelerator:
     return run_folder(out)
 
 
-def _together(accelerator: Accelerator, batches: BatchOptions, window: float | None = None) -> dict[str, Any]:
+def _together(accelerator: Accelerator, batches: BatchConfig, window: float | None = None) -> dict[str, Any]:
     """How many processes share a run, and the seconds of audio in one of its steps, at most; `window`: `window_of`."""
     processes = accelerator.num_processes
     batch = batches.max_duration if window is None else window * windows_in(batches.max_duration, window)
@@ -147,10 +147,10 @@ def prune(
     model: str,
     train: str,
     out: Path,
-    options: PruneOptions,
+    options: PruneConfig,
     dev: str | None = None,
     watch: Mapping[str, str] | None = None,
-    batches: BatchOptions | None = None,
+    batches: BatchConfig | None = None,
     precision: str = "auto",
     validate_every: int = 100,
     save_every: int = 100,
@@ -177,8 +177,8 @@ def prune(
     Raises:
         UserError: bad input, or a target that cannot be reached.
     """
-    batches = batches or BatchOptions()
-    if not options.augment and batches.augment not in (AugmentOptions(), AugmentOptions.none()):
+    batches = batches or BatchConfig()
+    if not options.augment and batches.augment not in (AugmentConfig(), AugmentConfig.none()):
         raise UserError("how training audio is disturbed was given, but not that it is: give --augment too")
     accelerator = accelerator_for(precision)
     if options.low_memory and accelerator.mixed_precision != "bf16":
@@ -205,8 +205,8 @@ def prune(
             table = _table(Recogniser(teacher, processor), model, options, run_folder(out) if resume else None)
     asked = options
     # Both refuse before a run is begun.
-    options = settled(Recogniser(teacher, processor), options, table)
-    ahead = foreseen(Recogniser(teacher, processor), options, table)
+    options = resolve_target(Recogniser(teacher, processor), options, table)
+    ahead = preview(Recogniser(teacher, processor), options, table)
     if checked.transcribed < checked.utterances and not options.distill.teaches:
         raise UserError(
             f"--train {train} has audio without transcripts, from which only the teacher can teach: "
@@ -224,15 +224,15 @@ def prune(
         "processes": accelerator.num_processes,
     }
     run = _begin(out, given, resume=resume, accelerator=accelerator)
-    tolerance = Tolerance(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
+    tolerance = UnreadableClips(checked.utterances, train, kept=run / f"unreadable-{accelerator.process_index}.json")
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert judged_on is not None
-        return {"wer": quick_wer(student, processor, judged_on, normalize=batches.normalize)}
+        return {"wer": validation_wer(student, processor, judged_on, normalize=batches.normalize)}
 
-    dictation = Dictation(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
+    dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
 
-    def stream(start: int, augment: AugmentOptions) -> Iterator[Batch]:
+    def stream(start: int, augment: AugmentConfig) -> Iterator[Batch]:
         heard = training_batches(
             cuts,
             processor=processor,
@@ -247,8 +247,8 @@ def prune(
         return map(dictation, heard) if dictation else heard
 
     training = Training(
-        batches=partial(stream, augment=batches.augment if options.augment else AugmentOptions.none()),
-        recorded=partial(stream, augment=AugmentOptions.none()),
+        batches=partial(stream, augment=batches.augment if options.augment else AugmentConfig.none()),
+        recorded=partial(stream, augment=AugmentConfig.none()),
         accelerator=accelerator,
         seed=options.seed,
         accumulate=batches.accumulate,
@@ -260,7 +260,7 @@ def prune(
     pruned = prune_model(teacher, processor, options=options, training=training, table=table)
     evaluation = None
     if judged_on is not None and accelerator.is_main_process:
-        with threads_of_all(accelerator):
+        with main_process_threads(accelerator):
             evaluation = evaluate_sets(
                 recogniser=Recogniser(pruned.model, processor),
                 against=Recogniser(pruned.control, processor) if pruned.control else load(model),
@@ -284,7 +284,7 @@ def prune(
         "evaluation": evaluation and evaluation.to_json(),
         "times_faster": asdict(faster),
         "auto_class": pruned.model._auto_class,
-        "data": checked.to_json() | {"unreadable": unreadable_of_all(tolerance)},
+        "data": checked.to_json() | {"unreadable": gather_unreadable(tolerance)},
         **together,
         "command": _command("prune"),
     }
@@ -303,7 +303,7 @@ def prune(
     return report
 
 
-def _table(recogniser: Recogniser, name: str, options: PruneOptions, run: Path | None) -> LatencyTable:
+def _table(recogniser: Recogniser, name: str, options: PruneConfig, run: Path | None) -> LatencyTable:
     """The table of times that a run goes by; one that is resumed goes by the same."""
     noted = None if run is None else run / "settings.json"
     if noted is not None and noted.is_file() and (kept := json.loads(noted.read_text()).get("table")):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimbre.cli.console import Json, Seed, app, show
+from trimbre.config import BENCH_RUNTIMES, BENCH_THREADS
 from trimbre.errors import UserError
-from trimbre.options import BENCH_RUNTIMES, BENCH_THREADS
 
 
 @app.command(
@@ -45,9 +45,9 @@ def bench(
     """
     from dataclasses import asdict
 
-    from trimbre.benchmarking import SECONDS
-    from trimbre.benchmarking import bench as measure
-    from trimbre.measuring import REPEATS
+    from trimbre.benchmark.bench import SECONDS
+    from trimbre.benchmark.bench import bench as measure
+    from trimbre.benchmark.latency_tables import REPEATS
     from trimbre.report import times
 
     if table is not None:
@@ -62,7 +62,7 @@ def _table(
     models: Sequence[str], runtimes: Sequence[str], threads: Sequence[int], repeats: int, out: Path, json: bool
 ) -> int:
     """Write a latency table."""
-    from trimbre.measuring import write_table
+    from trimbre.benchmark.latency_tables import write_table
     from trimbre.report import times
 
     if len(models) != 1:

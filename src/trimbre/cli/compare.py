@@ -25,7 +25,7 @@ def compare(*runs: str, out: Path | None = None, seed: Seed = 0, json: Json = Fa
     out
         Directory to write the table to, as Markdown and JSON, with a picture of error rate against cost.
     """
-    from trimbre.comparison import Comparison, Run
+    from trimbre.evaluation.compare_runs import Comparison, Run
     from trimbre.report.comparison import table, write
 
     found = Comparison.of([Run.read(place) for place in runs])

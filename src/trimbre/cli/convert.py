@@ -25,7 +25,7 @@ def ctranslate2(source: Path, /, *, out: Path, seed: Seed = 0, json: Json = Fals
     out
         Directory to write the model and its processor to.
     """
-    from trimbre.convert.ctranslate2 import convert as bring
+    from trimbre.models.convert.ctranslate2 import convert as bring
 
     made = bring(source=source, out=out)
     languages = "multilingual" if made.multilingual else "English-only"

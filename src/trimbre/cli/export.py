@@ -55,7 +55,7 @@ def export(
     normalize
         How both sides are brought into one form: none, basic or whisper-en.
     """
-    from trimbre import exporting
+    from trimbre.exporting import export as exporting
     from trimbre.report import models
 
     found = exporting.export(

@@ -55,7 +55,7 @@ def graph(
     normalize
         How sentences are brought into the form of transcripts: none, basic or whisper-en.
     """
-    from trimbre.graphs.making import make_graph
+    from trimbre.inference.graph.build import make_graph
     from trimbre.report import models
 
     made = make_graph(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from trimbre.cli.console import DONE, MISSED, AllowOutside, Json, Seed, app, show, tell
+from trimbre.config import PRECISIONS, BatchConfig, PruneConfig, TrainConfig, at_least, one_of
 from trimbre.errors import UserError
-from trimbre.options import PRECISIONS, BatchOptions, PruneOptions, TrainOptions, at_least, one_of
 
 
 @app.command(
@@ -27,7 +27,7 @@ def inspect(model: str, /, *, verify: bool = False, seed: Seed = 0, json: Json =
     verify
         Cut the model by random plans and compare with the same model behind gates: masked equals sliced.
     """
-    from trimbre import looking
+    from trimbre import api as looking
     from trimbre.report import models
 
     found = looking.inspect(model=model, verify=verify, seed=seed)
@@ -49,7 +49,7 @@ def train(
     train: str,
     dev: str,
     out: Path,
-    options: TrainOptions = TrainOptions(),  # noqa: B008  frozen
+    options: TrainConfig = TrainConfig(),  # noqa: B008  frozen
     half: bool = False,
     allow_outside: AllowOutside = False,
     resume: bool = False,
@@ -115,8 +115,8 @@ def prune(
     dev: str | None = None,
     watch: tuple[str, ...] = (),
     margin: float = 10.0,
-    options: PruneOptions = PruneOptions(),  # noqa: B008  frozen
-    batches: BatchOptions = BatchOptions(),  # noqa: B008  frozen
+    options: PruneConfig = PruneConfig(),  # noqa: B008  frozen
+    batches: BatchConfig = BatchConfig(),  # noqa: B008  frozen
     precision: str = "auto",
     validate_every: int = 100,
     save_every: int = 100,
@@ -242,7 +242,7 @@ def evaluate(
     clips
         Utterances that it is measured on; 0 measures none.
     """
-    from trimbre import looking
+    from trimbre import api as looking
     from trimbre.report.rates import evaluation_table, verdicts
     from trimbre.report.times import times_table
 
@@ -290,7 +290,7 @@ def transcribe(model: str, /, *files: Path, graph: Path | None = None, seed: See
     graph
         Decode by what trimbre graph wrote; greedily by default.
     """
-    from trimbre import looking
+    from trimbre import api as looking
 
     if not files:
         raise UserError("no audio file given: name one or more after the model")

@@ -8,12 +8,12 @@ import torch
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from trimbre.options import AugmentOptions
+from trimbre.config import AugmentConfig
 
 SAMPLE_RATE = 16_000
 
 
-def augment_clips(clips: Sequence[np.ndarray], options: AugmentOptions, draw: np.random.Generator) -> list[np.ndarray]:
+def augment_clips(clips: Sequence[np.ndarray], options: AugmentConfig, draw: np.random.Generator) -> list[np.ndarray]:
     """Disturb clips, (samples,) float32 at 16 kHz each; what is drawn follows from `draw` alone."""
     changed = []
     for position, clip in enumerate(clips):
@@ -69,9 +69,7 @@ def band_limit(clip: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.fft.irfft(spectrum, len(clip))
 
 
-def mask_features(
-    inputs: Mapping[str, Tensor], options: AugmentOptions, draw: np.random.Generator
-) -> dict[str, Tensor]:
+def mask_features(inputs: Mapping[str, Tensor], options: AugmentConfig, draw: np.random.Generator) -> dict[str, Tensor]:
     """SpecAugment (Park et al. 2019) on (batch, frames, mels) features; waveforms pass through.
 
     Masked cells become 0, the mean of features that are normalised by utterance.
@@ -97,7 +95,7 @@ def mask_features(
 
 
 def mask_windows(
-    inputs: Mapping[str, Tensor], filled: Sequence[float], options: AugmentOptions, draw: np.random.Generator
+    inputs: Mapping[str, Tensor], filled: Sequence[float], options: AugmentConfig, draw: np.random.Generator
 ) -> dict[str, Tensor]:
     """The same on (batch, mels, frames) features of windows that are filled with sound to a share from 0 to 1 each."""
     features = inputs["input_features"].transpose(1, 2)

@@ -17,15 +17,16 @@ from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from trimbre.config import BatchConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.augment import augment_clips, mask_features, mask_windows
-from trimbre.data.check import Tolerance
+from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import language_of, transcript_of
-from trimbre.data.text import labels_of, padded_labels
+from trimbre.data.text import labels_of
 from trimbre.data.windows import joined, pieces, window_batches, windows_in
-from trimbre.decoding import SAMPLE_RATE, features_of, window_of
 from trimbre.errors import UserError
-from trimbre.options import BatchOptions
+from trimbre.models.inputs import SAMPLE_RATE, features_of, window_of
+from trimbre.models.labels import padded_labels
 
 SPARE = 100
 """How many utterances are tried for one to hear in place of a batch that cannot be read."""
@@ -39,7 +40,7 @@ class Batch:
     """What the forward takes besides labels: `input_features` (batch, frames, mels) for Parakeet, `input_values`
     (batch, samples) for wav2vec 2.0 and its kin, and where the family wants it `attention_mask`; what a decoder
     reads, `decoder_input_ids` and `decoder_attention_mask` (batch, tokens), is added once it's written
-    (`trimbre.dictation`)."""
+    (`trimbre.training.pseudo_labels`)."""
     labels: Tensor | None
     """(batch, tokens), padded with -100; None where an utterance has no transcript, or text is still to be written."""
     texts: Sequence[str | None]
@@ -85,7 +86,7 @@ class _Order(IterableDataset):
         self,
         cuts: CutSet,
         *,
-        options: BatchOptions,
+        options: BatchConfig,
         window: int | None,
         transcripts: bool,
         seed: int,
@@ -151,7 +152,7 @@ class _Loader(Dataset):
         cuts: CutSet,
         *,
         processor: Any,
-        options: BatchOptions,
+        options: BatchConfig,
         window: int | None,
         transcripts: bool,
         seed: int,
@@ -229,12 +230,12 @@ def training_batches(
     cuts: CutSet,
     *,
     processor: Any,
-    options: BatchOptions,
+    options: BatchConfig,
     seed: int,
     start: int = 0,
     rank: int = 0,
     world: int = 1,
-    tolerance: Tolerance | None = None,
+    tolerance: UnreadableClips | None = None,
     transcripts: bool = True,
 ) -> Iterator[Batch]:
     """Endless augmented batches, shuffled anew every epoch; `start` of them are passed over.
@@ -263,7 +264,7 @@ def training_batches(
     }
     order = _Order(cuts, start=start, world=world, **alike)
     loader = _Loader(cuts, processor=processor, **alike)
-    check = partial(_checked, tolerance=tolerance or Tolerance(0, "the data"))
+    check = partial(_checked, tolerance=tolerance or UnreadableClips(0, "the data"))
     if options.workers == 0:
         return map(check, map(loader.__getitem__, order))
     # With a generator of its own it draws nothing from the one that a resumed run brings to where it was.
@@ -279,7 +280,7 @@ def training_batches(
     return map(check, batches)
 
 
-def _checked(made: Batch | UserError, *, tolerance: Tolerance) -> Batch:
+def _checked(made: Batch | UserError, *, tolerance: UnreadableClips) -> Batch:
     if isinstance(made, UserError):
         raise made
     tolerance.note(made.unreadable)

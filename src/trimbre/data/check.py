@@ -11,9 +11,9 @@ from lhotse import CutSet
 
 from trimbre.data.cuts import transcript_of
 from trimbre.data.text import unspellable_characters
-from trimbre.decoding import window_of
 from trimbre.errors import UserError
 from trimbre.files import write_json
+from trimbre.models.inputs import window_of
 
 UNSPELLABLE = 0.01
 """Share of the characters above which a vocabulary is not the transcripts' own."""
@@ -21,7 +21,7 @@ UNREADABLE = 0.01
 """Share of the utterances that may lack readable audio."""
 
 
-class Tolerance:
+class UnreadableClips:
     """Takes note of clips that cannot be read: a few in a large corpus are left out, many are an error."""
 
     def __init__(self, utterances: int, name: str, *, kept: Path | None = None):

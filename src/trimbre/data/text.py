@@ -3,16 +3,14 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-import torch
 from num2words import num2words
-from torch import Tensor
 
+from trimbre.config import NORMALISERS
 from trimbre.errors import UserError
-from trimbre.options import NORMALISERS
 
 
 def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
@@ -51,12 +49,6 @@ def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
         if capitals.count(tokenizer.unk_token_id) < unknown:
             return capitals
     return ids
-
-
-def padded_labels(rows: Sequence[Sequence[int]]) -> Tensor:
-    """(batch, tokens) of token ids, filled up with -100: one column at least, for models ask which is the largest."""
-    tensors = [torch.tensor(list(row) or [-100]) for row in rows]
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=-100)
 
 
 def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:

@@ -15,8 +15,8 @@ import numpy as np
 from lhotse import CutSet
 
 from trimbre.data.cuts import language_of, transcript_of
-from trimbre.decoding import SAMPLE_RATE
 from trimbre.errors import UserError
+from trimbre.models.inputs import SAMPLE_RATE
 
 SILENCE = 0.5
 """Seconds between two utterances of a window."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.decoding import blank_id, features_of, output_lengths
 from trimbre.errors import UserError
-from trimbre.exporting.layouts import Graph, Layout, Trial, noise
+from trimbre.exporting.targets import Graph, Layout, Trial, noise
+from trimbre.inference.greedy import blank_id
+from trimbre.models.inputs import features_of, output_lengths
 
 CHECKED_SECONDS = ((0.1,), (1.37,), (0.6, 2.5, 1.9), (4.0, 4.0), (0.2, 11.3))
 """Batches that a graph is compared on, by the length of their clips in seconds: alone, padded and not."""

@@ -12,7 +12,7 @@ from transformers import AutoProcessor, PreTrainedConfig, ProcessorMixin
 
 from trimbre.errors import UserError
 from trimbre.exporting.session import session
-from trimbre.exporting.writing import ExportedWhisper
+from trimbre.exporting.whisper_runtime import ExportedWhisper
 
 DESCRIPTION = "export.json"
 
@@ -20,8 +20,7 @@ DESCRIPTION = "export.json"
 class ExportedModel(nn.Module):
     """An exported graph that is called like the CTC model it was made from: same inputs, same order of labels.
 
-    It has what `trimbre.decoding`, `trimbre.transcription`, `trimbre.evaluation` and `trimbre.speed` ask of a model:
-    `forward`, `config.pad_token_id` and the arithmetic of lengths.
+    It has what decoding, evaluation and timing ask of a model: `forward`, `config.pad_token_id` and output lengths.
 
     Args:
         described: what stands in export.json.
@@ -66,7 +65,7 @@ FAMILIES = {"ctc": ExportedModel, "whisper": ExportedWhisper}
 
 
 class Exported(NamedTuple):
-    """An exported model and the processor that feeds it: `trimbre.transcription.listener(*exported)` hears with it."""
+    """An exported model and the processor that feeds it, as `transcriber(*exported)` takes them."""
 
     model: ExportedModel | ExportedWhisper
     processor: ProcessorMixin

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.decoding import features_of
 from trimbre.errors import UserError
-from trimbre.exporting.decoder import Writing, caches_of, trials
-from trimbre.exporting.layouts import Graph, Layout, Trial, noise
+from trimbre.exporting.targets import Graph, Layout, Trial, noise
+from trimbre.exporting.whisper_decoder import Writing, caches_of, trials
+from trimbre.models.inputs import features_of
 
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 CHECKED_SECONDS = ((0.1,), (3.7, 1.2), (11.3, 0.6, 2.5))

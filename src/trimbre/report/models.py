@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from trimbre.budget import TITLES
-from trimbre.graphs import GraphReport
+from trimbre.costs.cost import TITLES
+from trimbre.inference.graph.decoder import GraphReport
 from trimbre.report.rates import rates_table, verdicts
 from trimbre.report.words import PER_SECOND, amount, steps_of, time_line
 

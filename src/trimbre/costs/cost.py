@@ -1,0 +1,141 @@
+"""What a soft or hard Plan costs: one function for the expected cost of gates and the exact cost of a cut model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from trimbre.models.anatomy import Anatomy
+from trimbre.plan import Plan
+
+TITLES = {"params": "parameters", "macs": "multiply-accumulates", "latency": "measured time"}
+"""What each budget counts, in words."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost that is linear in each group's width while the group is there.
+
+    cost = fixed + sum over groups of open * (branch + unit * width), with `open` the probability that the branch stays
+    and `width` the units expected to stay in it. With 0/1 gates it is exact.
+    """
+
+    fixed: float
+    """What no group can change."""
+    branch: Tensor
+    """(groups,) float64: what a group costs however narrow it is."""
+    unit: Tensor
+    """(groups,) float64: what one of its units costs."""
+
+    def __call__(self, widths: Tensor, opens: Tensor) -> Tensor:
+        """Cost for (groups,) widths and (groups,) survivals; a scalar, differentiable in both."""
+        return self.fixed + (opens * (self.branch + self.unit * widths)).sum()
+
+    def of(self, plan: Plan) -> float:
+        """Exact cost of the model that `plan` leaves."""
+        widths = torch.tensor([float(width) for width in plan.widths.values()], dtype=torch.float64)
+        opens = torch.tensor([float(path not in plan.skipped) for path in plan.sizes], dtype=torch.float64)
+        return float(self(widths, opens))
+
+
+@dataclass(frozen=True)
+class CurvedCost(Cost):
+    """A cost that rises along a curve of straight pieces with each group's width, from nothing at none.
+
+    cost = fixed + sum over groups of open * curve(width). `branch` is zero, and `unit` the mean price of a unit.
+    """
+
+    starts: Tensor
+    """(groups, pieces) float64: the width at which each piece begins."""
+    lengths: Tensor
+    """(groups, pieces) float64: how many units it is long."""
+    slopes: Tensor
+    """(groups, pieces) float64: what one more unit costs along it."""
+
+    def __call__(self, widths: Tensor, opens: Tensor) -> Tensor:
+        along = (widths.unsqueeze(1) - self.starts).clamp_min(0).minimum(self.lengths)
+        return self.fixed + (opens * (along * self.slopes).sum(1)).sum()
+
+
+def curved(fixed: float, curves: Sequence[Sequence[tuple[float, float]]], sizes: Sequence[int]) -> CurvedCost:
+    """A cost from the (width, cost) corners of every group's curve, ascending and above width 0, and its size."""
+    pieces = max((len(curve) for curve in curves), default=0)
+    starts, lengths, slopes = (torch.zeros(len(curves), pieces, dtype=torch.float64) for _ in range(3))
+    for group, curve in enumerate(curves):
+        for piece, ((low, before), (high, after)) in enumerate(pairwise([(0.0, 0.0), *curve])):
+            starts[group, piece], lengths[group, piece] = low, high - low
+            slopes[group, piece] = (after - before) / (high - low)
+    whole = torch.tensor(sizes, dtype=torch.float64)
+    nothing = torch.zeros_like(whole)
+    at_full = ((whole.unsqueeze(1) - starts).clamp_min(0).minimum(lengths) * slopes).sum(1)
+    return CurvedCost(fixed, nothing, at_full / whole.clamp_min(1), starts, lengths, slopes)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is to be saved, as a share of the dense cost within a scope."""
+
+    name: str
+    """`params`, `macs` or `latency`."""
+    scope: str
+    """The denominator, by its name in `Anatomy.scopes`."""
+    cost: Cost
+    dense: float
+
+    @property
+    def title(self) -> str:
+        """What it counts, in words, such as `the blocks' parameters`."""
+        owner = f"the {self.scope}'" if self.scope.endswith("s") else f"the {self.scope}'s"
+        return f"{owner} {TITLES[self.name]}"
+
+    def removed(self, plan: Plan) -> float:
+        """Share of the dense cost that `plan` removes, 0 to 1."""
+        return 1 - self.cost.of(plan) / self.dense
+
+    @property
+    def reachable(self) -> float:
+        """The largest share that can be removed at all: every group skipped."""
+        return 1 - self.cost.fixed / self.dense
+
+
+def accumulate(anatomy: Anatomy, tensors: Mapping[str, tuple[float, str | None, float]], scope: str) -> Cost:
+    """Add up (cost at full width, owning group or None, units that it's divided among or 0) of named tensors."""
+    index = {group.path: position for position, group in enumerate(anatomy.groups)}
+    fixed = 0.0
+    branch = torch.zeros(len(index), dtype=torch.float64)
+    unit = torch.zeros(len(index), dtype=torch.float64)
+    for name, (cost, owner, units) in tensors.items():
+        if not name.startswith(anatomy.scopes[scope]):
+            continue
+        if owner is None:
+            fixed += cost
+        elif units:
+            unit[index[owner]] += cost / units
+        else:
+            branch[index[owner]] += cost
+    return Cost(fixed, branch, unit)
+
+
+def owners(anatomy: Anatomy) -> dict[str, tuple[str, float]]:
+    """Name prefix of tensors -> (owning group, units that they are divided among or 0): what leaves with what."""
+    found: dict[str, tuple[str, float]] = {}
+    for group in anatomy.groups:
+        for prefix in filter(None, (*group.modules, group.norm)):
+            found[f"{prefix}."] = (group.path, 0)
+        for row in group.kind.slices:
+            found[f"{group.home}.{row.tensor}"] = (group.path, group.size)
+    return found
+
+
+def owner_of(name: str, prefixes: Mapping[str, tuple[str, float]]) -> tuple[str | None, float]:
+    """The longest prefix that a tensor's name has decides."""
+    stem = name
+    if stem in prefixes:
+        return prefixes[stem]
+    while "." in stem:
+        stem = stem.rpartition(".")[0]
+        if f"{stem}." in prefixes:
+            return prefixes[f"{stem}."]
+    return None, 0

@@ -1,0 +1,177 @@
+"""From scores to a Plan whose exact cost is the target's: the last step of every method."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trimbre.costs.cost import Budget
+from trimbre.costs.prices import prices
+from trimbre.errors import UserError
+from trimbre.models.anatomy import Anatomy
+from trimbre.plan import Plan
+
+TOLERANCE = 0.005
+"""How far the exact share removed may lie from the target: half a percentage point."""
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What may not be cut: kinds by name, layers by number."""
+
+    kinds: frozenset[str] = frozenset()
+    layers: frozenset[int] = frozenset()
+
+    @classmethod
+    def parse(cls, words: Sequence[str], anatomy: Anatomy) -> "Protection":
+        """Read words such as `attention` or `0`; raises UserError for one that names nothing in the model."""
+        layers = {group.layer for group in anatomy.groups}
+        for word in words:
+            if word not in anatomy.kinds and not (word.isdigit() and int(word) in layers):
+                raise UserError(
+                    f"--protect {word}: the model has no such kind or layer; "
+                    f"name one of {', '.join(sorted(anatomy.kinds))} or a layer from {min(layers)} to {max(layers)}"
+                )
+        return cls(
+            frozenset(word for word in words if not word.isdigit()),
+            frozenset(int(word) for word in words if word.isdigit()),
+        )
+
+    def mask(self, anatomy: Anatomy, scope: str = "model") -> Tensor:
+        """(groups,) bool: which groups stay as they are; those outside of what the share is of do too."""
+        prefix = anatomy.scopes[scope]
+        return torch.tensor(
+            [
+                g.kind.name in self.kinds or g.layer in self.layers or not g.path.startswith(prefix)
+                for g in anatomy.groups
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class PruningTarget:
+    """What a method has to reach, and what it may not touch."""
+
+    anatomy: Anatomy
+    budgets: Sequence[Budget]
+    """One, or two that are to be met together."""
+    share: float
+    """Share of each budget's dense cost that is to leave, 0 to 1."""
+    protected: Tensor
+    """(groups,) bool: groups that stay whole."""
+    multiple_of: int = 1
+    """Widths of feed-forward units and channels are rounded to multiples of this."""
+
+
+def check_reachable(aim: PruningTarget) -> None:
+    """Raise UserError, naming the reachable maximum, if not even skipping all that is free reaches the target."""
+    sizes = torch.tensor([float(group.size) for group in aim.anatomy.groups], dtype=torch.float64)
+    for budget in aim.budgets:
+        most = 1 - float(budget.cost(sizes, aim.protected.double())) / budget.dense
+        if aim.share > most - TOLERANCE:
+            raise UserError(
+                f"cannot remove {aim.share:.1%} of {budget.title}: "
+                f"what may be cut is {most:.1%} of it; ask for less, protect less, or count --of blocks"
+            )
+
+
+def ranks_within(anatomy: Anatomy, scores: Tensor) -> Tensor:
+    """(units,) float64: each unit's rank among those of its own group, between 0 and 1.
+
+    As scores, they take the same share of every group.
+    """
+    ranks = []
+    for own in scores.double().split([group.size for group in anatomy.groups]):
+        places = torch.empty_like(own)
+        places[torch.argsort(own, stable=True)] = torch.arange(len(own), dtype=own.dtype) + 0.5
+        ranks.append(places / len(own))
+    return torch.cat(ranks)
+
+
+def plan_for_target(aim: PruningTarget, scores: Tensor, *, skipped: frozenset[str] = frozenset()) -> Plan:
+    """Keep the units with the highest scores, so that the exact cost meets the target.
+
+    One threshold on all scores is bisected; with two budgets a second multiplier, found by bisection around the first,
+    trades the kinds of units against each other. A branch left without units is skipped.
+
+    Args:
+        scores: (units,) of all groups in a row, comparable across groups.
+        skipped: branches that leave whatever their units score.
+    """
+    anatomy, budgets, target, protected = aim.anatomy, aim.budgets, aim.share, aim.protected
+    costs = prices(anatomy, budgets)[anatomy.owner]
+    flat = scores.double().cpu()
+    step = torch.tensor([aim.multiple_of if group.kind.rows == 1 else 1 for group in anatomy.groups])
+    sizes = torch.tensor([group.size for group in anatomy.groups])
+    open_ = torch.tensor([group.path not in skipped for group in anatomy.groups])
+    starts = [0, *torch.cumsum(sizes, 0).tolist()]
+
+    coarse = torch.tensor([group.kind.rows > 1 for group in anatomy.groups])
+    span = 2 * float(flat.abs().max()) + 1
+
+    def widths_at(effective: Tensor) -> Tensor:
+        running = torch.cat([torch.zeros(1, dtype=torch.float64), (effective > 0).double().cumsum(0)])
+        counts = running[starts[1:]] - running[starts[:-1]]
+        rounded = torch.minimum((counts / step).round() * step, (sizes // step) * step)
+        return torch.where(protected, sizes.double(), torch.where(open_, rounded, 0.0))
+
+    def removed(widths: Tensor) -> list[float]:
+        opens = ((widths > 0) | protected).double()
+        return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in budgets]
+
+    def off(widths: Tensor) -> float:
+        """How far the mean share is from the target."""
+        return abs(sum(removed(widths)) / len(budgets) - target)
+
+    def bisect(base: Tensor, heads: Tensor | None) -> tuple[float, Tensor, Tensor]:
+        """The multiplier and widths that bring the mean share nearest to the target, with the `heads` given or free.
+
+        Last come the widths nearest to it that remove too little: finer units can still leave there.
+
+        The mean, and not one budget's share: heads are few, so that two budgets seldom meet; the gap is split.
+        """
+        low, high, nearest = -span, span, (0.0, widths_at(base))
+        best, under = float("inf"), widths_at(base + span)
+        for _ in range(32):
+            middle = (low + high) / 2
+            widths = widths_at(base - middle * costs[:, 0])
+            widths = widths if heads is None else torch.where(coarse, heads, widths)
+            share = sum(removed(widths)) / len(budgets)
+            if abs(share - target) < best:
+                best, nearest = abs(share - target), (middle, widths)
+            low, high, under = (middle, high, widths) if share < target else (low, middle, under)
+        return *nearest, under
+
+    def settle(second: float) -> tuple[Tensor, Tensor]:
+        """Widths for a second multiplier; heads are settled first, the finer units then fill up to the target."""
+        base = flat - costs[:, 1] * second if len(budgets) == 2 else flat
+        _, heads, fewer_gone = bisect(base, None)
+        multiplier, widths, _ = bisect(base, heads)
+        if off(widths) > TOLERANCE / 5:  # too many heads are gone for the finer units to make up for
+            other = bisect(base, fewer_gone)
+            multiplier, widths, _ = min((multiplier, widths, heads), other, key=lambda one: off(one[1]))
+        return base - multiplier * costs[:, 0], widths
+
+    def miss(widths: Tensor) -> float:
+        return max(abs(share - target) for share in removed(widths))
+
+    effective, widths = settle(0.0)
+    if len(budgets) == 2:
+        low, high = -span, span
+        for _ in range(24):
+            middle = (low + high) / 2
+            trial = settle(middle)
+            low, high = (middle, high) if removed(trial[1])[1] < target else (low, middle)
+            if miss(trial[1]) < miss(widths):
+                effective, widths = trial
+    return _plan_of(anatomy, effective.split(sizes.tolist()), widths)
+
+
+def _plan_of(anatomy: Anatomy, effective: Sequence[Tensor], widths: Tensor) -> Plan:
+    """Keep the best `widths` units of every group; skip what is left with none."""
+    kept = {}
+    for group, values, width in zip(anatomy.groups, effective, widths.tolist(), strict=True):
+        order = torch.argsort(values, descending=True, stable=True)[: int(width)]
+        kept[group.path] = tuple(sorted(order.tolist()))
+    return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))

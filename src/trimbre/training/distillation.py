@@ -1,0 +1,138 @@
+"""Learning from the unpruned model: its posteriors and the hidden states of its layers."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from trimbre.config import DistillationConfig
+from trimbre.data.batches import Batch
+from trimbre.models.positions import valid_frames
+from trimbre.models.regularisation import without_regularisation
+
+
+def posterior_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """KL(teacher || student) in nats per valid frame.
+
+    Args:
+        student: (batch, time, vocabulary) logits; so is `teacher`.
+        valid: (batch, time) bool, False for padding.
+    """
+    divergence = functional.kl_div(
+        student.float().log_softmax(-1), teacher.float().log_softmax(-1), reduction="none", log_target=True
+    ).sum(-1)
+    return (divergence * valid).sum() / valid.sum()
+
+
+def squared_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """Squared distance of one layer's hidden states over valid frames, relative to the teacher's energy.
+
+    Args:
+        student: (batch, time, dim); so is `teacher`.
+        valid: (batch, time) bool, False for padding.
+    """
+    mask = valid.unsqueeze(-1)
+    return ((student - teacher).square() * mask).sum() / (teacher.square() * mask).sum()
+
+
+def l1_cosine_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute difference plus one less the cosine, over valid frames (DPHuBERT, Peng et al. 2023).
+
+    DPHuBERT leaves the one out, which makes it zero for a student that is its teacher.
+    """
+    apart = (student - teacher).abs().mean(-1) + 1 - functional.cosine_similarity(student, teacher, dim=-1)
+    return (apart * valid).sum() / valid.sum()
+
+
+DISTANCES = {"squared": squared_distance, "l1-cosine": l1_cosine_distance}
+
+
+def layer_loss(
+    student: tuple[Tensor, ...],
+    teacher: tuple[Tensor, ...],
+    valid: Tensor,
+    *,
+    distance: str = "squared",
+    every: int = 1,
+) -> Tensor:
+    """Distance of hidden states, mean over layers.
+
+    Args:
+        student: (batch, time, dim) of every layer; so is `teacher`, with as many layers.
+        valid: (batch, time) bool, False for padding.
+        distance: a name of DISTANCES.
+        every: compare the first and every so many-th after it.
+    """
+    pairs = list(zip(student, teacher, strict=True))[::every]
+    return torch.stack([DISTANCES[distance](mine.float(), theirs.float(), valid) for mine, theirs in pairs]).mean()
+
+
+def layer_weight_for(model: PreTrainedModel) -> float:
+    """The weight of hidden states that suits a model.
+
+    A short recovery of a CTC model goes furthest by them: they say what every layer should do at every frame, where its
+    posteriors are the same blank nearly everywhere. A decoder's text says as much, and more weight gained nothing.
+    """
+    return 1.0 if model.config.is_encoder_decoder else 100.0
+
+
+class Distiller:
+    """Runs the frozen teacher on a batch and measures how far the student is from it."""
+
+    def __init__(self, teacher: PreTrainedModel, options: DistillationConfig):
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.options = options
+        self.layer_weight: float = layer_weight_for(teacher) if options.layer_weight is None else options.layer_weight
+
+    def __call__(self, student: Any, inputs: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
+        """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`.
+
+        Args:
+            valid: (batch, time) bool, the positions of the logits that count: frames, or tokens of a text.
+        """
+        with torch.no_grad(), without_regularisation(self.teacher):
+            teacher = self.teacher(**inputs, output_hidden_states=self.layer_weight > 0)
+        terms = {}
+        if self.options.posterior_weight > 0:
+            terms["posterior"] = self.options.posterior_weight * posterior_loss(student.logits, teacher.logits, valid)
+        if self.layer_weight > 0:
+            stacks = zip(_stacks(student, valid), _stacks(teacher, valid), strict=True)
+            loss = partial(layer_loss, distance=self.options.layer_distance, every=self.options.match_every)
+            distances = [loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
+            terms["layer"] = self.layer_weight * torch.stack(distances).mean()
+        return terms
+
+
+def _stacks(output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+    """Hidden states of every layer with the positions that count: of an encoder and, where there is one, a decoder."""
+    heard = output.get("encoder_hidden_states")
+    if heard is None:
+        return [(output.hidden_states, valid)]
+    # It hears windows: the silence that fills one up is as much to be heard as all else.
+    everything = torch.ones(heard[0].shape[:2], dtype=torch.bool, device=valid.device)
+    return [(heard, everything), (output.decoder_hidden_states, valid)]
+
+
+class Objective:
+    """What a student is trained on: its own task where there are transcripts, and its teacher."""
+
+    def __init__(self, student: PreTrainedModel, distiller: Distiller | None):
+        self.student = student
+        self.distiller = distiller
+
+    def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The terms of the loss on a batch and their sum, `loss`."""
+        layers = self.distiller is not None and self.distiller.layer_weight > 0
+        output = self.student(**batch.inputs, labels=batch.labels, output_hidden_states=layers)
+        weight = 1.0 if self.distiller is None else self.distiller.options.task_weight
+        terms = {"task": weight * output.loss} if batch.labels is not None and weight > 0 else {}
+        if self.distiller is not None:
+            terms |= self.distiller(output, batch.inputs, valid_frames(self.student, batch.inputs, output.logits))
+        return {
+            "loss": torch.stack(list(terms.values())).sum(),
+            **{name: t.detach() for name, t in terms.items()},
+        }

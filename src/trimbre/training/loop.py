@@ -1,0 +1,222 @@
+"""The one training loop: teachers, gates and recovery all go through it; what differs is passed in."""
+
+import hashlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list, set_seed
+from torch import Tensor, nn
+
+from trimbre.config import PRECISIONS, one_of
+from trimbre.data.batches import Batch
+from trimbre.errors import UserError
+from trimbre.progress import progress
+from trimbre.training.cpu_kernels import CpuKernels
+from trimbre.training.distributed import GradientSync, main_process_threads
+from trimbre.training.resume import load_state, save_state
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a stage of training took."""
+
+    steps: int
+    rate: float
+    """The weights' learning rate at its peak."""
+    audio_seconds: float
+    """Audio seen, augmented utterances counted each time."""
+    minutes: float
+    """Wall-clock time, over all the sittings of a resumed run."""
+    curve: tuple[Mapping[str, float], ...]
+    """What `validate` returned, each with its step and the audio seconds seen by then."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fit(
+    *,
+    stage: str,
+    steps: int,
+    batches: Callable[[int], Iterator[Batch]],
+    objective: Callable[[Batch, int], Mapping[str, Tensor]],
+    optimizers: Sequence[torch.optim.Optimizer],
+    modules: Mapping[str, nn.Module],
+    accelerator: Accelerator,
+    seed: int,
+    accumulate: int = 1,
+    schedule: Callable[[int], float] = lambda step: 1.0,
+    clip_norm: float = 1.0,
+    on_step: Callable[[int], Mapping[str, float]] | None = None,
+    validate: Callable[[int], Mapping[str, float]] | None = None,
+    validate_every: int = 0,
+    state_dir: Path | None = None,
+    save_every: int = 0,
+) -> FitResult:
+    """Train for `steps` steps, going on from the newest state in `state_dir` if there is one.
+
+    Every step's random numbers follow from (seed, stage, step, rank), so that a resumed run repeats an uninterrupted
+    one bit for bit. Several processes hold the same weights: what they computed apart, gradients and the statistics
+    of norms, is averaged after every step. The first of them judges, saves and shows.
+
+    Args:
+        batches: number of batches to pass over -> endless batches, of this process's share of the data.
+        accumulate: batches in one step.
+        objective: (batch, step) -> terms of the loss, their sum as `loss`; the others are only shown.
+        modules: what is trained, by the name that its state is saved under.
+        optimizers: that of the weights first.
+        schedule: step, from 0 -> factor on every optimizer's learning rate.
+        on_step: called after step n, counted from 1; what it returns is shown.
+        validate: called every `validate_every` steps and at the end; models are back in train mode afterwards.
+
+    Raises:
+        UserError: the loss is no longer a finite number.
+        KeyboardInterrupt: it was stopped; where `state_dir` is given, the same call goes on from there.
+    """
+    figures: dict[str, Any] = {"audio_seconds": 0.0, "minutes": 0.0, "curve": []}
+    done = 0
+    if state_dir is not None and (found := load_state(state_dir, modules=modules, optimizers=optimizers)):
+        done = found.pop("step")
+        figures = found
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    learned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    stream = batches(done * accumulate) if done < steps else iter(())
+    together = GradientSync(accelerator, learned, modules.values())
+    on_cpu = accelerator.device.type == "cpu"
+    began = time.monotonic() - 60 * figures["minutes"]
+
+    midway = False
+    """Within a step weights, statistics and gates don't belong together: no state to save."""
+
+    def keep() -> None:
+        if state_dir is not None and accelerator.is_main_process:
+            figures["minutes"] = (time.monotonic() - began) / 60
+            save_state(state_dir, done, modules=modules, optimizers=optimizers, numbers=figures)
+
+    def judge() -> Mapping[str, float]:
+        """Validate if it's due; a run that was stopped while it validated does so when it goes on."""
+        due = done == steps or (validate_every and done and done % validate_every == 0)
+        if validate is None or not due or any(point["step"] == done for point in figures["curve"]):
+            return {}
+        with main_process_threads(accelerator):
+            told = [validate(done) if accelerator.is_main_process else {}]
+        (judged,) = broadcast_object_list(told)
+        for module in modules.values():
+            module.train()
+        figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
+        return judged
+
+    with progress(stage, steps, shown=accelerator.is_main_process) as show:
+        try:
+            judge()
+            while done < steps:
+                set_seed(_number(seed, stage, done, accelerator.process_index) % 2**32)
+                for optimizer, given in zip(optimizers, rates, strict=True):
+                    for group, rate in zip(optimizer.param_groups, given, strict=True):
+                        group["lr"] = rate * schedule(done)
+                taken = [next(stream) for _ in range(accumulate)]
+                with _unbroken():
+                    midway = True
+                    shown: dict[str, float] = {}
+                    for batch in taken:
+                        with CpuKernels() if on_cpu else nullcontext():
+                            with accelerator.autocast():
+                                terms = objective(batch.to(accelerator.device), done)
+                            accelerator.backward(terms["loss"] / accumulate)
+                        for name, term in terms.items():
+                            shown[name] = shown.get(name, 0.0) + float(term.detach()) / accumulate
+                    loss, seconds = together.settle(shown["loss"], sum(batch.seconds for batch in taken))
+                    if not math.isfinite(loss):
+                        raise UserError(
+                            f"the loss is {loss} at step {done + 1} of {stage}: start again with a lower learning rate"
+                        )
+                    nn.utils.clip_grad_norm_(learned, clip_norm)
+                    for optimizer in optimizers:
+                        optimizer.step()
+                        optimizer.zero_grad()
+                    done += 1
+                    figures["audio_seconds"] += seconds
+                    if on_step is not None:
+                        shown |= on_step(done)
+                    midway = False
+                show(done, **shown, **judge())
+                if done == steps or (save_every and done % save_every == 0):
+                    keep()
+        except KeyboardInterrupt:
+            if not midway:
+                keep()
+            raise
+    minutes = (time.monotonic() - began) / 60
+    return FitResult(steps, rates[0][0], figures["audio_seconds"], minutes, tuple(figures["curve"]))
+
+
+def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:
+    """Factor on the learning rate: linear rise over `warmup` steps, then half a cosine down to `floor`."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def accelerator_for(precision: str) -> Accelerator:
+    """An Accelerator for `auto`, `bf16` or `fp32`; `auto` is bf16 where the device multiplies it fast.
+
+    Raises:
+        UserError: `precision` is none of these.
+    """
+    one_of("precision", precision, PRECISIONS)
+    if precision == "auto":
+        precision = "bf16" if _fast_bfloat16() else "fp32"
+    wanted = "bf16" if precision == "bf16" else "no"
+    # Accelerate holds a process to the precision it began with, but one that calls Python may do several runs.
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
+        AcceleratorState._reset_state()
+    # Without an accelerator, torchrun's processes are only found if the CPU is asked for.
+    return Accelerator(mixed_precision=wanted, cpu=not torch.accelerator.is_available())
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done; a second one breaks through."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[Any] = []
+
+    def hold(number: int, frame: Any) -> None:
+        pressed.append(frame)
+        if len(pressed) > 1 and callable(usual):
+            usual(number, frame)
+
+    usual = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _fast_bfloat16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _number(*parts: Any) -> int:
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:7], "big")
