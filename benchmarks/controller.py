@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trimbre.config import BatchConfig, PruneConfig, TargetConfig
+from trimbre.config import BatchConfig, PruneConfig
 from trimbre.data.batches import training_batches
 from trimbre.data.cuts import read_cuts
 from trimbre.models.families.registry import anatomy_of
@@ -48,7 +48,7 @@ def main() -> None:
     for target in (0.3, 0.5, 0.75):
         student = copy.deepcopy(teacher).requires_grad_(True)
         anatomy = anatomy_of(student)
-        options = PruneConfig(target=TargetConfig(remove=target), method="l0", learn_steps=asked.steps)
+        options = PruneConfig(remove=target, method="l0", learn_steps=asked.steps)
         aim = aim_of(anatomy, ModelCosts.of(student, anatomy, processor), options)
         distiller = Distiller(teacher, options.distill)
         context = PruningContext(distiller, Training(batches, batches, accelerator, seed=0), options, transcript_loss)

@@ -109,9 +109,11 @@ def dphubert(steps: int) -> PruneConfig:
         method="l0",
         learn_steps=learn,
         recover_steps=steps - learn,
-        gates=GateConfig(spread=0.0, sampled=True, ramp=0.1, gate_rate=0.02),
-        distill=DistillationConfig(task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_every=4),
-        recover=RecoveryConfig(refit=False),
+        gates=GateConfig(spread=0.0, sampled=True, ramp=0.1, rate=0.02),
+        distillation=DistillationConfig(
+            task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_every=4
+        ),
+        recovery=RecoveryConfig(refit=False),
     )
 
 
@@ -122,7 +124,7 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
     recover = default.recover
 
     def taught(**terms: Any) -> PruneConfig:
-        return replace(default, distill=DistillationConfig(**terms))
+        return replace(default, distillation=DistillationConfig(**terms))
 
     def gates(**otherwise: Any) -> PruneConfig:
         return replace(learned, gates=GateConfig(**otherwise))
@@ -143,8 +145,8 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
         "refitted on a quarter": replace(default, recover=replace(recover, refit_batches=recover.refit_batches // 4)),
         "refitted on four times": replace(default, recover=replace(recover, refit_batches=recover.refit_batches * 4)),
         "augmented": replace(default, augment=True),
-        "recovery rate 2.5e-4": replace(default, recover=replace(recover, recover_rate=2.5e-4)),
-        "recovery rate 1e-3": replace(default, recover=replace(recover, recover_rate=1e-3)),
+        "recovery rate 2.5e-4": replace(default, recover=replace(recover, rate=2.5e-4)),
+        "recovery rate 1e-3": replace(default, recover=replace(recover, rate=1e-3)),
         "widths in eights": replace(default, multiple_of=8),
         "convolutions protected": replace(default, protect=("conv",)),
         "l0": learned,
@@ -152,8 +154,8 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
         "l0, gates 4 apart": gates(spread=4.0),
         "l0, gates 20 apart": gates(spread=20.0),
         "l0, gates sampled": gates(sampled=True),
-        "l0, gate rate 0.02": gates(gate_rate=0.02),
-        "l0, gate rate 0.1": gates(gate_rate=0.1),
+        "l0, gate rate 0.02": gates(rate=0.02),
+        "l0, gate rate 0.1": gates(rate=0.1),
         "l0, ramp 0.3": gates(ramp=0.3),
         "l0, ramp 1": gates(ramp=1.0),
         "l0, learning half as long": learned_for(learn // 2),
@@ -204,7 +206,7 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
         recover = replace(recover, refit_batches=testbed["batches"])
     if "rate" in testbed:
         gates = replace(gates, weight_rate=testbed["rate"])
-        recover = replace(recover, recover_rate=recover.recover_rate or testbed["rate"])
+        recover = replace(recover, rate=recover.recover_rate or testbed["rate"])
     layers = testbed.get("layer_weight") if options.distill.layer_weight is None else options.distill.layer_weight
     distill = replace(options.distill, text=testbed.get("text", "transcripts"), layer_weight=layers)
     options = replace(options, gates=gates, recover=recover, distill=distill)

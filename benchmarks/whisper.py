@@ -32,7 +32,7 @@ from lhotse import CutSet, MonoCut
 from lhotse.utils import fastcopy
 
 from trimbre import runs
-from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig, TargetConfig
+from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
 from trimbre.data.splits import place_of
 from trimbre.evaluation.bootstrap import difference_of, resampled_sums
@@ -119,13 +119,15 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
         train=",".join([*[prompts] * REPEATS, *rest]),
         out=made,
         options=PruneConfig(
-            target=TargetConfig(asked.remove, budget=asked.budget, of="encoder-blocks"),
+            asked.remove,
+            budget=asked.budget,
+            of="encoder-blocks",
             method=asked.method,
             learn_steps=asked.learn_steps,
             recover_steps=asked.recover_steps,
             gates=GateConfig(weight_rate=asked.rate, seed_batches=asked.batches),
-            distill=DistillationConfig(text=asked.text),
-            recover=RecoveryConfig(recover_rate=asked.rate, refit_batches=asked.batches),
+            distillation=DistillationConfig(text=asked.text),
+            recovery=RecoveryConfig(rate=asked.rate, refit_batches=asked.batches),
         ),
         batches=BatchConfig(max_duration=STEP / accelerator.num_processes, normalize=NORMALIZE),
         allow_outside=True,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_pruning import QUICK, SMALL, pruned
 
-from trimbre.config import PruneConfig, RecoveryConfig, TargetConfig
+from trimbre.config import PruneConfig, RecoveryConfig
 from trimbre.costs.macs import macs_budget, reference_of
 from trimbre.costs.params import params_budget
 from trimbre.data.batches import Batch, training_batches
@@ -83,7 +83,7 @@ def test_every_method_meets_the_target(model, context, aim, name):
 
 def test_without_steps_gates_are_cut_as_they_were_seeded(model, context, aim):
     before = copy.deepcopy(model.state_dict())
-    context = replace(context, options=replace(QUICK, learn_steps=0))
+    context = replace(context, options=replace(QUICK, gates=replace(QUICK.gates, steps=0)))
     choice = method_called("l0").choose(model, context, aim)
     assert choice.expected == pytest.approx([0.5, 0.5], abs=0.01)
     assert choice.as_seeded > 0.95
@@ -169,7 +169,9 @@ def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, aim):
 @pytest.mark.parametrize("family", ["parakeet"], indirect=True)  # what resumes knows no families
 def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_corpus, tmp_path, monkeypatch):
     teacher = str(save(model, processor, tmp_path / "teacher"))
-    options = replace(QUICK, method="taylor-iterative", learn_steps=8, recover_steps=0)
+    options = replace(
+        QUICK, method="taylor-iterative", gates=replace(QUICK.gates, steps=8), recovery=replace(QUICK.recovery, steps=0)
+    )
     pruned(teacher, noise_corpus, tmp_path / "whole", options)
     from trimbre.training import loop
 
@@ -192,13 +194,11 @@ def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_c
 
 def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus, tmp_path):
     teacher = str(save(model, processor, tmp_path / "teacher"))
-    options = PruneConfig(
-        target=TargetConfig(0.3), method="taylor", recover_steps=0, recover=RecoveryConfig(refit_batches=2)
-    )
+    options = PruneConfig(remove=0.3, method="taylor", recovery=RecoveryConfig(steps=0, refit_batches=2))
     report = pruned(teacher, noise_corpus, tmp_path / "small", options, dev=str(noise_corpus))
     assert report["audio_seconds"] == 0
     assert report["stages"] == {}
-    plain = replace(options, recover=RecoveryConfig(refit=False))
+    plain = replace(options, recovery=RecoveryConfig(refit=False))
     pruned(teacher, noise_corpus, tmp_path / "plain", plain)
     uncorrected = cut(load(teacher).model, load_plan(tmp_path / "plain")).state_dict()
     refitted, as_cut = (load(tmp_path / name).model.state_dict() for name in ("small", "plain"))

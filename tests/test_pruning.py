@@ -17,7 +17,6 @@ from trimbre.config import (
     GateConfig,
     PruneConfig,
     RecoveryConfig,
-    TargetConfig,
 )
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.errors import UserError
@@ -31,14 +30,13 @@ from trimbre.report.model_card import model_card
 pytestmark = pytest.mark.ctc
 
 QUICK = PruneConfig(
-    target=TargetConfig(remove=0.5),
+    remove=0.5,
     method="l0",
-    learn_steps=6,
-    recover_steps=4,
-    gates=GateConfig(seed_batches=2, spread=6.0),
-    recover=RecoveryConfig(refit_batches=1),
+    calibration_batches=2,
+    gates=GateConfig(steps=6, spread=6.0),
+    recovery=RecoveryConfig(steps=4, refit_batches=1),
 )
-SMALL = BatchConfig(max_duration=6.0, buckets=2)
+SMALL = BatchConfig(max_duration=6.0, buckets=2, augment=AugmentConfig.none())
 
 
 @pytest.fixture
@@ -46,9 +44,9 @@ def teacher(model, processor, tmp_path):
     return str(save(model, processor, tmp_path / "teacher"))
 
 
-def pruned(teacher, corpus, out, options=QUICK, **more):
-    given = {"batches": SMALL, "precision": "fp32", "save_every": 2, "validate_every": 5} | more
-    return runs.prune(model=teacher, train=str(corpus), out=out, options=options, **given)
+def pruned(teacher, corpus, out, options=QUICK, *, batches=SMALL, precision="fp32", **more):
+    options = replace(options, batches=batches, precision=precision, save_every=2, validate_every=5)
+    return runs.prune(model=teacher, train=str(corpus), out=out, options=options, **more)
 
 
 def weights(path):
@@ -63,7 +61,7 @@ def assert_equal_weights(one, other):
 
 @pytest.mark.parametrize("budget", ["params", "macs", "both"])
 def test_the_target_is_met_and_all_is_told(teacher, noise_corpus, tmp_path, budget):
-    options = replace(QUICK, target=TargetConfig(remove=0.5, budget=budget))
+    options = replace(QUICK, remove=0.5, budget=budget)
     report = pruned(teacher, noise_corpus, tmp_path / "half", options, dev=str(noise_corpus))
     asked = [report["removed"][name]["blocks"] for name in (("params", "macs") if budget == "both" else (budget,))]
     assert (report["missed"] is None) == all(abs(share - 0.5) <= 0.005 for share in asked)
@@ -167,7 +165,7 @@ def test_scores_and_refit_are_computed_in_the_teacher_s_precision(
 
     noting(pruning, "refit")
     noting(interface, "moments")
-    options = replace(QUICK, method="curvature", recover_steps=1, low_memory=low_memory)
+    options = replace(QUICK, method="curvature", recovery=replace(QUICK.recovery, steps=1), low_memory=low_memory)
     pruned(teacher, noise_corpus, tmp_path / "half", options, precision="bf16")
     assert autocast == {"refit": low_memory, "moments": low_memory}
 
@@ -183,9 +181,9 @@ def test_audio_is_disturbed_for_recovery_alone_and_where_that_was_asked(
         return usual(*args, options=options, **more)
 
     monkeypatch.setattr(runs, "training_batches", noting)
-    options = replace(QUICK, method="curvature", recover_steps=1, augment=augment)
-    pruned(teacher, noise_corpus, tmp_path / "half", options)
+    options = replace(QUICK, method="curvature", recovery=replace(QUICK.recovery, steps=1))
     as_it_is, otherwise = AugmentConfig.none(), AugmentConfig() if augment else AugmentConfig.none()
+    pruned(teacher, noise_corpus, tmp_path / "half", options, batches=replace(SMALL, augment=otherwise))
     assert heard == [as_it_is, otherwise, as_it_is, otherwise]  # scores, the proof of the cut, the refit, recovery
 
 
@@ -195,7 +193,7 @@ def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
     for cut in (cuts := list(read_cuts(noise_corpus))):
         cut.supervisions = []
     write_cuts(cuts, silent)
-    alone = replace(QUICK, distill=DistillationConfig(posterior_weight=0.0, layer_weight=0.0))
+    alone = replace(QUICK, distillation=DistillationConfig(posterior_weight=0.0, layer_weight=0.0))
     with pytest.raises(UserError, match="--posterior-weight or --layer-weight"):
         pruned(teacher, silent, tmp_path / "half", alone, allow_outside=True)
     report = pruned(teacher, silent, tmp_path / "half", allow_outside=True)
@@ -214,7 +212,7 @@ def test_the_control_is_the_unpruned_model_trained_on_as_long(teacher, noise_cor
 
 def test_a_pruned_model_can_be_pruned_again(teacher, noise_corpus, tmp_path):
     pruned(teacher, noise_corpus, tmp_path / "half")
-    pruned(str(tmp_path / "half"), noise_corpus, tmp_path / "quarter", replace(QUICK, target=TargetConfig(remove=0.4)))
+    pruned(str(tmp_path / "half"), noise_corpus, tmp_path / "quarter", replace(QUICK, remove=0.4))
     plan, small = load_plan(tmp_path / "quarter"), load(tmp_path / "quarter").model
     dense = anatomy_of(load(teacher).model)
     assert dict(plan.sizes) == dense.sizes
@@ -223,7 +221,7 @@ def test_a_pruned_model_can_be_pruned_again(teacher, noise_corpus, tmp_path):
 
 
 def test_what_is_protected_stays_whole(teacher, noise_corpus, tmp_path):
-    options = replace(QUICK, target=TargetConfig(remove=0.3, budget="params"), protect=("attention", "1"))
+    options = replace(QUICK, remove=0.3, budget="params", protect=("attention", "1"))
     report = pruned(teacher, noise_corpus, tmp_path / "some", options)
     for path, (now, before) in report["widths"].items():
         if ".self_attn" in path or ".1." in path:
@@ -236,5 +234,5 @@ def test_a_dry_run_writes_nothing(teacher, noise_corpus, tmp_path):
     assert found["to_remove"]["params"] == pytest.approx(0.5 * found["dense"]["params"]["blocks"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]
     with pytest.raises(UserError, match="cannot remove"):
-        pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, target=TargetConfig(remove=0.99, of="model")))
+        pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, remove=0.99, of="model"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from trimbre.config import AugmentConfig, BatchConfig, PruneConfig, TargetConfig
+from trimbre.config import BatchConfig, GateConfig, PruneConfig
 from trimbre.errors import UserError
 from trimbre.training import resume as state
 from trimbre.training.resume import load_state, prepare_run, save_state
@@ -118,8 +118,8 @@ def test_no_pickle_is_written(tmp_path):
     assert {path.suffix for path in tmp_path.glob("*/*")} == {".safetensors", ".json"}
 
 
-def settings(options: PruneConfig = PruneConfig(), batches: BatchConfig = BatchConfig()):  # noqa: B008  frozen
-    return {"model": "big", "train": "speech", "options": asdict(options), "batches": asdict(batches), "processes": 2}
+def settings(options: PruneConfig = PruneConfig()):  # noqa: B008  frozen
+    return {"model": "big", "train": "speech", "options": asdict(options), "processes": 2}
 
 
 def test_a_run_is_begun_then_resumed(tmp_path):
@@ -154,11 +154,11 @@ def test_another_run_is_not_overwritten(tmp_path):
     ("other", "named"),
     [
         (settings() | {"model": "bigger"}, "with model big:"),
-        (settings() | {"train": "noise"}, "with --train speech:"),
-        (settings(PruneConfig(learn_steps=7)), f"with --learn-steps {PruneConfig().learn_steps}:"),
-        (settings(PruneConfig(target=TargetConfig(remove=0.3))), "with --remove 0.5:"),
-        (settings(replace(PruneConfig(), seed=3)), "with --seed 0:"),
-        (settings(batches=BatchConfig(augment=AugmentConfig(snr=(1, 2)))), "with --snr 10.0 30.0:"),
+        (settings() | {"train": "noise"}, "with train=speech:"),
+        (settings(PruneConfig(gates=GateConfig(steps=7))), f"with options.gates.steps={GateConfig().steps}:"),
+        (settings(PruneConfig(remove=0.3)), "with options.remove=0.5:"),
+        (settings(replace(PruneConfig(), seed=3)), "with options.seed=0:"),
+        (settings(PruneConfig(batches=BatchConfig(max_duration=3.0))), "with options.batches.max_duration=32.0:"),
         (settings() | {"processes": 1}, "with 2 processes:"),
     ],
 )

@@ -7,19 +7,20 @@ import torch
 from conftest import FAMILIES
 
 from trimbre import runs
-from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig, TargetConfig
+from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.loading import load
 
 QUICK = PruneConfig(
-    target=TargetConfig(remove=0.4, budget="params", of="encoder"),
+    remove=0.4,
+    budget="params",
+    of="encoder",
     method="l0",
-    learn_steps=4,
-    recover_steps=3,
-    gates=GateConfig(seed_batches=2, spread=6.0),
-    recover=RecoveryConfig(refit_batches=1),
+    calibration_batches=2,
+    gates=GateConfig(steps=4, spread=6.0),
+    recovery=RecoveryConfig(steps=3, refit_batches=1),
 )
 
 
@@ -97,7 +98,7 @@ def test_audio_alone_is_enough_for_every_part(teacher, noise_corpus, tmp_path, m
         cut.supervisions = []
     write_cuts(cuts, silent)
     options = replace(
-        QUICK, method=method, target=TargetConfig(remove=0.15, budget="params", of=scope), recover_steps=1
+        QUICK, method=method, remove=0.15, budget="params", of=scope, recovery=replace(QUICK.recovery, steps=1)
     )
     report = pruned(teacher, silent, tmp_path / "half", options, allow_outside=True)
     assert report["missed"] is None
@@ -118,10 +119,15 @@ def test_the_teacher_s_words_take_the_place_of_transcripts(teacher, noise_corpus
         return batch
 
     monkeypatch.setattr(runs.PseudoLabeller, "__call__", noted)
-    options = replace(QUICK, method="random", recover_steps=1, distill=DistillationConfig(text="teacher"))
+    options = replace(
+        QUICK,
+        method="random",
+        recovery=replace(QUICK.recovery, steps=1),
+        distillation=DistillationConfig(text="teacher"),
+    )
     pruned(teacher, noise_corpus, tmp_path / "half", options)
     said = {cut.supervisions[0].text for cut in read_cuts(noise_corpus)}
     assert written
     assert not any(text in said for text in written)
-    low = replace(options, distill=DistillationConfig(), low_memory=True)
+    low = replace(options, distillation=DistillationConfig(), low_memory=True)
     pruned(teacher, noise_corpus, tmp_path / "low", low, precision="bf16")

@@ -150,10 +150,6 @@ def prune(
     options: PruneConfig,
     dev: str | None = None,
     watch: Mapping[str, str] | None = None,
-    batches: BatchConfig | None = None,
-    precision: str = "auto",
-    validate_every: int = 100,
-    save_every: int = 100,
     margin_percent: float = 10.0,
     allow_outside: bool = False,
     dry_run: bool = False,
@@ -177,10 +173,8 @@ def prune(
     Raises:
         UserError: bad input, or a target that cannot be reached.
     """
-    batches = batches or BatchConfig()
-    if not options.augment and batches.augment not in (AugmentConfig(), AugmentConfig.none()):
-        raise UserError("how training audio is disturbed was given, but not that it is: give --augment too")
-    accelerator = accelerator_for(precision)
+    batches = options.batches
+    accelerator = accelerator_for(options.precision)
     if options.low_memory and accelerator.mixed_precision != "bf16":
         raise UserError(
             "--low-memory holds the teacher in bfloat16, which --precision fp32 cannot multiply: give --precision bf16"
@@ -195,7 +189,7 @@ def prune(
     for name, judged in judges.items():
         refuse_unjudgeable(judged, name=name, processor=processor, normalize=batches.normalize)
     refuse_name(watched, "dev")
-    transcripts = options.distill.text == "transcripts"
+    transcripts = options.distillation.text == "transcripts"
     checked = check_training_data(
         cuts, name=train, processor=processor, normalize=batches.normalize, transcripts=transcripts
     )
@@ -207,7 +201,7 @@ def prune(
     # Both refuse before a run is begun.
     options = resolve_target(Recogniser(teacher, processor), options, table)
     ahead = preview(Recogniser(teacher, processor), options, table)
-    if checked.transcribed < checked.utterances and not options.distill.teaches:
+    if checked.transcribed < checked.utterances and not options.distillation.from_teacher:
         raise UserError(
             f"--train {train} has audio without transcripts, from which only the teacher can teach: "
             "give --posterior-weight or --layer-weight above 0"
@@ -219,7 +213,6 @@ def prune(
         "model": model,
         "train": train,
         "options": asdict(asked),
-        "batches": asdict(batches),
         **({"table": table.to_json()} if table else {}),
         "processes": accelerator.num_processes,
     }
@@ -247,15 +240,15 @@ def prune(
         return map(dictation, heard) if dictation else heard
 
     training = Training(
-        batches=partial(stream, augment=batches.augment if options.augment else AugmentConfig.none()),
+        batches=partial(stream, augment=batches.augment),
         recorded=partial(stream, augment=AugmentConfig.none()),
         accelerator=accelerator,
         seed=options.seed,
         accumulate=batches.accumulate,
         run=run,
-        save_every=save_every,
+        save_every=options.save_every,
         validate=None if judged_on is None else judge,
-        validate_every=validate_every,
+        validate_every=options.validate_every,
     )
     pruned = prune_model(teacher, processor, options=options, training=training, table=table)
     evaluation = None

@@ -15,8 +15,8 @@ import torch
 
 from trimbre.benchmark.memory import resident
 from trimbre.benchmark.timing import Spread, noise, seconds_to, spread, using_threads
-from trimbre.config import BENCH_RUNTIMES, at_least, one_of
-from trimbre.errors import UserError
+from trimbre.config import BENCH_RUNTIMES
+from trimbre.errors import UserError, at_least, one_of
 from trimbre.inference.long_form import transcriber
 from trimbre.models.loading import load
 from trimbre.progress import progress

@@ -20,10 +20,10 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.benchmark.bench import Listen, listening, prepared
 from trimbre.benchmark.timing import clock_for, noise, seconds_to, using_threads, with_fixed_output_length
-from trimbre.config import BENCH_RUNTIMES, LatencyConfig, at_least, one_of
+from trimbre.config import BENCH_RUNTIMES, LatencyConfig
 from trimbre.costs.latency import FORMAT, LatencyTable, check_fits, signature_of, sort_of
 from trimbre.costs.macs import reference_of
-from trimbre.errors import UserError
+from trimbre.errors import UserError, at_least, one_of
 from trimbre.files import cache_folder
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.models.checkpoint import save

@@ -9,7 +9,8 @@ from cyclopts import CycloptsError, UnusedCliTokensError
 
 from trimbre.cli import bench, compare, convert, corpus, export, graph, verbs  # noqa: F401  their commands join the app
 from trimbre.cli.console import BAD_INPUT, DONE, INTERRUPTED, app, tell
-from trimbre.errors import UserError
+from trimbre.cli.options import as_typed
+from trimbre.errors import OptionError, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,6 +24,8 @@ def run(arguments: Sequence[str]) -> int:
         prepare_libraries()
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
+    except OptionError as error:
+        return _fail(as_typed(error))
     except UserError as error:
         return _fail(str(error))
     except UnusedCliTokensError as error:

@@ -1,13 +1,12 @@
 """The verbs that work on models: inspect, train, prune, eval, transcribe."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trimbre.cli.console import DONE, MISSED, AllowOutside, Json, Seed, app, show, tell
-from trimbre.config import PRECISIONS, BatchConfig, PruneConfig, TrainConfig, at_least, one_of
-from trimbre.errors import UserError
+from trimbre.cli.options import PruneFlags, TrainFlags
+from trimbre.errors import UserError, at_least
 
 
 @app.command(
@@ -49,7 +48,7 @@ def train(
     train: str,
     dev: str,
     out: Path,
-    options: TrainConfig = TrainConfig(),  # noqa: B008  frozen
+    flags: TrainFlags = TrainFlags(),  # noqa: B008  frozen
     half: bool = False,
     allow_outside: AllowOutside = False,
     resume: bool = False,
@@ -75,13 +74,12 @@ def train(
     """
     from trimbre import runs
 
-    options = replace(options, seed=seed)
     found = runs.train(
         model=model,
         train=train,
         dev=dev,
         out=out,
-        options=options,
+        options=flags.config(seed),
         allow_outside=allow_outside,
         half=half,
         resume=resume,
@@ -115,11 +113,7 @@ def prune(
     dev: str | None = None,
     watch: tuple[str, ...] = (),
     margin: float = 10.0,
-    options: PruneConfig = PruneConfig(),  # noqa: B008  frozen
-    batches: BatchConfig = BatchConfig(),  # noqa: B008  frozen
-    precision: str = "auto",
-    validate_every: int = 100,
-    save_every: int = 100,
+    flags: PruneFlags = PruneFlags(),  # noqa: B008  frozen
     allow_outside: AllowOutside = False,
     dry_run: bool = False,
     resume: bool = False,
@@ -144,12 +138,6 @@ def prune(
         NAME=CUTS: speech unlike the training audio, judged beside dev. May be given several times.
     margin
         How much worse, in percent of the other's WER, may be called "not worse".
-    precision
-        bf16, fp32, or auto: bf16 where the device multiplies it fast.
-    validate_every
-        Steps between two looks at the dev set.
-    save_every
-        Steps between two saved states.
     dry_run
         Check everything and say what would be removed; write nothing but, to the cache, times that it goes by.
     resume
@@ -158,10 +146,7 @@ def prune(
     from trimbre import runs
     from trimbre.report import models
 
-    one_of("precision", precision, PRECISIONS)
     at_least("margin", margin, 0)
-    at_least("validate_every", validate_every, 0)
-    at_least("save_every", save_every, 0)
     if dry_run and resume:
         raise UserError("--dry-run writes nothing and --resume goes on writing: give one of them")
     if watch and dev is None:
@@ -172,11 +157,7 @@ def prune(
         out=out,
         dev=dev,
         watch=watched(watch),
-        options=replace(options, seed=seed),
-        batches=batches,
-        precision=precision,
-        validate_every=validate_every,
-        save_every=save_every,
+        options=flags.config(seed),
         margin_percent=margin,
         allow_outside=allow_outside,
         dry_run=dry_run,

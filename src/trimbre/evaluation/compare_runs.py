@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimbre.config import differing, typed
+from trimbre.config import differing
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import PairedDifference, difference_of, resampled_sums
 
@@ -57,8 +57,8 @@ class Run:
     @property
     def target(self) -> Mapping[str, Any]:
         """What was to be removed, as the options say it."""
-        found: Mapping[str, Any] = self.report["options"]["target"]
-        return found
+        options = self.report["options"]
+        return {name: options[name] for name in ("remove", "rtf", "budget", "of")}
 
     @property
     def share(self) -> float:
@@ -183,10 +183,10 @@ class Comparison:
                     raise UserError(
                         f"{run.place} and another run share name, target and seed: call it NAME={run.place}"
                     )
-                same = {"seed": None, "target": None}
+                same = dict.fromkeys(("seed", "remove", "rtf", "budget", "of"))
                 for option, _, _ in differing(*(one.report["options"] | same for one in (run, alike[0]))):
                     raise UserError(
-                        f"{run.place} and {alike[0].place} share name and target, but not {typed(option)}: "
+                        f"{run.place} and {alike[0].place} share name and target, but not {option}: "
                         f"call it NAME={run.place}"
                     )
         entries = [Entry(name, tuple(sorted(alike, key=lambda run: run.seed))) for (name, _), alike in gathered.items()]

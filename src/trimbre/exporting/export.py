@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from trimbre.config import EXPORT_PRECISIONS, RUNTIMES, at_least, one_of
+from trimbre.config import EXPORT_PRECISIONS, RUNTIMES
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts
-from trimbre.errors import UserError
+from trimbre.errors import UserError, at_least, one_of
 from trimbre.evaluation.evaluate import evaluate
 from trimbre.files import directory_written_whole, refuse_existing
 from trimbre.models.inputs import features_of

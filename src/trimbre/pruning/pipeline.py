@@ -67,7 +67,8 @@ def resolve_target(recogniser: Recogniser, options: PruneConfig, table: LatencyT
     anatomy = anatomy_of(recogniser.model)
     ledger = ModelCosts.of(recogniser.model, anatomy, recogniser.processor, table)
     protected = Protection.parse(options.protect, anatomy).mask(anatomy)
-    return replace(options, target=ledger.resolve_target(options.target, anatomy, protected))
+    target = ledger.resolve_target(options.target, anatomy, protected)
+    return replace(options, remove=target.remove, rtf=None, budget=target.budget, of=target.of)
 
 
 def preview(recogniser: Recogniser, options: PruneConfig, table: LatencyTable | None) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def preview(recogniser: Recogniser, options: PruneConfig, table: LatencyTable | 
         "to_remove": {budget.name: options.target.remove * budget.dense for budget in aim.budgets},
         "of": options.target.of,
         "reachable": {budget.name: budget.reachable for budget in aim.budgets},
-        "learn_steps": options.learn_steps if method_called(options.method).LEARNS else 0,
+        "learn_steps": options.gates.steps if method_called(options.method).LEARNS else 0,
         "options": asdict(options),
     }
 
@@ -113,7 +114,7 @@ def prune_model(
     _let_learn(student, learned)
     if options.low_memory:
         cast_matrices_to_bfloat16(teacher)
-    distiller = Distiller(teacher, options.distill)
+    distiller = Distiller(teacher, options.distillation)
 
     context = PruningContext(distiller, training, options, transcript_loss)
     choice = method.choose(student, context, aim)
@@ -125,22 +126,22 @@ def prune_model(
 
     steps = choice.fit.steps if choice.fit else 0
     seen = steps * training.accumulate
-    if options.recover.refit:
-        heard = context.heard(options.recover.refit_batches, seen)
+    if options.recovery.refit:
+        heard = context.heard(options.recovery.refit_batches, seen)
         with context.precisely():
             together = partial(accelerator.reduce, reduction="sum")
             slope = partial(transcript_loss, teacher)
             refit(small, teacher, heard, scope=options.target.of, loss=slope, together=together)
 
     fits = {"learn": choice.fit} if choice.fit else {}
-    if options.recover_steps:
+    if options.recovery.steps:
         with recomputed(small) if options.low_memory else nullcontext():
             fits["recover"] = train_on(
                 small,
                 distiller,
                 stage="recover",
-                steps=options.recover_steps,
-                options=options.recover,
+                steps=options.recovery.steps,
+                options=options.recovery,
                 training=training,
                 skip=seen,
             )
@@ -152,8 +153,8 @@ def prune_model(
             control,
             distiller,
             stage="control",
-            steps=steps + options.recover_steps,
-            options=options.recover,
+            steps=steps + options.recovery.steps,
+            options=options.recovery,
             training=training,
         )
         control.eval()

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.config import BUDGETS, TargetConfig, one_of
+from trimbre.config import BUDGETS, TargetConfig
 from trimbre.costs.cost import Budget
 from trimbre.costs.latency import LatencyTable, latency_budget
 from trimbre.costs.macs import macs_budget, reference_of
 from trimbre.costs.params import params_budget
-from trimbre.errors import UserError
+from trimbre.errors import UserError, one_of
 from trimbre.models.anatomy import Anatomy
 from trimbre.plan import Plan
 from trimbre.pruning.allocation import TOLERANCE
@@ -56,7 +56,7 @@ class ModelCosts:
 
     def asked(self, target: TargetConfig) -> list[Budget]:
         """The budgets that a target speaks of; raises UserError for a scope that the family hasn't."""
-        one_of("of", target.of, self.scopes)
+        one_of("of", target.of, self.scopes, owner="TargetConfig")
         return [self.budgets[name, target.of] for name in BUDGETS[target.budget]]
 
     def resolve_target(self, target: TargetConfig, anatomy: Anatomy, protected: Tensor) -> TargetConfig:

@@ -75,8 +75,8 @@ def model_card(report: Mapping[str, Any]) -> str:
 def _mended(report: Mapping[str, Any]) -> str:
     """What followed the cut, in words."""
     options = report["options"]
-    refit = ", a least-squares refit of what stayed" if options["recover"]["refit"] else ""
-    taught = any(options["distill"][name] != 0 for name in ("posterior_weight", "layer_weight"))
+    refit = ", a least-squares refit of what stayed" if options["recovery"]["refit"] else ""
+    taught = any(options["distillation"][name] != 0 for name in ("posterior_weight", "layer_weight"))
     return refit + (" and distillation from the unpruned model" if taught and _trained_stages(report) else "")
 
 

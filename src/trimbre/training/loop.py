@@ -18,9 +18,9 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
 
-from trimbre.config import PRECISIONS, one_of
+from trimbre.config import PRECISIONS
 from trimbre.data.batches import Batch
-from trimbre.errors import UserError
+from trimbre.errors import UserError, one_of
 from trimbre.progress import progress
 from trimbre.training.cpu_kernels import CpuKernels
 from trimbre.training.distributed import GradientSync, main_process_threads

@@ -82,7 +82,7 @@ def train_on(
     skip: int = 0,
 ) -> FitResult:
     """Train a cut (or whole) model on, with its teacher; `skip` batches that were seen before are passed over."""
-    rate = rate_for(distiller.teacher, options.recover_rate)
+    rate = rate_for(distiller.teacher, options.rate)
     with without_regularisation(model):
         return fit(
             stage=stage,
@@ -90,7 +90,7 @@ def train_on(
             batches=lambda start: training.batches(skip + start),
             objective=Objective(model.train(), distiller),
             optimizers=[torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3, fused=True)],
-            schedule=cosine(steps, max(1, round(options.recover_warmup * steps)), floor=0.0),
+            schedule=cosine(steps, max(1, round(options.warmup * steps)), floor=0.0),
             modules={"model": model},
             state_dir=None if training.run is None else training.run / stage,
             **training.stage(model),

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trimbre.config import differing, typed
+from trimbre.config import differing
 from trimbre.errors import UserError
 from trimbre.files import directory_written_whole, refuse_existing, write_json
 
@@ -76,7 +76,7 @@ def prepare_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Path
             raise UserError(f"--out {out} has an unfinished run in {run}: add --resume to go on, or remove that folder")
         for name, _, earlier in differing(asked, before):
             shown = " ".join(map(str, earlier)) if isinstance(earlier, list) else earlier
-            odd = {"model": f"model {shown}", "processes": f"{shown} processes"}.get(name, f"{typed(name)} {shown}")
+            odd = {"model": f"model {shown}", "processes": f"{shown} processes"}.get(name, f"{name}={shown}")
             raise UserError(f"--resume: the run in {run} was started with {odd}: give the same command again")
     elif resume:
         raise UserError(f"--resume: there is no unfinished run for --out {out}: leave --resume out to start one")

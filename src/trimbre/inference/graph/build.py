@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trimbre.config import at_least
 from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.data.splits import SPLITS, sentences_in
 from trimbre.data.text import labels_of, normalise
-from trimbre.errors import UserError
+from trimbre.errors import UserError, at_least
 from trimbre.files import NoRoom, directory_written_whole, refuse_existing
 from trimbre.inference.graph.decoder import (
     DESCRIPTION,

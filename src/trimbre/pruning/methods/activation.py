@@ -27,7 +27,7 @@ def energy(model: PreTrainedModel, context: PruningContext, aim: PruningTarget) 
     groups = aim.anatomy.groups
     sums: list[Any] = [0.0] * len(groups)
     count = 0
-    for batch in context.heard(context.options.gates.seed_batches):
+    for batch in context.heard(context.options.calibration_batches):
         count += 1
         for position, squares in enumerate(_squares(model, batch, groups)):
             sums[position] = sums[position] + squares

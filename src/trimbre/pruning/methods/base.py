@@ -59,7 +59,7 @@ class PruningContext:
         Args:
             start: first batch of the training data to hear.
         """
-        heard = self.heard(self.options.gates.seed_batches, start)
+        heard = self.heard(self.options.calibration_batches, start)
         with self.precisely():
             found = importance(model, aim.anatomy, heard, partial(self.loss, model))
         scores: Tensor = self.training.accelerator.reduce(found, reduction="mean")
@@ -73,7 +73,7 @@ class PruningContext:
         mean = partial(self.training.accelerator.reduce, reduction="mean")
         groups, scores = aim.anatomy.groups, {}
         for part in _parts(model, [g for g, held in zip(groups, aim.protected.tolist(), strict=True) if not held]):
-            heard = self.heard(self.options.gates.seed_batches)
+            heard = self.heard(self.options.calibration_batches)
             with self.precisely():
                 found = moments(model, part, heard, partial(self.loss, model), mean=mean)
             for group, own in zip(part, found, strict=True):
@@ -102,7 +102,7 @@ class PruningContext:
             model.train()
             return fit(
                 stage="learn",
-                steps=options.learn_steps,
+                steps=options.gates.steps,
                 batches=self.training.batches,
                 objective=Objective(model, self.distiller),
                 optimizers=[weights, *optimizers],

@@ -79,8 +79,8 @@ def learn(model: PreTrainedModel, gates: Gates, context: PruningContext, aim: Pr
     """Train gates and weights jointly while the multipliers hold the expected cost to its ramp."""
     options = context.options.gates
     multipliers = Multipliers(gates, aim.budgets)
-    ramp = Ramp(aim.share, max(1, round(options.ramp * context.options.learn_steps)))
-    logits = torch.optim.Adam(gates.parameters(), lr=options.gate_rate, betas=(0.9, 0.99))
+    ramp = Ramp(aim.share, max(1, round(options.ramp * options.steps)))
+    logits = torch.optim.Adam(gates.parameters(), lr=options.rate, betas=(0.9, 0.99))
 
     def hold(step: int) -> Mapping[str, float]:
         wanted = ramp(step)

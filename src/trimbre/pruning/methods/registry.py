@@ -6,7 +6,7 @@ To add one, write its file and name it here. Nothing heavy is imported before a 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from trimbre.errors import UserError
+from trimbre.errors import OptionError
 
 if TYPE_CHECKING:
     from trimbre.pruning.methods.base import Method
@@ -33,6 +33,6 @@ def known_methods() -> tuple[str, ...]:
 def method_called(name: str) -> "Method":
     """The method of this name; raises UserError for one that isn't known."""
     if name not in _methods:
-        raise UserError(f"--method {name}: choose one of {', '.join(_methods)}")
+        raise OptionError("method", name, f"choose one of {', '.join(_methods)}", owner="PruneConfig")
     found: Method = import_module(f"trimbre.pruning.methods.{_methods[name]}")
     return found

@@ -20,7 +20,7 @@ ROUNDS = 8
 
 def choose(model: PreTrainedModel, context: PruningContext, aim: PruningTarget) -> MethodResult:
     """Train with gates that are open or shut, shutting more of them in every round by the scores of the moment."""
-    steps = context.options.learn_steps
+    steps = context.options.gates.steps
     every = max(1, steps // ROUNDS)
     ramp = Ramp(aim.share, max(1, round(context.options.gates.ramp * steps)))
     gates = Gates(aim.anatomy).to(model.device).requires_grad_(False)
