@@ -117,4 +117,4 @@ def test_what_a_process_holds_and_has_held():
     assert held - before == pytest.approx(len(block), rel=0.2)
     block.close()
     assert resident() < held - 25_000_000
-    assert resident(at_most=True) > held - 2_000_000  # Linux counts in lots
+    assert resident(peak=True) > held - 2_000_000  # Linux counts in lots

@@ -25,7 +25,7 @@ from trimbre.models.families.registry import anatomy_of
 from trimbre.models.loading import load
 from trimbre.pruning import pipeline as pruning
 from trimbre.pruning.methods import base as interface
-from trimbre.report.model_card import model_card
+from trimbre.report.markdown.model_card import model_card
 
 pytestmark = pytest.mark.ctc
 

@@ -67,9 +67,9 @@ def evaluate(
         )
     return evaluate_sets(
         recogniser=recogniser,
-        against=other,
+        references={} if other is None else {"against": other},
         graph=decoded_by,
-        dev=data,
+        data=data,
         name="data",
         watch=watch,
         allow_outside=allow_outside,

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
-from trimbre.benchmark.latency_tables import by_the_clock, table_for
+from trimbre.benchmark.latency_tables import measured_latency, table_for
 from trimbre.benchmark.timing import times_faster
 from trimbre.config import AugmentConfig, BatchConfig, PruneConfig, TrainConfig
 from trimbre.costs.latency import LatencyTable
@@ -22,13 +22,14 @@ from trimbre.data.check import UnreadableClips, check_training_data, refuse_unju
 from trimbre.data.cuts import read_cuts
 from trimbre.data.windows import windows_in
 from trimbre.errors import UserError
-from trimbre.evaluation.evaluate import evaluate_sets, refuse_name, validation_wer
+from trimbre.evaluation.evaluate import evaluate_sets, refuse_name
+from trimbre.evaluation.score import validation_wer
 from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.inputs import window_of
 from trimbre.models.loading import Recogniser, load
 from trimbre.pruning.pipeline import Pruned, preview, prune_model, resolve_target
 from trimbre.pruning.targets import missed_time
-from trimbre.report.model_card import model_card
+from trimbre.report.markdown.model_card import model_card
 from trimbre.training.distributed import gather_unreadable, main_process_threads
 from trimbre.training.from_scratch import best_of, build, replace_vocabulary, train_model
 from trimbre.training.loop import accelerator_for
@@ -254,10 +255,13 @@ def prune(
     evaluation = None
     if judged_on is not None and accelerator.is_main_process:
         with main_process_threads(accelerator):
+            references = {"dense": load(model)}  # anew: with low_memory the teacher is no longer what it was
+            if pruned.control is not None:
+                references["control"] = Recogniser(pruned.control, processor)
             evaluation = evaluate_sets(
                 recogniser=Recogniser(pruned.model, processor),
-                against=Recogniser(pruned.control, processor) if pruned.control else load(model),
-                dev=judged_on,
+                references=references,
+                data=judged_on,
                 watch=watched,
                 normalize=batches.normalize,
                 margin_percent=margin_percent,
@@ -313,7 +317,7 @@ def _timed(teacher: Recogniser, pruned: Pruned, rtf: float | None) -> dict[str, 
         "asked": rtf,
         "unpruned": budget.dense,
         "pruned": budget.cost.of(pruned.choice.plan),
-        "measured": by_the_clock(teacher, pruned.model, table),
+        "measured": measured_latency(teacher, pruned.model, table),
         "table": table.to_json(),
     }
 

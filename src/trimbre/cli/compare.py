@@ -26,11 +26,12 @@ def compare(*runs: str, out: Path | None = None, seed: Seed = 0, json: Json = Fa
         Directory to write the table to, as Markdown and JSON, with a picture of error rate against cost.
     """
     from trimbre.evaluation.compare_runs import Comparison, Run
-    from trimbre.report.comparison import table, write
+    from trimbre.report.comparison import write_comparison
+    from trimbre.report.terminal.comparison import comparison
 
     found = Comparison.of([Run.read(place) for place in runs])
-    shown: list[Any] = [table(found.to_json())]
+    shown: list[Any] = [*comparison(found.to_json())]
     if out is not None:
-        write(found, out)
+        write_comparison(found, out)
         shown.append(f"{out}: comparison.md, comparison.json and comparison.svg")
     return show(found.to_json(), json, *shown)

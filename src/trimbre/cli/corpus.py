@@ -187,6 +187,6 @@ def librispeech(
 
 def written(made: Any, as_json: bool) -> int:
     """Say what a corpus holds."""
-    from trimbre.report.corpora import corpus as told
+    from trimbre.report.terminal.corpora import corpus as told
 
     return show(made.to_json(), as_json, *told(made))

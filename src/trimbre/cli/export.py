@@ -56,7 +56,7 @@ def export(
         How both sides are brought into one form: none, basic or whisper-en.
     """
     from trimbre.exporting import export as exporting
-    from trimbre.report import models
+    from trimbre.report.terminal import models
 
     found = exporting.export(
         model=model,

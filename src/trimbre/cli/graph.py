@@ -56,7 +56,7 @@ def graph(
         How sentences are brought into the form of transcripts: none, basic or whisper-en.
     """
     from trimbre.inference.graph.build import make_graph
-    from trimbre.report import models
+    from trimbre.report.terminal import models
 
     made = make_graph(
         model=model,

@@ -27,7 +27,7 @@ def inspect(model: str, /, *, verify: bool = False, seed: Seed = 0, json: Json =
         Cut the model by random plans and compare with the same model behind gates: masked equals sliced.
     """
     from trimbre import api as looking
-    from trimbre.report import models
+    from trimbre.report.terminal import models
 
     found = looking.inspect(model=model, verify=verify, seed=seed)
     return show(found, json, *models.inspection(found))
@@ -144,7 +144,7 @@ def prune(
         Go on with the run that was stopped.
     """
     from trimbre import runs
-    from trimbre.report import models
+    from trimbre.report.terminal import models
 
     at_least("margin", margin, 0)
     if dry_run and resume:
@@ -164,7 +164,7 @@ def prune(
         resume=resume,
     )
     if dry_run:
-        return show(found, json, *models.foresight(found))
+        return show(found, json, *models.preview(found))
     _tell_unreadable(found)
     show(found, json, *models.pruning(found, out))
     if found["missed"]:
@@ -224,8 +224,8 @@ def evaluate(
         Utterances that it is measured on; 0 measures none.
     """
     from trimbre import api as looking
-    from trimbre.report.rates import evaluation_table, verdicts
-    from trimbre.report.times import times_table
+    from trimbre.report.terminal.evaluation import evaluation
+    from trimbre.report.terminal.times import real_time_table
 
     at_least("margin", margin, 0)
     at_least("threads", threads, 1)
@@ -241,14 +241,14 @@ def evaluate(
         allow_outside=allow_outside,
     )
     found: dict[str, Any] = {"model": model, "data": data, "against": against, **judged.to_json()}
-    shown: list[Any] = [evaluation_table(judged), *verdicts(found)]
+    shown: list[Any] = [*evaluation(found)]
     if clips > 0:
         named = {model: model} if against is None else {against: against, model: model}
         timed = looking.time_models(
             models=named, data=data, clips=clips, graph=graph, threads=threads, allow_outside=allow_outside
         )
         found["real_time"] = {way: one.to_json() for way, one in timed.items()}
-        shown.append(times_table(timed))
+        shown.append(real_time_table(timed))
     return show(found, json, *shown)
 
 

@@ -1,0 +1,170 @@
+"""Word and character error rates of one recogniser on one set of utterances."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from torch import nn
+
+from trimbre.data.audio import load_cut
+from trimbre.data.batches import evaluation_batches
+from trimbre.data.check import refuse_unspellable
+from trimbre.data.cuts import read_cuts, transcript_of
+from trimbre.data.text import normalise
+from trimbre.errors import UserError
+from trimbre.evaluation.bootstrap import ErrorCounts, character_errors, word_errors
+from trimbre.inference.greedy import Graph, recognise
+from trimbre.inference.long_form import transcriber
+from trimbre.models.device import device_of
+from trimbre.models.inputs import window_of
+
+Data: TypeAlias = str | Path | CutSet | Iterable[Cut]
+"""A corpus folder or manifest, several joined by commas, or cuts in memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """References and hypotheses of a set of utterances, in the order of their ids, and their error rates."""
+
+    ids: Sequence[str]
+    references: Sequence[str]
+    """Transcripts, normalised."""
+    hypotheses: Sequence[str]
+    """Recognised texts, normalised the same."""
+    normalize: str
+    seconds: float
+    """Length of the audio."""
+    unspellable: Mapping[str, int]
+    """Occurrences of every character of the transcripts that the tokenizer cannot spell."""
+
+    @cached_property
+    def words(self) -> ErrorCounts:
+        return word_errors(self.references, self.hypotheses)
+
+    @cached_property
+    def characters(self) -> ErrorCounts:
+        return character_errors(self.references, self.hypotheses)
+
+    @property
+    def wer(self) -> float:
+        """Word error rate, a fraction."""
+        return self.words.rate
+
+    @property
+    def cer(self) -> float:
+        """Character error rate, spaces included, a fraction."""
+        return self.characters.rate
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "normalize": self.normalize,
+            "utterances": len(self.ids),
+            "audio_seconds": round(self.seconds, 2),
+            "wer": self.words.to_json(),
+            "cer": self.characters.to_json(),
+            "unspellable_characters": dict(self.unspellable),
+            "sentences": self.sentences(),
+        }
+
+    def sentences(self) -> dict[str, str]:
+        """Word errors and words of each sentence, and a hash of the references, for later paired comparisons."""
+        spoken = json.dumps([self.ids, self.references], ensure_ascii=False)
+        return {
+            "errors": " ".join(map(str, self.words.per_sentence.tolist())),
+            "words": " ".join(map(str, self.words.reference.tolist())),
+            "sha256": hashlib.sha256(spoken.encode()).hexdigest(),
+        }
+
+
+def score(
+    *,
+    model: nn.Module,
+    processor: Any,
+    data: Data,
+    name: str | None = None,
+    allow_outside: bool = False,
+    normalize: str = "basic",
+    max_seconds: float = 120.0,
+    bfloat16: bool = False,
+    graph: Graph | None = None,
+    on_batch: Callable[[float], None] = lambda seconds: None,
+) -> Evaluation:
+    """Recognise every utterance of a set and count the errors.
+
+    Args:
+        model: a recogniser of transformers, or an exported one; runs on its own device in eval mode, then is put back
+            into its own mode.
+        data: a corpus folder, a manifest or cuts.
+        name: what messages call the set; by default its path.
+        allow_outside: as in `read_cuts`.
+        normalize: `none`, `basic` or `whisper-en` (`trimbre.data.text.normalise`), applied to both sides.
+        max_seconds: seconds of audio in a batch, padding included.
+        bfloat16: run under autocast; quicker on some hardware, not for final figures.
+        graph: decode by this graph instead of greedily; for CTC models.
+        on_batch: called with the seconds of audio of each batch that is done.
+
+    Raises:
+        UserError: there is no transcribed utterance, or the tokenizer cannot spell more than 1 % of the characters of
+            the transcripts.
+    """
+    cuts = cuts_of(data, allow_outside=allow_outside)
+    name = name or (str(data) if isinstance(data, str | Path) else "the data")
+    window = window_of(processor) or math.inf
+    fitting = [cut for cut in cuts if cut.duration <= window]
+    longer = [cut for cut in cuts if cut.duration > window]
+    found: list[tuple[str, str, str]] = []  # id, transcript, recognised text
+    seconds = 0.0
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in evaluation_batches(fitting, processor=processor, max_seconds=max_seconds, normalize=normalize):
+            with _precision(model, bfloat16):
+                texts = recognise(model, batch.inputs, processor, graph)
+            rows = zip(batch.ids, batch.texts, texts, strict=True)
+            found += [(id, reference, text) for id, reference, text in rows if reference is not None]
+            seconds += batch.seconds
+            on_batch(batch.seconds)
+        for cut in longer:  # than a Whisper's window
+            with _precision(model, bfloat16):
+                text = transcriber(model, processor)(load_cut(cut))
+            if (reference := transcript_of(cut)) is not None:
+                found.append((cut.id, reference, text))
+            seconds += cut.duration
+            on_batch(cut.duration)
+    finally:
+        model.train(was_training)
+    if not any(reference for _, reference, _ in found):
+        raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
+    ids, references, hypotheses = zip(*sorted(found), strict=True)
+    unspellable = refuse_unspellable(list(references), name=name, processor=processor, normalize=normalize)
+    return Evaluation(
+        ids=ids,
+        references=[normalise(reference, normalize) for reference in references],
+        hypotheses=[normalise(text, normalize) for text in hypotheses],
+        normalize=normalize,
+        seconds=seconds,
+        unspellable=unspellable,
+    )
+
+
+def validation_wer(model: nn.Module, processor: Any, data: Data, *, normalize: str, bfloat16: bool = True) -> float:
+    """Word error rate during training, by default in bfloat16: a figure to watch a run by, not a final one."""
+    return score(model=model, processor=processor, data=data, normalize=normalize, bfloat16=bfloat16).wer
+
+
+def cuts_of(data: Data, *, allow_outside: bool = False) -> Sequence[Cut]:
+    """The cuts of a corpus folder or manifest, or those given, in memory."""
+    return list(read_cuts(str(data), allow_outside=allow_outside) if isinstance(data, str | Path) else data)
+
+
+def _precision(model: nn.Module, bfloat16: bool) -> AbstractContextManager[Any]:
+    return torch.autocast(device_of(model).type, dtype=torch.bfloat16) if bfloat16 else nullcontext()
