@@ -392,7 +392,7 @@ def test_a_folder_of_recordings_becomes_a_corpus(there, run):
 
 SMALL = (
     "--train data --budget params --remove 0.45 --method l0 --learn-steps 4 --recover-steps 2 --save-every 1 "
-    "--seed-batches 4 --refit-batches 4"
+    "--calibration-batches 4 --refit-batches 4"
 )
 
 
