@@ -254,6 +254,18 @@ def words_of_our_own() -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}:{number} {found[0]!r}"
 
 
+def flags_in_the_library() -> Iterator[str]:
+    """Messages that speak of the command line's flags: the library is called from Python too."""
+    for path, tree in modules().items():
+        if path.startswith("cli/"):
+            continue
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+                for found in re.findall(r"(?<![\w-])--[a-z][a-z-]*", node.value):
+                    yield f"{path}:{node.lineno} {found}"
+
+
 CHECKS: dict[str, Callable[[], Iterator[str]]] = {
     "import circles": import_circles,
     "imports upward": imports_upward,
@@ -263,6 +275,7 @@ CHECKS: dict[str, Callable[[], Iterator[str]]] = {
     "two classes of one name": classes_of_one_name,
     "questions about the model outside families and heads": questions_about_the_model,
     "cyclopts outside the command line": cyclopts_outside_the_command_line,
+    "flags in the library": flags_in_the_library,
     "heavy imports": heavy_imports,
     "long files": long_files,
     "undeclared packages": undeclared_packages,
@@ -271,6 +284,7 @@ CHECKS: dict[str, Callable[[], Iterator[str]]] = {
 
 
 LATER = {
+    "flags in the library",
     "rooms without a layer",
     "two classes of one name",
     "questions about the model outside families and heads",
