@@ -94,7 +94,7 @@ def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, t
     lean = replace(QUICK, low_memory=True)
     report = pruned(teacher, noise_corpus, tmp_path / "half", lean, precision="bf16", dev=str(noise_corpus))
     assert report["removed"]["params"]["blocks"] == pytest.approx(0.5, abs=0.01)
-    assert report["evaluation"]["sets"]["dev"]["teacher"]["utterances"] == 24
+    assert report["evaluation"]["sets"]["dev"]["references"]["dense"]["utterances"] == 24
     assert saved == ["teacher", "activations", "activations"]  # while learning, and while recovering
 
 

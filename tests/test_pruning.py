@@ -204,7 +204,10 @@ def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
 def test_the_control_is_the_unpruned_model_trained_on_as_long(teacher, noise_corpus, tmp_path):
     report = pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, control=True), dev=str(noise_corpus))
     assert report["stages"]["control"]["steps"] == 10
-    assert report["compared_with"].endswith("for as many steps")
+    judged = report["evaluation"]["sets"]["dev"]
+    assert list(judged["references"]) == ["dense", "control"]
+    control, dense = (judged["references"][name]["sentences"] for name in ("control", "dense"))
+    assert control["sha256"] == dense["sha256"] == judged["sentences"]["sha256"]
     learned, recovered = (report["stages"][name]["audio_seconds"] for name in ("learn", "recover"))
     assert report["audio_seconds"] == pytest.approx(learned + recovered)
     assert report["stages"]["control"]["audio_seconds"] == pytest.approx(learned + recovered)

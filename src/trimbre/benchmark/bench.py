@@ -1,4 +1,4 @@
-"""Benchmark of recognisers where they are deployed: models, runtimes, precisions and threads side by side in one run."""
+"""Benchmark of recognisers as they are deployed: models, runtimes, precisions and threads side by side."""
 
 import multiprocessing
 import tempfile
@@ -111,14 +111,15 @@ def bench(
                 show(done)
         subjects = [Subject(m, runtime, count) for count in threads for runtime in runtimes for m in named]
         times = _times(
-            {s: load_transcriber(places[s.model, s.runtime], s.runtime, s.threads, devices[s.runtime]) for s in subjects},
+            {
+                s: load_transcriber(places[s.model, s.runtime], s.runtime, s.threads, devices[s.runtime])
+                for s in subjects
+            },
             repeats,
             seed,
         )
         files = {key: _weights(place, key[1]) for key, place in places.items()}
-    return [
-        _timing(subject, subjects[0], times, loads, files, str(devices[subject.runtime])) for subject in subjects
-    ]
+    return [_timing(subject, subjects[0], times, loads, files, str(devices[subject.runtime])) for subject in subjects]
 
 
 def _timing(
@@ -211,6 +212,7 @@ def load_transcriber(place: str, runtime: str, threads: int, device: torch.devic
         from trimbre.exporting.runtime import load_exported
 
         return transcriber(*load_exported(place, threads=threads))
+    model: Any
     model, processor = load(place)
     half = runtime == "torch-bf16"
     if half:

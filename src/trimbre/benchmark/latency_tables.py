@@ -1,4 +1,4 @@
-"""Measurement of latency tables: a model is cut to many widths, each is timed beside the dense model, curves are fitted.
+"""Measurement of latency tables: a model cut to many widths, each timed beside the dense model, and fitted curves.
 
 Tables are measured on the CPU, in any runtime of `bench`.
 """

@@ -48,9 +48,7 @@ class Run:
                 name = given
             sets = report["evaluation"]["sets"]
         except OSError as error:
-            raise UserError(
-                f"no run at {place}: name a directory that pruning wrote, or its prune.json"
-            ) from error
+            raise UserError(f"no run at {place}: name a directory that pruning wrote, or its prune.json") from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{place} holds no evaluation: prune with a dev set to evaluate on, or name another run"

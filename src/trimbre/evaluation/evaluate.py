@@ -1,4 +1,4 @@
-"""Evaluation of a recogniser on several sets, with paired comparisons against named references such as the dense model."""
+"""Evaluation of a recogniser on several sets, with paired comparisons against references such as the dense model."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -64,7 +64,11 @@ def _error_rates(evaluation: Mapping[str, Any]) -> Iterator[str]:
     names = list(next(iter(sets.values())).get("references", {}))
     yield (
         f"Word error rates in % (normalised `{evaluation['normalize']}`) with 95 % bootstrap intervals over sentences"
-        + ("; `control` is the dense model fine-tuned for as many steps as the pruned one:" if "control" in names else ":")
+        + (
+            "; `control` is the dense model fine-tuned for as many steps as the pruned one:"
+            if "control" in names
+            else ":"
+        )
     )
     yield ""
     yield f"| set | utterances | words | {' | '.join([*names, 'pruned'])} |"

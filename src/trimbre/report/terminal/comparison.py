@@ -22,9 +22,14 @@ def comparison(found: Mapping[str, Any]) -> Iterator[Table]:
 def comparison_table(found: Mapping[str, Any]) -> Table:
     """A row for each run or mean over seeds, sections by the share removed."""
     sets, rows = found["sets"], found["rows"]
-    words = rows[0]["wer"]
+    sizes = [f"{name}\n{rows[0]['wer'][name]['words']:,} words" for name in sets]
     table = new_table(
-        ["method", "removed:\nparams\nMACs", "times\nfaster", *(f"{name}\n{words[name]['words']:,} words" for name in sets)],
+        [
+            "method",
+            "removed:\nparams\nMACs",
+            "times\nfaster",
+            *sizes,
+        ],
         title="Error rates in %, 95 % intervals over sentences",
         caption="\n".join(dict.fromkeys(_effort(row) for row in rows)),
     )

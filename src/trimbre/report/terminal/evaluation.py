@@ -40,7 +40,7 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
 
 
 def rates_table(found: Mapping[str, Any], candidate: str = "pruned") -> Table:
-    """Word error rates alone: a column for each reference, such as the dense model and the control, and the candidate."""
+    """Word error rates alone: a column for each reference, such as `dense` and `control`, and one for the candidate."""
     names = references_of(found)
     table = new_table(
         ["set", "words", *names, candidate],
