@@ -221,7 +221,8 @@ def prune(
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert judged_on is not None
-        return {"wer": validation_wer(student, processor, judged_on, normalize=batches.normalize)}
+        bfloat16 = accelerator.mixed_precision == "bf16"
+        return {"wer": validation_wer(student, processor, judged_on, normalize=batches.normalize, bfloat16=bfloat16)}
 
     dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
 
