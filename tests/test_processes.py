@@ -83,7 +83,9 @@ def test_the_command_prunes_on_two_processes_and_speaks_once(teacher, noise_corp
     out = tmp_path / "half"
     asked = ["--train", str(noise_corpus), "--dev", str(noise_corpus), "--out", str(out), "--json"]
     steps = ["--method", "l0", "--learn-steps", "4", "--recover-steps", "2", "--max-duration", "6", "--buckets", "2"]
-    done = torchrun("-m", "trimbre", "prune", teacher, *asked, *steps, "--seed-batches", "2", "--refit-batches", "2")
+    done = torchrun(
+        "-m", "trimbre", "prune", teacher, *asked, *steps, "--calibration-batches", "2", "--refit-batches", "2"
+    )
     assert done.returncode in (0, 1), done.stderr[-3000:]  # 1: twelve heads may miss the target by a point
     (line,) = done.stdout.splitlines()
     report = json.loads(line)
@@ -132,7 +134,7 @@ def test_two_processes_prune_as_well_as_one(tmp_path):
             str(32 // processes),
             "--buckets",
             "1",
-            "--seed-batches",
+            "--calibration-batches",
             "2",
             "--refit-batches",
             "2",
