@@ -125,9 +125,7 @@ def prune_run(job: PruneJob, *, out: str | Path | None, margin_percent: float, r
     evaluation = _evaluate(job, pruned, margin_percent)
     report = _report(job, pruned, evaluation, Recogniser(teacher.float(), processor))
     report["data"]["unreadable"] = gather_unreadable(tolerance)
-    result = PruneResult(
-        pruned.model, processor, _whole_plan(job.source, pruned.choice.plan), report, pruned.control
-    )
+    result = PruneResult(pruned.model, processor, _whole_plan(job.source, pruned.choice.plan), report, pruned.control)
     if folder is not None and run is not None and accelerator.is_main_process:
         result.save(folder)
         shutil.rmtree(run)
@@ -140,7 +138,9 @@ def _refuse_unjudgeable(
 ) -> None:
     """Raise UserError for sets that nothing can be measured on."""
     if watch and dev is None:
-        raise OptionError("watch", {name: data.name for name, data in watch.items()}, "it needs dev beside it: give both")
+        raise OptionError(
+            "watch", {name: data.name for name, data in watch.items()}, "it needs dev beside it: give both"
+        )
     refuse_name(watch, "dev")
     judges = {} if dev is None else {f"--dev {dev.name}": dev.cuts}
     judges |= {f"--watch {name}={data.name}": data.cuts for name, data in watch.items()}
@@ -224,9 +224,7 @@ def _dense(source: ModelSource) -> Recogniser:
     return source.recogniser if source.path is None else load(source.path)
 
 
-def _report(
-    job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, teacher: Recogniser
-) -> dict[str, Any]:
+def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, teacher: Recogniser) -> dict[str, Any]:
     """All that is known of a run, as plain data."""
     faster = None
     if job.accelerator.is_main_process:  # alone: processes that measure at once slow each other
@@ -236,7 +234,7 @@ def _report(
     if job.table is not None and job.accelerator.is_main_process:
         found["latency"] = measured_latency(_dense(job.source), pruned, job.asked.target.rtf)
         found["missed"] = found["missed"] or missed_time(found["latency"])
-    report = {
+    return {
         "model": job.source.name,
         "options": asdict(job.asked),
         **found,
@@ -247,7 +245,6 @@ def _report(
         **job.step_size,
         "command": command_of("prune"),
     }
-    return report
 
 
 def _whole_plan(source: ModelSource, plan: Plan) -> Plan:

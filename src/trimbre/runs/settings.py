@@ -14,9 +14,7 @@ from trimbre.errors import OptionError
 from trimbre.training.resume import prepare_run, run_folder
 
 
-def begin_run(
-    out: Path | None, settings: Mapping[str, Any], *, resume: bool, accelerator: Accelerator
-) -> Path | None:
+def begin_run(out: Path | None, settings: Mapping[str, Any], *, resume: bool, accelerator: Accelerator) -> Path | None:
     """The folder of a run's state, which the first process prepares while the others wait; None without `out`."""
     if out is None:
         return None

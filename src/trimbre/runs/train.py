@@ -100,7 +100,9 @@ def _start(
 def _refuse_decoder(model: PreTrainedModel, name: str) -> None:
     """Raise UserError for a model that the training loop has no loss for."""
     if model.config.is_encoder_decoder:
-        raise UserError(f"{name} is a {type(model).__name__}, which cannot be trained here: give a model with a CTC head")
+        raise UserError(
+            f"{name} is a {type(model).__name__}, which cannot be trained here: give a model with a CTC head"
+        )
 
 
 def _earlier_stages(checkpoint: Path | None) -> list[dict[str, Any]]:
