@@ -176,8 +176,8 @@ def test_hidden_states_weigh_what_suits_the_family_or_what_was_asked(model, padd
     }
     assert found[2.0] == pytest.approx(2 * found[1.0])
     assert found[None] == pytest.approx((1 if model.config.is_encoder_decoder else 100) * found[1.0])
-    assert not DistillationConfig(posterior_weight=0, layer_weight=0).teaches
-    assert DistillationConfig(posterior_weight=0).teaches
+    assert not DistillationConfig(posterior_weight=0, layer_weight=0).from_teacher
+    assert DistillationConfig(posterior_weight=0).from_teacher
 
 
 @pytest.mark.ctc

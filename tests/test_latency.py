@@ -320,7 +320,7 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     assert run(["bench", place, "--table", str(file), "--runtimes", "torch-fp32"]) == 0
     dense = latency_budget(LatencyTable.load(file), anatomy, scope="model").dense
     prune = ["prune", place, "--train", str(noise_corpus)]
-    prune += "--method l0 --learn-steps 2 --recover-steps 0 --seed-batches 1 --refit-batches 1".split()
+    prune += "--method l0 --learn-steps 2 --recover-steps 0 --calibration-batches 1 --refit-batches 1".split()
     prune += ["--max-duration", "6", "--precision", "fp32", "--table", str(file)]
     capsys.readouterr()
     assert run([*prune, "--rtf", f"{0.8 * dense}", "--dry-run", "--out", str(tmp_path / "no")]) == 0
