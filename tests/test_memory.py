@@ -65,6 +65,7 @@ def test_recomputing_changes_neither_gradients_nor_statistics_and_keeps_less(mod
     assert moved  # or there would be nothing to keep still
 
 
+@pytest.mark.once
 def test_a_model_is_as_before_when_recomputing_ends(model):
     with pytest.raises(KeyError), recomputed(model):
         raise KeyError
@@ -83,6 +84,7 @@ def test_a_halved_teacher_says_what_autocast_makes_the_whole_one_say(model, padd
     assert (half - whole).norm() < 0.02 * whole.norm()
 
 
+@pytest.mark.once
 def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, tmp_path, monkeypatch):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     saved = []
@@ -98,6 +100,7 @@ def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, t
     assert saved == ["teacher", "activations", "activations"]  # while learning, and while recovering
 
 
+@pytest.mark.once
 def test_what_does_not_go_with_little_memory_is_named(model, processor, noise_corpus, tmp_path):
     with pytest.raises(UserError, match="control=True: low_memory"):
         PruneConfig(control=True, low_memory=True)
