@@ -12,7 +12,7 @@ from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets
 from trimbre.inference import long_form as transcription
-from trimbre.inference.graph.decoder import Graph, load_graph
+from trimbre.inference.graph.decoder import DecodingGraph, load_graph
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.loading import Recogniser, load
 from trimbre.pruning.equivalence import verify_cutting
@@ -124,6 +124,6 @@ def transcribe(
     )
 
 
-def _graph(folder: str | Path | None, *recognisers: Recogniser) -> Graph | None:
+def _graph(folder: str | Path | None, *recognisers: Recogniser) -> DecodingGraph | None:
     """The graph in a folder, which has to be one for all of the recognisers."""
     return None if folder is None else load_graph(folder, *recognisers)

@@ -24,6 +24,7 @@ from trimbre.data.windows import windows_in
 from trimbre.errors import UserError
 from trimbre.evaluation.evaluate import evaluate_sets, refuse_name, validation_wer
 from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.families.registry import head_of
 from trimbre.models.inputs import window_of
 from trimbre.models.loading import Recogniser, load
 from trimbre.pruning.pipeline import Pruned, preview, prune_model, resolve_target
@@ -110,7 +111,7 @@ def train(
 
 def _refuse_decoder(model: PreTrainedModel, name: str) -> None:
     """Raise UserError for a model that no training here is made for."""
-    if model.config.is_encoder_decoder:
+    if not head_of(model).trains:
         raise UserError(
             f"{name} is a {type(model).__name__}, which trimbre prune takes, but trimbre train does not: give a model "
             "with a CTC head"
@@ -223,7 +224,7 @@ def prune(
         assert judged_on is not None
         return {"wer": validation_wer(student, processor, judged_on, normalize=batches.normalize)}
 
-    dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
+    dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
     def stream(start: int, augment: AugmentConfig) -> Iterator[Batch]:
         heard = training_batches(
