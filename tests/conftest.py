@@ -194,12 +194,19 @@ FAMILIES = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the families without a CTC head out of what is marked `ctc`."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--family", help="the only family of models to test, by the start of its name in FAMILIES")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out families without a CTC head of what is marked `ctc`, and those that `--family` does not name."""
+    only = config.getoption("--family") or ""
 
     def fits(item: Any) -> bool:
-        family = item.callspec.params.get("family", "") if hasattr(item, "callspec") else ""
-        return not (family.startswith("whisper") and item.get_closest_marker("ctc"))
+        marked = item.get_closest_marker("family")
+        family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
+        name = family or (marked.args[0] if marked else only)
+        return name.startswith(only) and not (name.startswith("whisper") and item.get_closest_marker("ctc"))
 
     items[:] = filter(fits, items)
 

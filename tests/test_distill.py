@@ -142,7 +142,7 @@ def test_the_task_counts_by_its_weight(model, padded):
         found[weight] = Objective(model.eval(), distiller)(batch, 0)
     assert "task" not in found[0.0]
     assert float(found[2.0]["task"]) == pytest.approx(2 * float(found[1.0]["task"]))
-    with pytest.raises(UserError, match="nothing to learn from"):
+    with pytest.raises(UserError, match="no loss is left"):
         DistillationConfig(task_weight=0, posterior_weight=0, layer_weight=0)
 
 
@@ -176,8 +176,8 @@ def test_hidden_states_weigh_what_suits_the_family_or_what_was_asked(model, padd
     }
     assert found[2.0] == pytest.approx(2 * found[1.0])
     assert found[None] == pytest.approx((1 if model.config.is_encoder_decoder else 100) * found[1.0])
-    assert not DistillationConfig(posterior_weight=0, layer_weight=0).teaches
-    assert DistillationConfig(posterior_weight=0).teaches
+    assert not DistillationConfig(posterior_weight=0, layer_weight=0).from_teacher
+    assert DistillationConfig(posterior_weight=0).from_teacher
 
 
 @pytest.mark.ctc

@@ -214,7 +214,7 @@ def test_one_process_may_train_in_several_precisions():
 
 
 def test_an_unknown_precision_is_refused_by_name():
-    with pytest.raises(UserError, match=r"--precision fp16: choose one of auto, bf16, fp32"):
+    with pytest.raises(UserError, match=r"precision='fp16': choose one of auto, bf16, fp32"):
         accelerator_for("fp16")
 
 

@@ -47,7 +47,7 @@ def context(model, processor, noise_corpus):
         return training_batches(cuts, processor=processor, options=SMALL, seed=0, start=start)
 
     training = Training(batches, batches, accelerator_for("fp32"), seed=0)
-    return PruningContext(Distiller(copy.deepcopy(model), QUICK.distill), training, QUICK, transcript_loss)
+    return PruningContext(Distiller(copy.deepcopy(model), QUICK.distillation), training, QUICK, transcript_loss)
 
 
 def test_moments_that_do_not_fit_at_once_are_gathered_in_parts(model, context, aim, monkeypatch):
@@ -102,8 +102,8 @@ def test_agreement_is_of_the_units_that_leave(anatomy):
 
 
 def test_an_unknown_method_names_the_known_ones():
-    with pytest.raises(UserError, match=r"--method wanda: choose one of curvature, .*random"):
-        PruneConfig(method="wanda")
+    with pytest.raises(UserError, match=r"method='wanda': choose one of curvature, .*random"):
+        method_called("wanda")
 
 
 def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):

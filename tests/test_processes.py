@@ -58,7 +58,7 @@ import torch
 atexit.register(lambda: print(torch.distributed.is_initialized()))  # the first to be registered is called last
 torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
 print(torch.distributed.is_initialized())
-import trimbre.loop
+import trimbre.training.loop
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split() == ["True", "False"]
@@ -68,7 +68,9 @@ def test_the_command_prunes_on_two_processes_and_speaks_once(teacher, noise_corp
     out = tmp_path / "half"
     asked = ["--train", str(noise_corpus), "--dev", str(noise_corpus), "--out", str(out), "--json"]
     steps = ["--method", "l0", "--learn-steps", "4", "--recover-steps", "2", "--max-duration", "6", "--buckets", "2"]
-    done = torchrun("-m", "trimbre", "prune", teacher, *asked, *steps, "--seed-batches", "2", "--refit-batches", "2")
+    done = torchrun(
+        "-m", "trimbre", "prune", teacher, *asked, *steps, "--calibration-batches", "2", "--refit-batches", "2"
+    )
     assert done.returncode in (0, 1), done.stderr[-3000:]  # 1: twelve heads may miss the target by a point
     (line,) = done.stdout.splitlines()
     report = json.loads(line)
@@ -117,7 +119,7 @@ def test_two_processes_prune_as_well_as_one(tmp_path):
             str(32 // processes),
             "--buckets",
             "1",
-            "--seed-batches",
+            "--calibration-batches",
             "2",
             "--refit-batches",
             "2",

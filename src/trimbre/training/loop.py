@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from trimbre.config import PRECISIONS
 from trimbre.data.batches import Batch
 from trimbre.errors import UserError, one_of
+from trimbre.models.device import resolve_device
 from trimbre.progress import progress
 from trimbre.training.cpu_kernels import CpuKernels
 from trimbre.training.distributed import GradientSync, main_process_threads
@@ -172,21 +173,29 @@ def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], floa
     return factor
 
 
-def accelerator_for(precision: str) -> Accelerator:
-    """An Accelerator for `auto`, `bf16` or `fp32`; `auto` is bf16 where the device multiplies it fast.
+def accelerator_for(precision: str, device: str = "auto") -> Accelerator:
+    """An Accelerator for a precision and a device.
+
+    Args:
+        precision: `bf16`, `fp32`, or `auto`: bf16 where the device multiplies it fast.
+        device: a name as `resolve_device` takes it, whose index counts only where one process runs.
 
     Raises:
-        UserError: `precision` is none of these.
+        UserError: no such precision, or no such device on this machine.
     """
     one_of("precision", precision, PRECISIONS)
+    place = resolve_device(device)
     if precision == "auto":
-        precision = "bf16" if _fast_bfloat16() else "fp32"
+        precision = "bf16" if _fast_bfloat16(place) else "fp32"
     wanted = "bf16" if precision == "bf16" else "no"
-    # Accelerate holds a process to the precision it began with, but one that calls Python may do several runs.
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
-        AcceleratorState._reset_state()
+    on_cpu = place.type == "cpu"
+    # Accelerate holds a process to what it began with, but one that calls Python may do several runs.
+    if AcceleratorState._shared_state:
+        now = AcceleratorState()
+        if now.mixed_precision != wanted or (now.device.type == "cpu") != on_cpu:
+            AcceleratorState._reset_state(reset_partial_state=(now.device.type == "cpu") != on_cpu)
     # Without an accelerator, torchrun's processes are only found if the CPU is asked for.
-    return Accelerator(mixed_precision=wanted, cpu=not torch.accelerator.is_available())
+    return Accelerator(mixed_precision=wanted, cpu=on_cpu)
 
 
 @contextmanager
@@ -211,11 +220,11 @@ def _unbroken() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-def _fast_bfloat16() -> bool:
-    if torch.cuda.is_available():
+def _fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     capability = torch.backends.cpu.get_cpu_capability()
-    return "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type == "cpu" and "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _number(*parts: Any) -> int:
