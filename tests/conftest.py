@@ -42,8 +42,8 @@ from transformers import (
 
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.models.anatomy import Anatomy
-from trimbre.models.families.registry import anatomy_of
-from trimbre.models.inputs import features_of, with_text
+from trimbre.models.families.registry import anatomy_of, head_of
+from trimbre.models.inputs import features_of
 from trimbre.plan import Plan
 
 torch.set_num_threads(1)
@@ -255,8 +255,8 @@ def padded(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, Tenso
     """Inputs of three clips of unequal length, the last the longest; a decoder reads texts of as unequal ones."""
     noise = np.random.default_rng(0)
     clips = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
-    inputs = with_text(model, features_of(clips, processor), 7)
-    if model.config.is_encoder_decoder:
+    inputs = head_of(model).example_inputs(model, features_of(clips, processor), 7)
+    if head_of(model).reads_text:
         inputs["decoder_attention_mask"] = (torch.arange(7) < torch.tensor([[3], [5], [7]])).long()
     return inputs
 

@@ -13,11 +13,12 @@ from trimbre.config import TrainConfig
 from trimbre.data.check import check_training_data, refuse_unjudgeable
 from trimbre.data.source import CutsLike, NamedCuts, resolve_cuts
 from trimbre.errors import OptionError, UserError
+from trimbre.models.families.registry import head_of
 from trimbre.models.loading import Recogniser
 from trimbre.models.source import ModelLike, resolve_model
 from trimbre.runs.results import TrainResult
 from trimbre.runs.settings import begin_run, command_of, out_folder, step_size, unreadable_clips
-from trimbre.training.distributed import gather_unreadable
+from trimbre.training.distributed import gather_unreadable, on_main_process
 from trimbre.training.from_scratch import best_of, build, replace_vocabulary, train_model
 from trimbre.training.loop import accelerator_for
 
@@ -74,10 +75,13 @@ def train_run(
         "earlier": earlier,
     }
     result = TrainResult(trained, start.processor, report)
-    if folder is not None and run is not None and accelerator.is_main_process:
-        result.save(folder, half=half)
-        shutil.rmtree(run)
-    accelerator.wait_for_everyone()
+    if folder is not None and run is not None:
+
+        def finish() -> None:
+            result.save(folder, half=half)
+            shutil.rmtree(run)
+
+        on_main_process(accelerator, finish)
     return result
 
 
@@ -99,7 +103,7 @@ def _start(
 
 def _refuse_decoder(model: PreTrainedModel, name: str) -> None:
     """Raise UserError for a model that the training loop has no loss for."""
-    if model.config.is_encoder_decoder:
+    if not head_of(model).trains:
         raise UserError(
             f"{name} is a {type(model).__name__}, which cannot be trained here: give a model with a CTC head"
         )
