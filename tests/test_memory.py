@@ -65,6 +65,7 @@ def test_recomputing_changes_neither_gradients_nor_statistics_and_keeps_less(mod
     assert moved  # or there would be nothing to keep still
 
 
+@pytest.mark.once
 def test_a_model_is_as_before_when_recomputing_ends(model):
     with pytest.raises(KeyError), recomputed(model):
         raise KeyError
@@ -101,6 +102,7 @@ def test_a_teacher_in_bfloat16_computes_what_autocast_makes_the_whole_one_comput
         assert torch.equal(model(**padded).logits, halved(**padded).logits)
 
 
+@pytest.mark.once
 def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, tmp_path, monkeypatch):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     saved = []
@@ -116,6 +118,7 @@ def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, t
     assert saved == ["teacher", "activations", "activations"]  # while learning, and while recovering
 
 
+@pytest.mark.once
 def test_what_does_not_go_with_little_memory_is_named(model, processor, noise_corpus, tmp_path):
     with pytest.raises(UserError, match="control=True: low_memory"):
         PruneConfig(control=True, low_memory=True)

@@ -27,7 +27,7 @@ from trimbre.pruning import pipeline as pruning
 from trimbre.pruning.methods import base as interface
 from trimbre.report.model_card import model_card
 
-pytestmark = pytest.mark.ctc
+pytestmark = pytest.mark.once
 
 QUICK = PruneConfig(
     remove=0.5,

@@ -19,6 +19,7 @@ from trimbre.data.check import TrainingData, UnreadableClips, check_training_dat
 from trimbre.data.source import CutsLike, NamedCuts, resolve_cuts
 from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name, validation_wer
+from trimbre.models.families.registry import head_of
 from trimbre.models.inputs import window_of
 from trimbre.models.loading import Recogniser, load
 from trimbre.models.source import ModelLike, ModelSource, resolve_model
@@ -172,7 +173,7 @@ def _checked(train: NamedCuts, processor: Any, config: PruneConfig) -> TrainingD
 def _training(job: PruneJob, teacher: PreTrainedModel, run: Path | None, tolerance: UnreadableClips) -> Training:
     """Batches, precision, validation and state of all stages."""
     accelerator, config, processor = job.accelerator, job.config, job.source.recogniser.processor
-    text = PseudoLabeller(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
+    text = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
     def stream(start: int, augment: AugmentConfig) -> Iterator[Batch]:
         batches = training_batches(

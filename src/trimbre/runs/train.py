@@ -13,6 +13,7 @@ from trimbre.config import TrainConfig
 from trimbre.data.check import check_training_data, refuse_unjudgeable
 from trimbre.data.source import CutsLike, NamedCuts, resolve_cuts
 from trimbre.errors import OptionError, UserError
+from trimbre.models.families.registry import head_of
 from trimbre.models.loading import Recogniser
 from trimbre.models.source import ModelLike, resolve_model
 from trimbre.runs.results import TrainResult
@@ -104,7 +105,7 @@ def _start(
 
 def _refuse_decoder(model: PreTrainedModel, name: str) -> None:
     """Raise UserError for a model that the training loop has no loss for."""
-    if model.config.is_encoder_decoder:
+    if not head_of(model).trains:
         raise UserError(
             f"{name} is a {type(model).__name__}, which cannot be trained here: give a model with a CTC head"
         )
