@@ -28,7 +28,7 @@ from trimbre.pruning.methods import base as interface
 from trimbre.report.model_card import model_card
 from trimbre.runs import prune as orchestration
 
-pytestmark = pytest.mark.ctc
+pytestmark = pytest.mark.once
 
 QUICK = PruneConfig(
     remove=0.5,

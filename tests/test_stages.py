@@ -35,7 +35,7 @@ def test_what_was_asked_for_is_taken(model):
     assert rate_for(model, 7e-4) == 7e-4
 
 
-@pytest.mark.ctc
+@pytest.mark.once
 @pytest.mark.parametrize(("learning", "recovering"), [(None, None), (2e-4, 3e-4)])
 def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corpus, learning, recovering):
     usual = rate_for(model, None)

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from trimbre.evaluation.evaluate import EvaluationReport
     from trimbre.exporting.export import export
     from trimbre.inference.graph.build import make_graph
-    from trimbre.inference.graph.decoder import Graph, GraphReport, load_graph
+    from trimbre.inference.graph.decoder import DecodingGraph, GraphReport, load_graph
     from trimbre.inference.long_form import Transcript
+    from trimbre.models.families.registry import Family, register_family
     from trimbre.models.loading import Recogniser, load
     from trimbre.plan import Plan
     from trimbre.pruning.surgery import cut
@@ -51,8 +52,9 @@ _FACE = {
     "trimbre.evaluation.evaluate": ("EvaluationReport",),
     "trimbre.exporting.export": ("export",),
     "trimbre.inference.graph.build": ("make_graph",),
-    "trimbre.inference.graph.decoder": ("Graph", "GraphReport", "load_graph"),
+    "trimbre.inference.graph.decoder": ("DecodingGraph", "GraphReport", "load_graph"),
     "trimbre.inference.long_form": ("Transcript",),
+    "trimbre.models.families.registry": ("Family", "register_family"),
     "trimbre.models.loading": ("Recogniser", "load"),
     "trimbre.plan": ("Plan",),
     "trimbre.pruning.surgery": ("cut",),
@@ -64,10 +66,11 @@ __all__ = [
     "AugmentConfig",
     "BatchConfig",
     "Comparison",
+    "DecodingGraph",
     "DistillationConfig",
     "EvaluationReport",
+    "Family",
     "GateConfig",
-    "Graph",
     "GraphReport",
     "LatencyConfig",
     "OptionError",
@@ -93,6 +96,7 @@ __all__ = [
     "make_graph",
     "preview",
     "prune",
+    "register_family",
     "train",
     "transcribe",
 ]

@@ -22,7 +22,7 @@ from trimbre.errors import OptionError, UserError, at_least
 from trimbre.evaluation.compare_runs import Comparison, Run
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets
 from trimbre.inference import long_form
-from trimbre.inference.graph.decoder import Graph, load_graph
+from trimbre.inference.graph.decoder import DecodingGraph, load_graph
 from trimbre.inference.long_form import Transcript
 from trimbre.models.device import resolve_device
 from trimbre.models.families.registry import anatomy_of
@@ -189,7 +189,7 @@ def evaluate(
     data: CutsLike,
     against: ModelLike | None = None,
     watch: Mapping[str, CutsLike] | None = None,
-    graph: str | Path | Graph | None = None,
+    graph: str | Path | DecodingGraph | None = None,
     normalize: str = "basic",
     margin_percent: float = 10.0,
     allow_outside: bool = False,
@@ -236,7 +236,7 @@ def transcribe(
     processor: ProcessorMixin | None = None,
     *,
     files: str | Path | Iterable[str | Path],
-    graph: str | Path | Graph | None = None,
+    graph: str | Path | DecodingGraph | None = None,
     device: str = "auto",
 ) -> Iterator[Transcript]:
     """Transcribe audio files of any length, in any format that libsndfile or FFmpeg reads, one after the other.
@@ -302,7 +302,7 @@ def real_time_factors(
     *,
     data: CutsLike,
     clips: int = 20,
-    graph: str | Path | Graph | None = None,
+    graph: str | Path | DecodingGraph | None = None,
     threads: int = 1,
     allow_outside: bool = False,
     device: str = "auto",
@@ -371,7 +371,9 @@ def _other(against: ModelLike, recogniser: Recogniser, device: torch.device) -> 
     return resolve_model(against, shared, device=device).recogniser
 
 
-def _graph(graph: str | Path | Graph | None, normalize: str | None, *recognisers: Recogniser) -> Graph | None:
+def _graph(
+    graph: str | Path | DecodingGraph | None, normalize: str | None, *recognisers: Recogniser
+) -> DecodingGraph | None:
     """The decoding graph for all of the recognisers.
 
     Args:

@@ -192,7 +192,8 @@ def plans_of(anatomy: Anatomy) -> Iterator[Plan]:
 
 def narrowed(anatomy: Anatomy, widths: Mapping[str, int]) -> Plan:
     """The plan that leaves so many units to each module, and skips what has none left."""
-    kept = {path: tuple(range(widths.get(path, 0))) for path in anatomy.sizes}
+    least = {group.path: min(group.least, group.size) for group in anatomy.groups if not group.skippable}
+    kept = {path: tuple(range(max(widths.get(path, 0), least.get(path, 0)))) for path in anatomy.sizes}
     return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))
 
 

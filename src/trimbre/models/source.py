@@ -56,7 +56,7 @@ def resolve_model(
         loaded = load(name)
         there = Path(name) if Path(name).is_dir() else None
         return ModelSource(name, Recogniser(loaded.model.to(device), processor or loaded.processor), there)  # type: ignore[arg-type]
-    if not isinstance(model, torch.nn.Module) or not hasattr(model, "config"):
+    if not isinstance(model, PreTrainedModel):
         raise OptionError("model", type(model).__name__, "give a path, a Hub id or a model of transformers")
     if processor is None:
         raise OptionError("processor", None, "a model in memory needs its processor beside it: give both")

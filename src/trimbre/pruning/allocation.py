@@ -26,7 +26,7 @@ class Protection:
     @classmethod
     def parse(cls, words: Sequence[str], anatomy: Anatomy) -> "Protection":
         """Read words such as `attention` or `0`; raises UserError for one that names nothing in the model."""
-        layers = {group.layer for group in anatomy.groups}
+        layers = {group.layer for group in anatomy.groups if group.layer is not None}
         for word in words:
             if word not in anatomy.kinds and not (word.isdigit() and int(word) in layers):
                 raise UserError(
@@ -66,14 +66,23 @@ class PruningTarget:
 
 def check_reachable(aim: PruningTarget) -> None:
     """Raise UserError, naming the reachable maximum, if not even skipping all that is free reaches the target."""
-    sizes = torch.tensor([float(group.size) for group in aim.anatomy.groups], dtype=torch.float64)
+    widths, opens = smallest(aim.anatomy, aim.protected)
     for budget in aim.budgets:
-        most = 1 - float(budget.cost(sizes, aim.protected.double())) / budget.dense
+        most = 1 - float(budget.cost(widths, opens)) / budget.dense
         if aim.share > most - TOLERANCE:
             raise UserError(
                 f"cannot remove {aim.share:.1%} of {budget.title}: "
                 f"what may be cut is {most:.1%} of it; ask for less, protect less, or count --of blocks"
             )
+
+
+def smallest(anatomy: Anatomy, protected: Tensor) -> tuple[Tensor, Tensor]:
+    """Widths and survivals, (groups,) float64 each, of the smallest model that can be cut."""
+    sizes = [float(group.size) for group in anatomy.groups]
+    least = [float(min(group.least, group.size)) for group in anatomy.groups]
+    stays = torch.tensor([not group.skippable for group in anatomy.groups]) | protected
+    widths = torch.where(protected, torch.tensor(sizes), torch.tensor(least))
+    return widths.double(), stays.double()
 
 
 def ranks_within(anatomy: Anatomy, scores: Tensor) -> Tensor:
@@ -104,7 +113,9 @@ def plan_for_target(aim: PruningTarget, scores: Tensor, *, skipped: frozenset[st
     flat = scores.double().cpu()
     step = torch.tensor([aim.multiple_of if group.kind.rows == 1 else 1 for group in anatomy.groups])
     sizes = torch.tensor([group.size for group in anatomy.groups])
-    open_ = torch.tensor([group.path not in skipped for group in anatomy.groups])
+    stays = torch.tensor([not group.skippable for group in anatomy.groups])
+    open_ = torch.tensor([group.path not in skipped for group in anatomy.groups]) | stays
+    least = torch.tensor([float(min(group.least, group.size)) for group in anatomy.groups], dtype=torch.float64)
     starts = [0, *torch.cumsum(sizes, 0).tolist()]
 
     coarse = torch.tensor([group.kind.rows > 1 for group in anatomy.groups])
@@ -114,10 +125,11 @@ def plan_for_target(aim: PruningTarget, scores: Tensor, *, skipped: frozenset[st
         running = torch.cat([torch.zeros(1, dtype=torch.float64), (effective > 0).double().cumsum(0)])
         counts = running[starts[1:]] - running[starts[:-1]]
         rounded = torch.minimum((counts / step).round() * step, (sizes // step) * step)
-        return torch.where(protected, sizes.double(), torch.where(open_, rounded, 0.0))
+        free = torch.where(open_ & ((rounded > 0) | stays), torch.maximum(rounded, least), 0.0)
+        return torch.where(protected, sizes.double(), free)
 
     def removed(widths: Tensor) -> list[float]:
-        opens = ((widths > 0) | protected).double()
+        opens = ((widths > 0) | protected | stays).double()
         return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in budgets]
 
     def off(widths: Tensor) -> float:
@@ -169,9 +181,9 @@ def plan_for_target(aim: PruningTarget, scores: Tensor, *, skipped: frozenset[st
 
 
 def _plan_of(anatomy: Anatomy, effective: Sequence[Tensor], widths: Tensor) -> Plan:
-    """Keep the best `widths` units of every group; skip what is left with none."""
+    """Keep the best `widths` units of every group; skip what is left with none, where it can be."""
     kept = {}
     for group, values, width in zip(anatomy.groups, effective, widths.tolist(), strict=True):
         order = torch.argsort(values, descending=True, stable=True)[: int(width)]
         kept[group.path] = tuple(sorted(order.tolist()))
-    return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))
+    return Plan(anatomy.sizes, kept, frozenset(g.path for g in anatomy.groups if g.skippable and not kept[g.path]))

@@ -13,11 +13,12 @@ from trimbre.config import TrainConfig
 from trimbre.data.check import check_training_data, refuse_unjudgeable
 from trimbre.data.source import CutsLike, NamedCuts, resolve_cuts
 from trimbre.errors import OptionError, UserError
+from trimbre.models.families.registry import head_of
 from trimbre.models.loading import Recogniser
 from trimbre.models.source import ModelLike, resolve_model
 from trimbre.runs.results import TrainResult
 from trimbre.runs.settings import begin_run, command_of, out_folder, step_size, unreadable_clips
-from trimbre.training.distributed import gather_unreadable
+from trimbre.training.distributed import gather_unreadable, on_main_process
 from trimbre.training.from_scratch import best_of, build, replace_vocabulary, train_model
 from trimbre.training.loop import accelerator_for
 
@@ -50,7 +51,9 @@ def train_run(
             f"{checked.utterances - checked.transcribed} utterances have no transcript to train on: leave them out "
             "(pruning takes them, since there the dense model is the teacher)",
         )
-    refuse_unjudgeable(judged_on.cuts, name=f"--dev {judged_on.name}", processor=start.processor, normalize=normalize)
+    refuse_unjudgeable(
+        judged_on.cuts, option="dev", name=judged_on.name, processor=start.processor, normalize=normalize
+    )
     given = {"model": name, "train": data.name, "dev": judged_on.name, "options": asdict(config)}
     settings = given | {"processes": accelerator.num_processes}
     run = begin_run(folder, settings, resume=resume, accelerator=accelerator)
@@ -74,10 +77,13 @@ def train_run(
         "earlier": earlier,
     }
     result = TrainResult(trained, start.processor, report)
-    if folder is not None and run is not None and accelerator.is_main_process:
-        result.save(folder, half=half)
-        shutil.rmtree(run)
-    accelerator.wait_for_everyone()
+    if folder is not None and run is not None:
+
+        def finish() -> None:
+            result.save(folder, half=half)
+            shutil.rmtree(run)
+
+        on_main_process(accelerator, finish)
     return result
 
 
@@ -99,7 +105,7 @@ def _start(
 
 def _refuse_decoder(model: PreTrainedModel, name: str) -> None:
     """Raise UserError for a model that the training loop has no loss for."""
-    if model.config.is_encoder_decoder:
+    if not head_of(model).trains:
         raise UserError(
             f"{name} is a {type(model).__name__}, which cannot be trained here: give a model with a CTC head"
         )

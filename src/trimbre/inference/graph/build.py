@@ -26,7 +26,7 @@ from trimbre.inference.graph.decoder import (
     sha256,
 )
 from trimbre.inference.graph.ngrams import NGrams, estimate, read_arpa
-from trimbre.inference.greedy import blank_id
+from trimbre.models.heads.ctc import blank_id
 from trimbre.models.source import ModelLike, resolve_model
 
 ORDER = 3

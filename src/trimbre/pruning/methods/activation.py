@@ -46,7 +46,7 @@ def _squares(model: PreTrainedModel, batch: Batch, groups: tuple[Group, ...]) ->
     def watch(group: Group) -> Any:
         def note(module: Any, args: tuple[Tensor, ...]) -> None:
             units = args[0].transpose(1, 2) if group.kind.channel_axis == 1 else args[0]
-            valid = valid_frames(model, batch.inputs, units, written=group.written)
+            valid = valid_frames(model, batch.inputs, units, positions=group.positions)
             found[group.path] = units[valid].double().square().mean(0)
 
         return note

@@ -16,9 +16,10 @@ def choose(model: PreTrainedModel, context: PruningContext, aim: PruningTarget) 
 
     The units of that one leave in the order of their numbers.
     """
-    layers = sorted({group.layer for group, safe in zip(aim.anatomy.groups, aim.protected, strict=True) if not safe})
+    free = [group for group, safe in zip(aim.anatomy.groups, aim.protected, strict=True) if not safe]
+    layers = sorted({group.layer for group in free if group.layer is not None})
     order = leaving(len(layers), aim.share)
-    turn = {layer: position for position, layer in enumerate(layers[place] for place in order)}
+    turn: dict[int | None, int] = {layer: position for position, layer in enumerate(layers[place] for place in order)}
     last = len(layers)
     worth = torch.tensor([float(turn.get(group.layer, last)) for group in aim.anatomy.groups], dtype=torch.float64)
     places = ranks_within(aim.anatomy, -torch.arange(len(aim.anatomy.owner)))

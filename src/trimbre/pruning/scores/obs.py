@@ -92,7 +92,7 @@ def _observed(
         read = inputs[group.consumer]
         if group.kind.channel_axis == 1:
             read, slopes = read.transpose(1, 2), slopes.transpose(1, 2)
-        valid = valid_frames(model, batch.inputs, read, written=group.written)
+        valid = valid_frames(model, batch.inputs, read, positions=group.positions)
         found.append((with_bias_column(read[valid].float()), slopes[valid].float()))
     return found
 
