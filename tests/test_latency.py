@@ -8,7 +8,7 @@ import torch
 from conftest import END, edge_plans, random_plan
 from mini_recogniser import clips, mini_parakeet, mini_processor
 
-from trimbre import runs
+import trimbre
 from trimbre.benchmark import latency_tables as measuring
 from trimbre.benchmark.latency_tables import fit, measure, plans_of, sorts_of, table_for, widths_of
 from trimbre.benchmark.timing import with_fixed_output_length
@@ -27,6 +27,7 @@ from trimbre.pruning.constraint import Multipliers
 from trimbre.pruning.gates import Gates
 from trimbre.pruning.surgery import cut
 from trimbre.pruning.targets import ModelCosts, missed_time
+from trimbre.runs import prune as orchestration
 
 SECONDS = {"fixed": 0.02, "module": 0.004, "unit": 0.0005}
 """A recogniser whose modules take so long, and the units of its n-th sort n + 1 times as long."""
@@ -366,18 +367,18 @@ def test_a_run_that_is_resumed_goes_by_the_same_times(
         precision="fp32",
         batches=BatchConfig(max_duration=6.0, buckets=2),
     )
-    how = {"model": place, "train": str(noise_corpus), "out": out, "options": options}
+    how = {"train": str(noise_corpus), "out": out, "config": options}
 
     def stop(*args, **more):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(runs, "prune_model", stop)
+        stopped.setattr(orchestration, "prune_model", stop)
         with pytest.raises(KeyboardInterrupt):
-            runs.prune(**how)
+            trimbre.prune(place, **how)
     (kept,) = (tmp_path / "cache/latency").iterdir()
     before = LatencyTable.load(kept)
     replace(before, fixed=9.0).save(kept)
-    found = runs.prune(**how, resume=True)
+    found = trimbre.prune(place, **how, resume=True).report
     assert LatencyTable.from_json(found["latency"]["table"]) == before
     assert found["removed"]["latency"]["blocks"] == pytest.approx(0.4, abs=0.05)

@@ -144,10 +144,11 @@ def _refuse_unjudgeable(
             "watch", {name: data.name for name, data in watch.items()}, "it needs dev beside it: give both"
         )
     refuse_name(watch, "dev")
-    judges = {} if dev is None else {f"--dev {dev.name}": dev.cuts}
-    judges |= {f"--watch {name}={data.name}": data.cuts for name, data in watch.items()}
-    for name, cuts in judges.items():
-        refuse_unjudgeable(cuts, name=name, processor=processor, normalize=config.batches.normalize)
+    refuse = partial(refuse_unjudgeable, processor=processor, normalize=config.batches.normalize)
+    if dev is not None:
+        refuse(dev.cuts, option="dev", name=dev.name)
+    for name, data in watch.items():
+        refuse(data.cuts, option="watch", of=name, name=data.name)
 
 
 def _checked(train: NamedCuts, processor: Any, config: PruneConfig) -> TrainingData:

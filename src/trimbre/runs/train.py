@@ -51,7 +51,9 @@ def train_run(
             f"{checked.utterances - checked.transcribed} utterances have no transcript to train on: leave them out "
             "(pruning takes them, since there the dense model is the teacher)",
         )
-    refuse_unjudgeable(judged_on.cuts, name=f"--dev {judged_on.name}", processor=start.processor, normalize=normalize)
+    refuse_unjudgeable(
+        judged_on.cuts, option="dev", name=judged_on.name, processor=start.processor, normalize=normalize
+    )
     given = {"model": name, "train": data.name, "dev": judged_on.name, "options": asdict(config)}
     settings = given | {"processes": accelerator.num_processes}
     run = begin_run(folder, settings, resume=resume, accelerator=accelerator)
