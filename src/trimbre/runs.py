@@ -250,7 +250,7 @@ def prune(
         validate=None if judged_on is None else judge,
         validate_every=options.validate_every,
     )
-    pruned = prune_model(teacher, processor, options=options, training=training, table=table)
+    pruned = prune_model(teacher, processor, config=options, training=training, table=table)
     evaluation = None
     if judged_on is not None and accelerator.is_main_process:
         with main_process_threads(accelerator):
@@ -287,7 +287,7 @@ def prune(
             pruned.model,
             processor,
             out,
-            plan=earlier.then(pruned.choice.plan) if earlier else pruned.choice.plan,
+            plan=earlier.then(pruned.result.plan) if earlier else pruned.result.plan,
             card=model_card(report),
             extra={"prune.json": json.dumps(report, indent=2) + "\n"},
         )
@@ -306,13 +306,13 @@ def _table(recogniser: Recogniser, name: str, options: PruneConfig, run: Path | 
 
 def _timed(teacher: Recogniser, pruned: Pruned, rtf: float | None) -> dict[str, Any]:
     """What the table foretold of a pruned model and, where it speaks of this machine, what the clock says."""
-    table, budget = pruned.ledger.table, pruned.ledger.budgets["latency", "model"]
+    table, budget = pruned.costs.table, pruned.costs.budgets["latency", "model"]
     assert table is not None
     return {
-        "where": pruned.ledger.words,
+        "where": pruned.costs.measured_in,
         "asked": rtf,
         "unpruned": budget.dense,
-        "pruned": budget.cost.of(pruned.choice.plan),
+        "pruned": budget.cost.of(pruned.result.plan),
         "measured": by_the_clock(teacher, pruned.model, table),
         "table": table.to_json(),
     }
