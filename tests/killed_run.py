@@ -8,6 +8,7 @@ How each ended is printed: 0, or minus the signal that killed it, and whether th
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -48,11 +49,13 @@ def run(teacher: str, corpus: str, out: str, kill: str, *, resume: bool) -> None
         train=corpus,
         dev=corpus,
         out=Path(out),
-        options=QUICK,
-        batches=BatchConfig(max_duration=6.0, buckets=2, workers=2),
-        precision="bf16",
-        save_every=2,
-        validate_every=3,
+        options=replace(
+            QUICK,
+            batches=BatchConfig(max_duration=6.0, buckets=2, workers=2),
+            precision="bf16",
+            save_every=2,
+            validate_every=3,
+        ),
         resume=resume,
     )
 

@@ -90,9 +90,9 @@ def test_the_command_prints_tables_and_json(models, here, capsys):
 def test_what_cannot_be_timed_is_refused(models):
     for given, complaint in [
         ({"models": []}, "no model given"),
-        ({"models": models, "runtimes": ("tflite",)}, "--runtimes tflite"),
-        ({"models": models, "threads": (0,)}, "--threads 0"),
-        ({"models": models, "repeats": 0}, "--repeats 0"),
+        ({"models": models, "runtimes": ("tflite",)}, "runtimes='tflite'"),
+        ({"models": models, "threads": (0,)}, "threads=0"),
+        ({"models": models, "repeats": 0}, "repeats=0"),
         ({"models": ["nowhere"]}, "no model 'nowhere'"),
     ]:
         with pytest.raises(UserError, match=complaint):

@@ -22,8 +22,8 @@ import trimbre.auto
 from trimbre.errors import UserError
 from trimbre.inference.greedy import greedy
 from trimbre.models.checkpoint import load_plan, save
-from trimbre.models.families.registry import anatomy_of
-from trimbre.models.inputs import features_of, with_text
+from trimbre.models.families.registry import anatomy_of, head_of
+from trimbre.models.inputs import features_of
 from trimbre.models.modeling_trimbre import FORMAT
 from trimbre.pruning.surgery import cut
 
@@ -104,7 +104,7 @@ def saved(family, tmp_path_factory) -> Saved:
         save(models[name], processor, folder / name, plan=plan)
     models["twice"] = cut(models["random-0"], random_plan(anatomy_of(models["random-0"]), 9)).eval()
     save(models["twice"], processor, folder / "twice")
-    heard = with_text(dense, features_of([CLIP[:9_000], CLIP], processor), 7)
+    heard = head_of(dense).example_inputs(dense, features_of([CLIP[:9_000], CLIP], processor), 7)
     inputs = {name: value.contiguous() for name, value in heard.items()}
     return Saved(folder, family, inputs, models)
 

@@ -239,13 +239,13 @@ def test_help_comes_without_the_heavy_libraries():
         ("prune mini --train data --out new --learn-steps -1", "--learn-steps -1"),
         ("prune mini --train data --out new --save-every -1", "--save-every -1"),
         ("prune mini --train data --out new --snr 5", "--snr"),
-        ("prune mini --train data --out new --snr 9 5", "--snr 9 5"),
-        ("prune mini --train data --out new --speed 1.5", "--speed 1.5"),
+        ("prune mini --train data --out new --augment --snr 9 5", "--snr 9 5"),
+        ("prune mini --train data --out new --augment --speed 1.5", "--speed 1.5"),
         ("prune mini --train data --out new --noise 0.5", "--augment"),
         ("prune mini --train data --out new --dev data --watch data", "--watch data"),
         ("prune mini --train data --out new --dry-run --resume", "--dry-run"),
-        ("prune mini --train data --out new --control --low-memory", "--low-memory"),
-        ("train --model mini --train data --dev data --out new --steps 5 --stop-at 6", "--steps 5"),
+        ("prune mini --train data --out new --control --low-memory", "--control"),
+        ("train --model mini --train data --dev data --out new --steps 5 --stop-at 6", "--stop-at 6"),
         ("corpus voices --sentences config.json --out new --whole --splits dev", "--splits"),
         ("prune mini --train data --out new --watch street=data", "--dev"),
         ("prune mini --train data --out new --dev mute", "--dev mute"),
@@ -392,7 +392,7 @@ def test_a_folder_of_recordings_becomes_a_corpus(there, run):
 
 SMALL = (
     "--train data --budget params --remove 0.45 --method l0 --learn-steps 4 --recover-steps 2 --save-every 1 "
-    "--seed-batches 4 --refit-batches 4"
+    "--calibration-batches 4 --refit-batches 4"
 )
 
 

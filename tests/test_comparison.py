@@ -24,7 +24,9 @@ def judged(wrong, sentences=SENTENCES):
 def report(name, wrong, *, share=0.5, seed=0, sets=None, faster=1.5, options=None, rtf=None, unpruned=None):
     return {
         "name": name,
-        "options": {"target": {"remove": share, "rtf": rtf}, "seed": seed, "method": "l0"} | (options or {}),
+        "options": {"remove": share, "rtf": rtf, "budget": "both", "of": "blocks"}
+        | {"seed": seed, "method": "l0"}
+        | (options or {}),
         "latency": {"asked": rtf, "unpruned": unpruned},
         "removed": {"params": {"blocks": share}, "macs": {"blocks": share}},
         "stages": {
@@ -74,10 +76,10 @@ def test_two_shares_make_two_rows_and_only_like_is_compared(write_run):
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(write_run):
-    first = write_run("ours", 4, options={"recover": {"refit": True}})
-    with pytest.raises(UserError, match=r"share name and target, but not --refit: call it NAME="):
-        Comparison.of([first, write_run("ours", 5, seed=1, options={"recover": {"refit": False}})])
-    later = write_run("ours", 5, seed=1, options={"recover": {"refit": True, "made_later": 1}})
+    first = write_run("ours", 4, options={"recovery": {"refit": True}})
+    with pytest.raises(UserError, match=r"share name and target, but not recovery.refit: call it NAME="):
+        Comparison.of([first, write_run("ours", 5, seed=1, options={"recovery": {"refit": False}})])
+    later = write_run("ours", 5, seed=1, options={"recovery": {"refit": True, "made_later": 1}})
     (entry,) = Comparison.of([first, later]).entries
     assert len(entry.runs) == 2
 

@@ -51,7 +51,7 @@ def left_in(folder: Path) -> list[str]:
 def test_pruning_onto_a_full_disk(teacher, noise_corpus, tmp_path, save_every):
     out = tmp_path / "half"
     steps = f"--method l0 --learn-steps 2 --recover-steps 1 --save-every {save_every}".split()
-    steps += "--seed-batches 1 --refit-batches 1".split()
+    steps += "--calibration-batches 1 --refit-batches 1".split()
     batches = ["--max-duration", "6", "--buckets", "2", "--precision", "fp32"]
     done = limited("prune", teacher, "--train", str(noise_corpus), "--out", str(out), *steps, *batches)
     refused(done, tmp_path / "half.run")

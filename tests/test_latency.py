@@ -287,7 +287,7 @@ def test_options_that_contradict_each_other():
         lambda: LatencyConfig(table="here.json", threads=2),
         lambda: LatencyConfig(runtime="tflite"),
     ):
-        with pytest.raises(ValueError, match="="):
+        with pytest.raises(ValueError, match=r"=|need the latency budget"):
             wrong()
     asked = PruneConfig(rtf=0.01, latency=LatencyConfig(threads=2)).target
     assert (asked.budget, asked.of) == ("latency", "model")
@@ -313,14 +313,14 @@ def known_times(monkeypatch):
     monkeypatch.setattr(measuring, "in_turns", lambda small, whole, clip, **how: (0.6, 1.0))
 
 
-@pytest.mark.parametrize("family", ["parakeet"], indirect=True)
+@pytest.mark.once
 def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, known_times, capsys):
     place = str(save(model, processor, tmp_path / "model"))
     file = tmp_path / "table.json"
     assert run(["bench", place, "--table", str(file), "--runtimes", "torch-fp32"]) == 0
     dense = latency_budget(LatencyTable.load(file), anatomy, scope="model").dense
     prune = ["prune", place, "--train", str(noise_corpus)]
-    prune += "--method l0 --learn-steps 2 --recover-steps 0 --seed-batches 1 --refit-batches 1".split()
+    prune += "--method l0 --learn-steps 2 --recover-steps 0 --calibration-batches 1 --refit-batches 1".split()
     prune += ["--max-duration", "6", "--precision", "fp32", "--table", str(file)]
     capsys.readouterr()
     assert run([*prune, "--rtf", f"{0.8 * dense}", "--dry-run", "--out", str(tmp_path / "no")]) == 0
@@ -333,14 +333,14 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     assert told["pruned"] == pytest.approx(left) == pytest.approx(dense * (1 - found["removed"]["latency"]["model"]))
     assert told["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
     assert told["measured"]["share"] == 0.6
-    assert found["options"]["target"]["rtf"] == 0.6 * dense
+    assert found["options"]["rtf"] == 0.6 * dense
     assert "seconds per second of audio" in " ".join((tmp_path / "small/README.md").read_text().split())
     for more, complaint in [
         (["--rtf", "1e-9"], "with all gone that may be cut"),
         (["--rtf", "9"], "nothing need leave"),
-        (["--rtf", "1", "--remove", "0.5"], "--rtf says how fast"),
-        (["--rtf", "1", "--budget", "both"], "--rtf says how fast"),
-        (["--remove", "0.5"], "are for --budget latency"),
+        (["--rtf", "1", "--remove", "0.5"], "--rtf"),
+        (["--rtf", "1", "--budget", "both"], "--rtf"),
+        (["--remove", "0.5"], "latency budget"),
     ]:
         assert run([*prune, "--out", str(tmp_path / "none"), *more]) == 2
         assert complaint in capsys.readouterr().err
@@ -350,7 +350,7 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("family", ["parakeet"], indirect=True)
+@pytest.mark.once
 def test_a_run_that_is_resumed_goes_by_the_same_times(
     model, processor, noise_corpus, tmp_path, known_times, monkeypatch
 ):
@@ -363,9 +363,10 @@ def test_a_run_that_is_resumed_goes_by_the_same_times(
         calibration_batches=1,
         gates=GateConfig(steps=2),
         recovery=RecoveryConfig(steps=0, refit_batches=1),
+        precision="fp32",
+        batches=BatchConfig(max_duration=6.0, buckets=2),
     )
-    how = {"model": place, "train": str(noise_corpus), "out": out, "options": options, "precision": "fp32"}
-    how["batches"] = BatchConfig(max_duration=6.0, buckets=2)
+    how = {"model": place, "train": str(noise_corpus), "out": out, "options": options}
 
     def stop(*args, **more):
         raise KeyboardInterrupt

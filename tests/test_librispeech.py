@@ -83,7 +83,7 @@ def test_the_recipe_goes_from_a_tree_to_a_judged_model(tree, tmp_path):
     torch.manual_seed(0)
     model = save(shaken(family.build()), family.processor(), tmp_path / "model")
     steps = "--method l0 --learn-steps 2 --recover-steps 1 --max-duration 2 --buckets 1 --workers 0".split()
-    steps += "--seed-batches 2 --refit-batches 2".split()
+    steps += "--calibration-batches 2 --refit-batches 2".split()
     recipe = Path(__file__).parent.parent / "recipes/librispeech/prune.sh"
     command = [str(recipe), str(tree), str(model), str(tmp_path / "half"), "--budget", "params", *steps]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

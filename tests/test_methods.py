@@ -50,6 +50,7 @@ def context(model, processor, noise_corpus):
     return PruningContext(distiller, training, transcript_loss, gates=QUICK.gates, batches=QUICK.calibration_batches)
 
 
+@pytest.mark.once
 def test_moments_that_do_not_fit_at_once_are_gathered_in_parts(model, context, target, monkeypatch):
     target = replace(target, protected=torch.arange(len(target.anatomy.groups)) == 1)
     # With a gradient throughout all passes take the same kernels: the last bit decides which of two like units leaves.
@@ -69,7 +70,10 @@ def _with_gradient(batch):
     return replace(batch, inputs=inputs)
 
 
-@pytest.mark.parametrize("name", known_methods())
+METHODS = [pytest.param(n, marks=pytest.mark.once) if method_called(n).TRAINS else n for n in known_methods()]
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_meets_the_target(model, context, target, name):
     method = method_called(name)
     before = copy.deepcopy(model.state_dict())
@@ -82,6 +86,7 @@ def test_every_method_meets_the_target(model, context, target, name):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.once
 def test_without_steps_gates_are_cut_as_they_were_seeded(model, context, target):
     before = copy.deepcopy(model.state_dict())
     context = replace(context, gates=replace(QUICK.gates, steps=0))
@@ -92,6 +97,7 @@ def test_without_steps_gates_are_cut_as_they_were_seeded(model, context, target)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.once
 def test_agreement_is_of_the_units_that_leave(anatomy):
     everything = Plan.everything(anatomy.sizes)
     first = next(iter(anatomy.sizes))
@@ -151,6 +157,7 @@ def test_layers_leave_evenly_and_the_first_and_last_stay(count, share, gone):
         assert max(gaps) - min(gaps) <= 1
 
 
+@pytest.mark.once
 def test_whole_layers_leave_and_one_in_part(model, context, target):
     plan = method_called("layers").choose(model, context, target).plan
     whole, gone = set(), set()
@@ -162,6 +169,7 @@ def test_whole_layers_leave_and_one_in_part(model, context, target):
     assert len(gone) <= 1
 
 
+@pytest.mark.once
 def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, target):
     plan = method_called("modules").choose(model, context, target).plan
     part = [g for g in target.anatomy.groups if 0 < plan.widths[g.path] < g.size]
@@ -169,7 +177,7 @@ def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, target)
     assert len(part) <= 3  # one of each kind, where two budgets are traded against each other
 
 
-@pytest.mark.parametrize("family", ["parakeet"], indirect=True)  # what resumes knows no families
+@pytest.mark.once
 def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_corpus, tmp_path, monkeypatch):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     options = replace(
@@ -195,13 +203,14 @@ def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_c
     assert load_plan(tmp_path / "stopped") == load_plan(tmp_path / "whole")
 
 
+@pytest.mark.once
 def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus, tmp_path):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     options = PruneConfig(remove=0.3, method="taylor", recovery=RecoveryConfig(steps=0, refit_batches=2))
     report = pruned(teacher, noise_corpus, tmp_path / "small", options, dev=str(noise_corpus))
     assert report["audio_seconds"] == 0
     assert report["stages"] == {}
-    plain = replace(options, recovery=RecoveryConfig(refit=False))
+    plain = replace(options, recovery=replace(options.recovery, refit=False))
     pruned(teacher, noise_corpus, tmp_path / "plain", plain)
     uncorrected = cut(load(teacher).model, load_plan(tmp_path / "plain")).state_dict()
     refitted, as_cut = (load(tmp_path / name).model.state_dict() for name in ("small", "plain"))

@@ -27,7 +27,7 @@ from trimbre.pruning import pipeline as pruning
 from trimbre.pruning.scores import obs
 from trimbre.report.model_card import model_card
 
-pytestmark = pytest.mark.ctc
+pytestmark = pytest.mark.once
 
 QUICK = PruneConfig(
     remove=0.5,
@@ -44,8 +44,8 @@ def teacher(model, processor, tmp_path):
     return str(save(model, processor, tmp_path / "teacher"))
 
 
-def pruned(teacher, corpus, out, options=QUICK, *, batches=SMALL, precision="fp32", **more):
-    options = replace(options, batches=batches, precision=precision, save_every=2, validate_every=5)
+def pruned(teacher, corpus, out, options=QUICK, *, batches=SMALL, precision="fp32", validate_every=5, **more):
+    options = replace(options, batches=batches, precision=precision, save_every=2, validate_every=validate_every)
     return runs.prune(model=teacher, train=str(corpus), out=out, options=options, **more)
 
 

@@ -36,7 +36,7 @@ def test_what_was_asked_for_is_taken(model):
     assert rate_for(model, 7e-4) == 7e-4
 
 
-@pytest.mark.ctc
+@pytest.mark.once
 @pytest.mark.parametrize(("learning", "recovering"), [(None, None), (2e-4, 3e-4)])
 def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corpus, tmp_path, learning, recovering):
     usual = rate_for(model, None)
@@ -50,9 +50,9 @@ def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corp
             calibration_batches=1,
             gates=GateConfig(steps=1, weight_rate=learning),
             recovery=RecoveryConfig(steps=1, refit_batches=1, rate=recovering),
+            batches=BatchConfig(max_duration=6.0, buckets=2),
+            precision="fp32",
         ),
-        batches=BatchConfig(max_duration=6.0, buckets=2),
-        precision="fp32",
     )
     rates = {name: stage["rate"] for name, stage in report["stages"].items()}
     recovered = recovering or usual

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCTC, AutoProcessor, pipeline
+from transformers import AutoModelForCTC, AutoProcessor, ParakeetForCTC, pipeline
 
 from trimbre import runs
 from trimbre.config import BatchConfig, TrainConfig
@@ -96,6 +96,22 @@ def test_the_same_seed_and_a_stop_change_nothing(config, noise_corpus, tmp_path,
     trained(config, noise_corpus, tmp_path / "mine", resume=True)
     whole, mine = (load(tmp_path / name).model.state_dict() for name in ("whole", "mine"))
     assert all(torch.equal(value, mine[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_validation_runs_in_the_precision_of_the_run(config, noise_corpus, tmp_path, precision):
+    seen = set()
+
+    def note(module, inputs):
+        if isinstance(module, ParakeetForCTC):
+            seen.add((module.training, torch.is_autocast_enabled("cpu")))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        trained(config, noise_corpus, tmp_path / "mine", replace(QUICK, precision=precision))
+    finally:
+        hook.remove()
+    assert seen == {(training, precision == "bf16") for training in (True, False)}
 
 
 def test_training_goes_on_from_a_checkpoint(config, noise_corpus, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from conftest import FAMILIES
 
 from trimbre import runs
-from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
+from trimbre.config import AugmentConfig, BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
@@ -21,6 +21,8 @@ QUICK = PruneConfig(
     calibration_batches=2,
     gates=GateConfig(steps=4, spread=6.0),
     recovery=RecoveryConfig(steps=3, refit_batches=1),
+    save_every=2,
+    batches=BatchConfig(max_duration=4.0, augment=AugmentConfig.none()),
 )
 
 
@@ -43,9 +45,9 @@ def untimed(monkeypatch):
     monkeypatch.setattr(runs, "times_faster", lambda *models: QUICK)
 
 
-def pruned(teacher, corpus, out, options=QUICK, **more):
-    given = {"batches": BatchConfig(max_duration=4.0), "precision": "fp32", "save_every": 2} | more
-    return runs.prune(model=teacher, train=str(corpus), out=out, options=options, **given)
+def pruned(teacher, corpus, out, options=QUICK, *, precision="fp32", validate_every=100, **more):
+    options = replace(options, precision=precision, validate_every=validate_every)
+    return runs.prune(model=teacher, train=str(corpus), out=out, options=options, **more)
 
 
 def weights(path):

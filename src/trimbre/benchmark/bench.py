@@ -18,7 +18,9 @@ from trimbre.benchmark.timing import Spread, noise, seconds_to, spread, using_th
 from trimbre.config import BENCH_RUNTIMES
 from trimbre.errors import UserError, at_least, one_of
 from trimbre.inference.long_form import transcriber
+from trimbre.models.checkpoint import save
 from trimbre.models.loading import load
+from trimbre.models.source import ModelLike, resolve_model
 from trimbre.progress import progress
 from trimbre.training.low_memory import cast_matrices_to_bfloat16
 
@@ -63,8 +65,8 @@ class Timing:
 
 
 def bench(
+    models: str | Path | Sequence[str | Path] | Mapping[str, ModelLike],
     *,
-    models: Sequence[str],
     runtimes: Sequence[str] = BENCH_RUNTIMES,
     threads: Sequence[int] = (1, 2),
     repeats: int = 9,
@@ -73,7 +75,8 @@ def bench(
     """Time models in runtimes, every combination in turn within each repeat, so that a busy machine slows all alike.
 
     Args:
-        models: directories or hub names; the first is what the others are compared with.
+        models: directories or Hub ids, or models in memory by the name to show; the first is what the others are
+            compared with.
         runtimes: of `BENCH_RUNTIMES`; the models are exported for ONNX Runtime into a temporary folder.
         threads: numbers of threads to compute with.
         repeats: measurements of each clip; the order is turned round every other time.
@@ -90,19 +93,21 @@ def bench(
     for count in threads:
         at_least("threads", count, 1)
     at_least("repeats", repeats, 1)
-    models, runtimes, threads = _once(models), _once(runtimes), _once(threads)
+    runtimes, threads = _once(runtimes), _once(threads)
     with tempfile.TemporaryDirectory() as folder:
-        places = {(model, runtime): prepared(model, runtime, Path(folder)) for model in models for runtime in runtimes}
-        subjects = [Subject(m, runtime, count) for count in threads for runtime in runtimes for m in models]
+        files = _as_directories(models, Path(folder))
+        names = list(files)
+        places = {(m, runtime): prepared(files[m], runtime, Path(folder)) for m in names for runtime in runtimes}
+        subjects = [Subject(m, runtime, count) for count in threads for runtime in runtimes for m in names]
         alone = {key: _alone(place, key[1], max(SECONDS)) for key, place in places.items()}
         listeners = {s: listening(places[s.model, s.runtime], s.runtime, s.threads) for s in subjects}
         times = _times(listeners, repeats, seed)
-        files = {key: _weights(place, key[1]) for key, place in places.items()}
+        sizes = {key: _weights(place, key[1]) for key, place in places.items()}
     found = []
     for subject in subjects:
         totals = _totals(times[subject])
-        same = _totals(times[Subject(models[0], subject.runtime, subject.threads)])
-        plain = _totals(times[Subject(models[0], runtimes[0], subject.threads)])
+        same = _totals(times[Subject(names[0], subject.runtime, subject.threads)])
+        plain = _totals(times[Subject(names[0], runtimes[0], subject.threads)])
         key = subject.model, subject.runtime
         found.append(
             Timing(
@@ -113,10 +118,27 @@ def bench(
                 spread([a / b for a, b in zip(plain, totals, strict=True)]),
                 alone[key][0],
                 alone[key][1],
-                files[key],
+                sizes[key],
             )
         )
     return found
+
+
+def _as_directories(
+    models: str | Path | Sequence[str | Path] | Mapping[str, ModelLike], folder: Path
+) -> dict[str, str]:
+    """Where each model can be loaded from, by its name; those in memory are written to a new folder in `folder`."""
+    if isinstance(models, str | Path):
+        models = [models]
+    named = models if isinstance(models, Mapping) else {str(model): model for model in models}
+    places = {}
+    for name, model in named.items():
+        if isinstance(model, str | Path):
+            places[name] = str(model)
+            continue
+        recogniser = resolve_model(model).recogniser
+        places[name] = str(save(*recogniser, folder / "models" / str(len(places))))
+    return places
 
 
 def _once(given: Sequence[Any]) -> list[Any]:

@@ -28,7 +28,8 @@ from trimbre.files import cache_folder
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
-from trimbre.models.loading import Recogniser, load
+from trimbre.models.loading import Recogniser
+from trimbre.models.source import ModelLike, resolve_model
 from trimbre.plan import Plan
 from trimbre.progress import progress
 from trimbre.pruning.surgery import cut
@@ -64,15 +65,19 @@ def table_for(model: PreTrainedModel, processor: ProcessorMixin, *, name: str, o
     return table
 
 
-def write_table(*, model: str, out: Path, runtime: str, threads: int = 1, repeats: int = REPEATS) -> LatencyTable:
-    """Measure a recogniser, by its name, and write its table to a file, whole or not at all.
+def write_table(
+    *, model: ModelLike, out: str | Path, runtime: str, threads: int = 1, repeats: int = REPEATS
+) -> LatencyTable:
+    """Measure a recogniser and write its table to a file, whole or not at all.
 
     Raises:
         UserError: the model cannot be loaded or run there, or `out` is a folder.
     """
+    out = Path(out)
     if out.is_dir():
         raise UserError(f"--table {out} is a folder: name a file in it")
-    table = measure(*load(model), name=model, runtime=runtime, threads=threads, repeats=repeats)
+    source = resolve_model(model)
+    table = measure(*source.recogniser, name=source.name, runtime=runtime, threads=threads, repeats=repeats)
     table.save(out)
     return table
 
@@ -187,7 +192,8 @@ def plans_of(anatomy: Anatomy) -> Iterator[Plan]:
 
 def narrowed(anatomy: Anatomy, widths: Mapping[str, int]) -> Plan:
     """The plan that leaves so many units to each module, and skips what has none left."""
-    kept = {path: tuple(range(widths.get(path, 0))) for path in anatomy.sizes}
+    least = {group.path: min(group.least, group.size) for group in anatomy.groups if not group.skippable}
+    kept = {path: tuple(range(max(widths.get(path, 0), least.get(path, 0)))) for path in anatomy.sizes}
     return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))
 
 

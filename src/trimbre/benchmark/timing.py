@@ -1,6 +1,5 @@
 """How big and how fast a recogniser is: parameters, arithmetic, and time measured side by side."""
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +12,9 @@ import torch
 from transformers import PreTrainedModel
 
 from trimbre.costs.macs import TOKENS_PER_SECOND
-from trimbre.inference.greedy import Graph
 from trimbre.inference.long_form import transcriber
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.base import TextDecoder
 from trimbre.models.inputs import SAMPLE_RATE
 from trimbre.models.loading import Recogniser
 
@@ -51,7 +51,7 @@ def real_time_factor(
     models: Mapping[str, Recogniser],
     *,
     clips: Sequence[np.ndarray],
-    graph: Graph | None = None,
+    graph: TextDecoder | None = None,
     threads: int = 1,
     repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
@@ -118,12 +118,8 @@ def noise(seconds: float, seed: int) -> np.ndarray:
 
 def with_fixed_output_length(model: PreTrainedModel, seconds: float) -> PreTrainedModel:
     """Let a decoder, if there is one, write as many tokens whatever it hears: a cut one would babble or fall silent."""
-    if model.config.is_encoder_decoder:
-        model = copy.copy(model)
-        tokens = round(TOKENS_PER_SECOND * seconds)
-        model.generation_config = copy.deepcopy(model.generation_config)
-        model.generation_config.update(min_new_tokens=tokens, max_new_tokens=tokens)
-    return model
+    made: PreTrainedModel = head_of(model).with_text_length(model, round(TOKENS_PER_SECOND * seconds))
+    return made
 
 
 def seconds_to(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from trimbre.costs.cost import Budget, accumulate, owner_of, owners
 from trimbre.models.anatomy import Anatomy
-from trimbre.models.inputs import window_of, with_text
+from trimbre.models.families.registry import head_of
+from trimbre.models.inputs import window_of
 
 REFERENCE_SECONDS = 10.0
 """Seconds of audio that MACs are counted on; the share of attention grows with it. A Whisper's is its window, 30 s."""
@@ -68,7 +69,7 @@ def reference_of(model: Any, processor: Any) -> Reference:
     seconds = float(window_of(processor) or REFERENCE_SECONDS)
     features = extractor(torch.zeros(int(seconds * 16_000)).numpy(), sampling_rate=16_000, return_tensors="pt")
     name = extractor.model_input_names[0]
-    inputs = with_text(model, {name: features[name]}, round(TOKENS_PER_SECOND * seconds))
+    inputs = head_of(model).example_inputs(model, {name: features[name]}, round(TOKENS_PER_SECOND * seconds))
     return Reference(model, inputs, seconds)
 
 

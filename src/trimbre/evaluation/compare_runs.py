@@ -40,16 +40,27 @@ class Run:
         path = where / "prune.json" if where.is_dir() else where
         try:
             report = json.loads(path.read_text())
-            name = report.get("name") or report["options"]["method"]
-            if where != Path(place):
-                name = given
-            sets = report["evaluation"]["sets"]
         except OSError as error:
             raise UserError(
                 f"no run at {place}: name a directory that trimbre prune wrote, or its prune.json"
             ) from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"{place} tells of no evaluation: prune with --dev, or name another run") from error
+        except ValueError as error:
+            raise UserError(f"{path} is no report of a run: name another") from error
+        return cls.of(report, place=place, name=given if where != Path(place) else None)
+
+    @classmethod
+    def of(cls, report: Any, *, place: str, name: str | None = None) -> "Run":
+        """A run by its report; raises UserError for one without an evaluation.
+
+        Args:
+            place: what messages call it.
+            name: None takes the report's own, or that of the method.
+        """
+        try:
+            name = name or report.get("name") or report["options"]["method"]
+            sets = report["evaluation"]["sets"]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise UserError(f"{place} holds no evaluation: give dev to prune, or name another run") from error
         if any("sentences" not in found for found in sets.values()):
             raise UserError(f"{place} was written before sentences were noted one by one: evaluate it again")
         return cls(place, name, report)

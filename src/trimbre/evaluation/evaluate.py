@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,16 +15,13 @@ from lhotse import CutSet
 from torch import nn
 
 from trimbre.costs.size import Size, size
-from trimbre.data.audio import load_cut
-from trimbre.data.batches import evaluation_batches
 from trimbre.data.check import refuse_unspellable
 from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import Errors, PairedDifference, character_errors, paired_difference, word_errors
-from trimbre.inference.greedy import Graph, recognise
-from trimbre.inference.long_form import transcriber
-from trimbre.models.inputs import window_of
+from trimbre.inference.long_form import recognise_cuts
+from trimbre.models.heads.base import TextDecoder
 from trimbre.models.loading import Recogniser
 from trimbre.progress import progress
 
@@ -95,7 +92,7 @@ def evaluate(
     normalize: str = "basic",
     max_seconds: float = 120.0,
     bfloat16: bool = False,
-    graph: Graph | None = None,
+    graph: TextDecoder | None = None,
     on_batch: Callable[[float], None] = lambda seconds: None,
 ) -> Evaluation:
     """Recognise every utterance and count the errors.
@@ -116,29 +113,24 @@ def evaluate(
     """
     cuts = data if isinstance(data, CutSet) else read_cuts(data, allow_outside=allow_outside)
     name = "the data" if isinstance(data, CutSet) else str(data)
-    window = window_of(processor) or math.inf
-    heard = list(cuts)
-    fitting = [cut for cut in heard if cut.duration <= window]
-    longer = [cut for cut in heard if cut.duration > window]
+    spoken = {cut.id: transcript_of(cut) for cut in cuts}
     found: list[tuple[str, str, str]] = []  # id, transcript, what was recognised
     seconds = 0.0
     was_training = model.training
     model.eval()
     try:
-        for batch in evaluation_batches(fitting, processor=processor, max_seconds=max_seconds, normalize=normalize):
-            with _precision(model, bfloat16):
-                texts = recognise(model, batch.inputs, processor, graph)
-            rows = zip(batch.ids, batch.texts, texts, strict=True)
+        for done in recognise_cuts(
+            model=model,
+            processor=processor,
+            cuts=cuts,
+            graph=graph,
+            max_seconds=max_seconds,
+            precision=partial(_precision, model, bfloat16),
+        ):
+            rows = [(id, spoken[id], text) for id, text in zip(done.ids, done.texts, strict=True)]
             found += [(id, reference, text) for id, reference, text in rows if reference is not None]
-            seconds += batch.seconds
-            on_batch(batch.seconds)
-        for cut in longer:  # than the window of a Whisper, which hears one after the other
-            with _precision(model, bfloat16):
-                text = transcriber(model, processor)(load_cut(cut))
-            if (reference := transcript_of(cut)) is not None:
-                found.append((cut.id, reference, text))
-            seconds += cut.duration
-            on_batch(cut.duration)
+            seconds += done.seconds
+            on_batch(done.seconds)
     finally:
         model.train(was_training)
     if not any(reference for _, reference, _ in found):
@@ -155,9 +147,20 @@ def evaluate(
     )
 
 
-def validation_wer(model: nn.Module, processor: Any, data: CutSet, *, normalize: str) -> float:
-    """Word error rate under bfloat16, to watch a training run by."""
-    return evaluate(model=model, processor=processor, data=data, normalize=normalize, bfloat16=True).wer
+def validation_wer(model: nn.Module, processor: Any, data: CutSet, *, normalize: str, bfloat16: bool) -> float:
+    """Word error rate on the dev set, a fraction, for the curve of a training run, in the precision of that run."""
+    total = math.ceil(sum(cut.duration for cut in data))
+    done = 0.0
+
+    def on_batch(seconds: float) -> None:
+        nonlocal done
+        done += seconds
+        show(min(total, math.ceil(done)))
+
+    with progress("validation", total) as show:
+        return evaluate(
+            model=model, processor=processor, data=data, normalize=normalize, bfloat16=bfloat16, on_batch=on_batch
+        ).wer
 
 
 def compare(candidate: Evaluation, baseline: Evaluation, *, margin_percent: float = 10.0) -> PairedDifference:
@@ -241,7 +244,7 @@ def evaluate_sets(
     name: str = "dev",
     watch: Mapping[str, Data] | None = None,
     against: Recogniser | None = None,
-    graph: Graph | None = None,
+    graph: TextDecoder | None = None,
     allow_outside: bool = False,
     normalize: str = "basic",
     margin_percent: float = 10.0,
@@ -286,7 +289,7 @@ def _heard(
     name: str,
     data: Data,
     *,
-    graph: Graph | None,
+    graph: TextDecoder | None,
     allow_outside: bool,
     normalize: str,
 ) -> list[Evaluation]:

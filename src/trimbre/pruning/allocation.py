@@ -26,7 +26,7 @@ class Protection:
     @classmethod
     def parse(cls, words: Sequence[str], anatomy: Anatomy) -> "Protection":
         """Read words such as `attention` or `0`; raises OptionError for one that names nothing in the model."""
-        layers = {group.layer for group in anatomy.groups}
+        layers = {group.layer for group in anatomy.groups if group.layer is not None}
         for word in words:
             if word not in anatomy.kinds and not (word.isdigit() and int(word) in layers):
                 raise OptionError(
@@ -69,14 +69,27 @@ class PruningTarget:
 
 def check_reachable(target: PruningTarget) -> None:
     """Raise UserError, naming the reachable maximum, if skipping all that may be cut removes too little."""
-    sizes = torch.tensor([float(group.size) for group in target.anatomy.groups], dtype=torch.float64)
+    widths, opens = smallest(target.anatomy, target.protected)
     for budget in target.budgets:
-        most = 1 - float(budget.cost(sizes, target.protected.double())) / budget.dense
+        most = 1 - float(budget.cost(widths, opens)) / budget.dense
         if target.share > most - TOLERANCE:
             raise UserError(
                 f"cannot remove {target.share:.1%} of {budget.title}: "
                 f"what may be cut is {most:.1%} of it; ask for less, protect less, or count of='blocks'"
             )
+
+
+def smallest(anatomy: Anatomy, protected: Tensor) -> tuple[Tensor, Tensor]:
+    """Widths and survivals, (groups,) float64 each, of the smallest model that can be cut.
+
+    Args:
+        protected: (groups,) bool: groups that stay whole.
+    """
+    sizes = [float(group.size) for group in anatomy.groups]
+    least = [float(min(group.least, group.size)) for group in anatomy.groups]
+    stays = torch.tensor([not group.skippable for group in anatomy.groups]) | protected
+    widths = torch.where(protected, torch.tensor(sizes), torch.tensor(least))
+    return widths.double(), stays.double()
 
 
 def ranks_within(anatomy: Anatomy, scores: Tensor) -> Tensor:
@@ -107,7 +120,9 @@ def plan_for_target(target: PruningTarget, scores: Tensor, *, skipped: frozenset
     flat = scores.cpu().double()
     step = torch.tensor([target.multiple_of if group.kind.rows == 1 else 1 for group in anatomy.groups])
     sizes = torch.tensor([group.size for group in anatomy.groups])
-    open_ = torch.tensor([group.path not in skipped for group in anatomy.groups])
+    stays = torch.tensor([not group.skippable for group in anatomy.groups])
+    open_ = torch.tensor([group.path not in skipped for group in anatomy.groups]) | stays
+    least = torch.tensor([float(min(group.least, group.size)) for group in anatomy.groups], dtype=torch.float64)
     starts = [0, *torch.cumsum(sizes, 0).tolist()]
 
     coarse = torch.tensor([group.kind.rows > 1 for group in anatomy.groups])
@@ -117,10 +132,11 @@ def plan_for_target(target: PruningTarget, scores: Tensor, *, skipped: frozenset
         running = torch.cat([torch.zeros(1, dtype=torch.float64), (effective > 0).double().cumsum(0)])
         counts = running[starts[1:]] - running[starts[:-1]]
         rounded = torch.minimum((counts / step).round() * step, (sizes // step) * step)
-        return torch.where(protected, sizes.double(), torch.where(open_, rounded, 0.0))
+        free = torch.where(open_ & ((rounded > 0) | stays), torch.maximum(rounded, least), 0.0)
+        return torch.where(protected, sizes.double(), free)
 
     def removed(widths: Tensor) -> list[float]:
-        opens = ((widths > 0) | protected).double()
+        opens = ((widths > 0) | protected | stays).double()
         return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in budgets]
 
     def off(widths: Tensor) -> float:
@@ -172,9 +188,9 @@ def plan_for_target(target: PruningTarget, scores: Tensor, *, skipped: frozenset
 
 
 def _plan_of(anatomy: Anatomy, effective: Sequence[Tensor], widths: Tensor) -> Plan:
-    """Keep the best `widths` units of every group; skip a group without units."""
+    """Keep the best `widths` units of every group; skip a group without units, where it can be."""
     kept = {}
     for group, values, width in zip(anatomy.groups, effective, widths.tolist(), strict=True):
         order = torch.argsort(values, descending=True, stable=True)[: int(width)]
         kept[group.path] = tuple(sorted(order.tolist()))
-    return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))
+    return Plan(anatomy.sizes, kept, frozenset(g.path for g in anatomy.groups if g.skippable and not kept[g.path]))

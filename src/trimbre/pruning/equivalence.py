@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.models.anatomy import Anatomy
-from trimbre.models.families.registry import anatomy_of
-from trimbre.models.inputs import SAMPLE_RATE, features_of, with_text
+from trimbre.models.families.registry import anatomy_of, head_of
+from trimbre.models.inputs import SAMPLE_RATE, features_of
 from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
 from trimbre.pruning.frozen import eval_mode
@@ -66,7 +66,7 @@ def verify_cutting(model: PreTrainedModel, processor: ProcessorMixin, *, plans: 
     noise = np.random.default_rng(seed)
     clips = [noise.standard_normal(int(seconds * SAMPLE_RATE)).astype(np.float32) * 0.1 for seconds in (1.5, 4.0)]
     features = {name: value.to(model.device) for name, value in features_of(clips, processor).items()}
-    inputs = with_text(model, features, TOKENS)
+    inputs = head_of(model).example_inputs(model, features, TOKENS)
     anatomy = anatomy_of(model)
     draw = random.Random(seed)
     worst = 0.0
@@ -77,13 +77,15 @@ def verify_cutting(model: PreTrainedModel, processor: ProcessorMixin, *, plans: 
 
 
 def random_cut(anatomy: Anatomy, draw: random.Random) -> tuple[Plan, GateValues]:
-    """A plan of random widths, from none to all, with some groups skipped, and soft gate values for it."""
+    """A plan of random widths, from the least to all, with some groups skipped, and soft gate values for it."""
     kept, units, branches = {}, {}, {}
-    skipped = frozenset(group.path for group in anatomy.groups if draw.random() < 0.2)
+    skipped = frozenset(group.path for group in anatomy.groups if draw.random() < 0.2 and group.skippable)
     for group in anatomy.groups:
-        kept[group.path] = tuple(sorted(draw.sample(range(group.size), draw.randint(0, group.size))))
+        width = draw.randint(min(group.least, group.size), group.size)
+        kept[group.path] = tuple(sorted(draw.sample(range(group.size), width)))
         units[group.path] = torch.zeros(group.size)
         for unit in kept[group.path]:
             units[group.path][unit] = draw.uniform(0.3, 1.0)
-        branches[group.path] = torch.tensor(0.0 if group.path in skipped else draw.uniform(0.3, 1.0))
+        branch = 0.0 if group.path in skipped else draw.uniform(0.3, 1.0)
+        branches[group.path] = torch.tensor(branch if group.skippable else 1.0)
     return Plan(anatomy.sizes, kept, skipped), GateValues(units, branches)

@@ -56,12 +56,14 @@ class Gates(nn.Module):
         self.branches = nn.Parameter(torch.full((len(self.groups),), UNHARMED))
         self.owner = nn.Buffer(anatomy.owner, persistent=False)
         """(units,) index of the group that each unit belongs to."""
+        self.skippable = nn.Buffer(torch.tensor([group.skippable for group in anatomy.groups]), persistent=False)
+        """(groups,) bool: which can leave altogether. The branch gates of the others stay open."""
         self._values: tuple[tuple[Tensor, ...], Tensor] | None = None
 
     def draw(self, *, noise: bool) -> None:
         """Set the values that the hooks multiply by: samples, or the noiseless values."""
         gate = sample if noise else deterministic
-        self._values = (gate(self.units).split(self.sizes), gate(self.branches))
+        self._values = (gate(self.units).split(self.sizes), self._held_open(gate(self.branches)))
 
     def values(self, position: int) -> tuple[Tensor, Tensor]:
         """The drawn values of the group at `position`: (units,) and a scalar."""
@@ -72,12 +74,16 @@ class Gates(nn.Module):
         """Expected width of every group while it is there, and its survival: (groups,) float64 each."""
         keep = keep_probability(self.units.double())
         widths = torch.zeros(len(self.sizes), dtype=keep.dtype, device=keep.device).index_add(0, self.owner, keep)
-        return widths, keep_probability(self.branches.double())
+        return widths, self._held_open(keep_probability(self.branches.double()))
+
+    def _held_open(self, branches: Tensor) -> Tensor:
+        """Values of the branch gates, one where a group cannot be skipped."""
+        return torch.where(self.skippable, branches, torch.ones_like(branches))
 
     def noiseless(self) -> GateValues:
         """The noiseless values, which a cut folds into the weights."""
         units = deterministic(self.units.detach()).split(self.sizes)
-        branches = deterministic(self.branches.detach())
+        branches = self._held_open(deterministic(self.branches.detach()))
         paths = [group.path for group in self.groups]
         return GateValues(dict(zip(paths, units, strict=True)), dict(zip(paths, branches, strict=True)))
 

@@ -52,7 +52,7 @@ def refit(
     """
     given = list(batches)
     groups: dict[str, list[Group]] = {}
-    for group in anatomy_of(student).within(scope):
+    for group in filter(lambda one: one.residual, anatomy_of(student).within(scope)):
         groups.setdefault(group.block, []).append(group)
     with eval_mode(student, teacher), without_regularisation(student), without_regularisation(teacher):
         for stack in dict.fromkeys(path.rpartition(".")[0] for path in groups):
@@ -83,7 +83,7 @@ def _refit_block(
             units, after = replay.branch(block, group)
             if group.kind.channel_axis == 1:
                 units = units.transpose(1, 2)
-            valid = valid_frames(student, replay.batch.inputs, units, written=group.written)
+            valid = valid_frames(student, replay.batch.inputs, units, positions=group.positions)
             weights = None if teacher.gradients is None else frame_weights(teacher.gradients[valid])
             correction.add(units[valid], (afters[position] - after)[valid] / factors[position], weights)
         correction.apply()
@@ -106,7 +106,7 @@ def _teacher_streams(
             before, branch = entered[_stream(group)], left[group.consumer]
             if group.kind.channel_axis == 1:
                 branch = branch.transpose(1, 2)
-            valid = valid_frames(replay.model, replay.batch.inputs, after, written=group.written)
+            valid = valid_frames(replay.model, replay.batch.inputs, after, positions=group.positions)
             sums[0, position] += ((after - before)[valid] * branch[valid]).sum(dtype=torch.float64)
             sums[1, position] += branch[valid].square().sum(dtype=torch.float64)
     products, energies = reduce_sum(sums)

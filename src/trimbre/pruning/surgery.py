@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from trimbre.errors import UserError
 from trimbre.models import modeling_trimbre
 from trimbre.models.anatomy import Anatomy, Group
-from trimbre.models.families.registry import anatomy_of
+from trimbre.models.families.registry import anatomy_of, cut_class
 from trimbre.plan import Plan
 
 
@@ -57,15 +56,10 @@ def cut(model: PreTrainedModel, plan: Plan, *, gate_values: GateValues | None = 
             what is kept and zero elsewhere. None folds nothing.
 
     Raises:
-        UserError: the plan was made for a model of another shape.
+        UserError: the plan was made for a model of another shape, or removes what has to stay.
     """
     anatomy = anatomy_of(model)
-    if dict(plan.sizes) != anatomy.sizes:
-        odd = next(
-            (p for p in (*plan.sizes, *anatomy.sizes) if plan.sizes.get(p) != anatomy.sizes.get(p)),
-            "its order",
-        )
-        raise UserError(f"the plan does not fit this model at {odd}: make the plan for the model that it is to cut")
+    anatomy.check(plan)
     small = _copy_sharing_weights(model)
     with torch.no_grad():
         for group in anatomy.groups:
@@ -79,7 +73,7 @@ def cut(model: PreTrainedModel, plan: Plan, *, gate_values: GateValues | None = 
         _own_weights(small)
     anatomy.follow(small, plan)
     small.config.trimbre = layout(anatomy, plan, getattr(model.config, "trimbre", None))
-    small.__class__ = getattr(modeling_trimbre, type(model).__name__)
+    small.__class__ = cut_class(model)
     return small
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -16,7 +15,7 @@ from trimbre.costs.params import params_budget
 from trimbre.errors import OptionError, one_of
 from trimbre.models.anatomy import Anatomy
 from trimbre.plan import Plan
-from trimbre.pruning.allocation import TOLERANCE
+from trimbre.pruning.allocation import TOLERANCE, smallest
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ class ModelCosts:
         if target.rtf is None:
             return target
         budget = self.budgets["latency", "model"]
-        sizes = torch.tensor([float(group.size) for group in anatomy.groups], dtype=torch.float64)
-        least = float(budget.cost(sizes, protected.double())) + 1.01 * TOLERANCE * budget.dense
+        least = float(budget.cost(*smallest(anatomy, protected))) + 1.01 * TOLERANCE * budget.dense
         takes = f"in {self.measured_in} the model takes {budget.dense:.3g} seconds per second of audio"
         if target.rtf >= budget.dense:
             advice = f"{takes} as it is, so that nothing has to be cut: ask for less"

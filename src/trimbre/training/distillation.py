@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from trimbre.config import DistillationConfig
 from trimbre.data.batches import Batch
+from trimbre.models.families.registry import head_of
 from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
 
@@ -71,22 +72,14 @@ def layer_loss(
     return torch.stack([DISTANCES[distance](mine.float(), theirs.float(), valid) for mine, theirs in pairs]).mean()
 
 
-def layer_weight_for(model: PreTrainedModel) -> float:
-    """The weight of hidden states that suits a model.
-
-    A short recovery of a CTC model goes furthest by them: they say what every layer should do at every frame, where its
-    posteriors are the same blank nearly everywhere. A decoder's text says as much, and more weight gained nothing.
-    """
-    return 1.0 if model.config.is_encoder_decoder else 100.0
-
-
 class Distiller:
     """Runs the frozen teacher on a batch and measures how far the student is from it."""
 
     def __init__(self, teacher: PreTrainedModel, options: DistillationConfig):
         self.teacher = teacher.eval().requires_grad_(False)
         self.options = options
-        self.layer_weight: float = layer_weight_for(teacher) if options.layer_weight is None else options.layer_weight
+        self.head = head_of(teacher)
+        self.layer_weight: float = self.head.layer_weight if options.layer_weight is None else options.layer_weight
 
     def __call__(self, student: Any, inputs: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
         """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`.
@@ -98,23 +91,16 @@ class Distiller:
             teacher = self.teacher(**inputs, output_hidden_states=self.layer_weight > 0)
         terms = {}
         if self.options.posterior_weight > 0:
-            terms["posterior"] = self.options.posterior_weight * posterior_loss(student.logits, teacher.logits, valid)
+            terms["posterior"] = self.options.posterior_weight * posterior_loss(
+                self.head.posteriors(student), self.head.posteriors(teacher), valid
+            )
         if self.layer_weight > 0:
-            stacks = zip(_stacks(student, valid), _stacks(teacher, valid), strict=True)
+            stacks_of = self.head.hidden_states
+            stacks = zip(stacks_of(student, valid), stacks_of(teacher, valid), strict=True)
             loss = partial(layer_loss, distance=self.options.layer_distance, every=self.options.match_every)
             distances = [loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
             terms["layer"] = self.layer_weight * torch.stack(distances).mean()
         return terms
-
-
-def _stacks(output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
-    """Hidden states of every layer with the positions that count: of an encoder and, where there is one, a decoder."""
-    heard = output.get("encoder_hidden_states")
-    if heard is None:
-        return [(output.hidden_states, valid)]
-    # It hears windows: the silence that fills one up is as much to be heard as all else.
-    everything = torch.ones(heard[0].shape[:2], dtype=torch.bool, device=valid.device)
-    return [(heard, everything), (output.decoder_hidden_states, valid)]
 
 
 class Objective:

@@ -17,9 +17,10 @@ def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarge
     The units of that block are cut in the order of their indices.
     """
     anatomy = target.anatomy
-    layers = sorted({group.layer for group, held in zip(anatomy.groups, target.protected, strict=True) if not held})
+    free = [group for group, protected in zip(anatomy.groups, target.protected, strict=True) if not protected]
+    layers = sorted({group.layer for group in free if group.layer is not None})
     order = evenly_spaced(len(layers), target.share)
-    turn = {layer: position for position, layer in enumerate(layers[place] for place in order)}
+    turn: dict[int | None, int] = {layer: position for position, layer in enumerate(layers[place] for place in order)}
     last = len(layers)
     scores = torch.tensor([float(turn.get(group.layer, last)) for group in anatomy.groups], dtype=torch.float64)
     places = ranks_within(anatomy, -torch.arange(len(anatomy.owner)))

@@ -42,7 +42,7 @@ def _mean_squares(model: PreTrainedModel, batch: Batch, groups: Sequence[Group])
     def record(group: Group) -> Any:
         def hook(module: Any, args: tuple[Tensor, ...]) -> None:
             units = args[0].transpose(1, 2) if group.kind.channel_axis == 1 else args[0]
-            valid = valid_frames(model, batch.inputs, units, written=group.written)
+            valid = valid_frames(model, batch.inputs, units, positions=group.positions)
             found[group.path] = units[valid].double().square().mean(0)
 
         return hook

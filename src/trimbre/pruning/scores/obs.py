@@ -131,7 +131,7 @@ def _recorded(
         units = inputs[group.consumer]
         if group.kind.channel_axis == 1:
             units, gradients = units.transpose(1, 2), gradients.transpose(1, 2)
-        valid = valid_frames(model, batch.inputs, units, written=group.written)
+        valid = valid_frames(model, batch.inputs, units, positions=group.positions)
         found.append((with_bias_column(units[valid].float()), gradients[valid].float()))
     return found
 
