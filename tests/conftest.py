@@ -42,8 +42,8 @@ from transformers import (
 
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.models.anatomy import Anatomy
-from trimbre.models.families.registry import anatomy_of
-from trimbre.models.inputs import features_of, with_text
+from trimbre.models.families.registry import anatomy_of, head_of
+from trimbre.models.inputs import features_of
 from trimbre.plan import Plan
 
 torch.set_num_threads(1)
@@ -194,12 +194,24 @@ FAMILIES = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the families without a CTC head out of what is marked `ctc`."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--family", help="the only family of models to test, by the start of its name in FAMILIES")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out families without a CTC head of what is marked `ctc`, and those that `--family` does not name.
+
+    What is marked `once` does not depend on the family: it is run with the first alone.
+    """
+    only = config.getoption("--family") or ""
 
     def fits(item: Any) -> bool:
-        family = item.callspec.params.get("family", "") if hasattr(item, "callspec") else ""
-        return not (family.startswith("whisper") and item.get_closest_marker("ctc"))
+        marked = item.get_closest_marker("family")
+        family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
+        name = family or (marked.args[0] if marked else only)
+        if family and item.get_closest_marker("once") and family != next(iter(FAMILIES)):
+            return False
+        return name.startswith(only) and not (name.startswith("whisper") and item.get_closest_marker("ctc"))
 
     items[:] = filter(fits, items)
 
@@ -243,8 +255,8 @@ def padded(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, Tenso
     """Inputs of three clips of unequal length, the last the longest; a decoder reads texts of as unequal ones."""
     noise = np.random.default_rng(0)
     clips = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
-    inputs = with_text(model, features_of(clips, processor), 7)
-    if model.config.is_encoder_decoder:
+    inputs = head_of(model).example_inputs(model, features_of(clips, processor), 7)
+    if head_of(model).reads_text:
         inputs["decoder_attention_mask"] = (torch.arange(7) < torch.tensor([[3], [5], [7]])).long()
     return inputs
 

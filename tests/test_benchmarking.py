@@ -66,7 +66,8 @@ def test_matrices_are_held_in_bfloat16_where_that_is_timed(models, here, monkeyp
     )
     bench(models, runtimes=("torch-fp32", "torch-bf16"), threads=(1,), repeats=1)
     assert len(halved) == 4  # each of two models, once to be timed and once to be measured alone
-    assert {p.dtype for model in halved for p in model.parameters() if p.dim() > 1} == {torch.bfloat16}
+    linear = [m for model in halved for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert {layer.weight.dtype for layer in linear} == {torch.bfloat16}
 
 
 def test_a_process_of_its_own_tells_memory_and_load_time(models):

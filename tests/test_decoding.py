@@ -12,8 +12,10 @@ from transformers import (
     pipeline,
 )
 
-from trimbre.inference.greedy import collapse, frame_labels, greedy, spell
-from trimbre.models.inputs import features_of, output_lengths
+from trimbre.inference.greedy import greedy
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.ctc import CTC, collapse, spell
+from trimbre.models.inputs import features_of
 
 
 @pytest.mark.parametrize(
@@ -87,16 +89,17 @@ def test_wav2vec2_lengths_are_those_of_the_utterances_alone():
     mask[1, 617:] = 0
     inputs = {"input_values": values, "attention_mask": mask}
     alone = [model(values[:1]).logits.shape[1], model(values[1:, :617]).logits.shape[1]]
-    assert output_lengths(model, inputs).tolist() == alone
-    assert [len(labels) for labels in frame_labels(model, inputs)] == alone
-    assert output_lengths(model, {"input_values": values}) is None
+    head = head_of(model)
+    assert head.output_lengths(model, inputs).tolist() == alone
+    assert [len(labels) for labels in head.frame_labels(model, inputs)] == alone
+    assert head.output_lengths(model, {"input_values": values}) is None
 
 
 def test_a_model_that_has_been_evaluated_can_still_be_trained():
     sizes = WAV2VEC2 | {"position_embeddings_type": "rotary", "conv_depthwise_kernel_size": 3}
     model = Wav2Vec2ConformerForCTC(Wav2Vec2ConformerConfig(**sizes))
     values = torch.randn(1, 600)
-    frame_labels(model, {"input_values": values})
+    CTC().frame_labels(model, {"input_values": values})
     model(values).logits.sum().backward()
     assert model.lm_head.weight.grad is not None
 

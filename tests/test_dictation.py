@@ -7,8 +7,8 @@ import torch
 from conftest import END, FAMILIES
 
 from trimbre.data.batches import Batch
-from trimbre.inference.greedy import generated
-from trimbre.training.pseudo_labels import CIRCLE, LAPS, LONGEST_LAP, PseudoLabeller, StopRepetition
+from trimbre.models.heads.seq2seq import LONGEST_PERIOD, REPEATS, SHORTEST_LOOP, StopRepetition, generated
+from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.task_loss import transcript_loss
 
 
@@ -81,19 +81,19 @@ def test_a_teacher_writes_in_the_precision_that_it_is_held_in(model, processor, 
         assert bool(entered) == (teacher is not model)
 
 
-@pytest.mark.parametrize("lap", [1, 5, LONGEST_LAP])
-def test_what_goes_round_in_circles_is_ended_and_nothing_else(lap):
-    length = max(CIRCLE, LAPS * lap)
-    circles = (list(range(100, 100 + lap)) * length)[:length]
+@pytest.mark.parametrize("period", [1, 5, LONGEST_PERIOD])
+def test_repetition_loops_are_ended_and_nothing_else(period):
+    length = max(SHORTEST_LOOP, REPEATS * period)
+    loop = (list(range(100, 100 + period)) * length)[:length]
     varied = list(range(length))
-    slip = [*circles[:-1], 7]
-    texts = torch.tensor([[1, *row] for row in (circles, varied, slip)])
+    slip = [*loop[:-1], 7]
+    texts = torch.tensor([[1, *row] for row in (loop, varied, slip)])
     assert StopRepetition()(texts, None).tolist() == [True, False, False]
     assert not StopRepetition()(texts[:, 2:], None).any()
 
 
-def test_a_teacher_that_goes_round_in_circles_is_stopped(model, processor, padded, monkeypatch):
-    monkeypatch.setattr("trimbre.training.pseudo_labels.CIRCLE", 6)
+def test_a_teacher_in_a_repetition_loop_is_stopped(model, processor, padded, monkeypatch):
+    monkeypatch.setattr("trimbre.models.heads.seq2seq.SHORTEST_LOOP", 6)
     monkeypatch.setattr(model.proj_out.weight, "data", torch.zeros_like(model.proj_out.weight))
     batch = PseudoLabeller(model, processor)(heard(padded, [None, "a"], ["en", "en"]))
     assert (batch.labels[0] >= 0).sum() < 12  # of the 40 that it may write

@@ -26,10 +26,11 @@ from trimbre.exporting.session import session
 from trimbre.exporting.targets import layout_for
 from trimbre.exporting.whisper import Rules, silenced_by
 from trimbre.exporting.whisper_decoder import CHECKED_TOKENS, FIRST_WRITTEN, silence
-from trimbre.inference.greedy import generated, greedy
+from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
+from trimbre.models.heads.seq2seq import generated
 from trimbre.models.inputs import features_of
 from trimbre.models.modeling_trimbre import Skipped
 from trimbre.pruning.surgery import cut
@@ -238,7 +239,8 @@ def test_bench_hears_with_the_export(place, written, monkeypatch):
 
 
 def test_what_cannot_be_done_is_refused_in_a_sentence(small, processor, place, data, tmp_path):
-    with pytest.raises(UserError, match="takes Parakeet models and this is a WhisperForConditionalGeneration"):
+    refused = "to='sherpa-onnx': it does not run a WhisperForConditionalGeneration; give onnx or onnx-asr"
+    with pytest.raises(UserError, match=refused):
         layout_for("sherpa-onnx", small, processor)
     with pytest.raises(UserError, match="hears with chunk_length 30 and the model with 2: give --to onnx"):
         layout_for("onnx-asr", small, MULTILINGUAL.processor())

@@ -20,12 +20,14 @@ from trimbre.evaluation.score import score
 from trimbre.exporting.export import export
 from trimbre.exporting.runtime import load_exported
 from trimbre.inference.graph.build import make_graph
-from trimbre.inference.graph.decoder import Graph, load_graph
+from trimbre.inference.graph.decoder import DecodingGraph, load_graph
 from trimbre.inference.graph.network import network
 from trimbre.inference.graph.ngrams import END, START, NGrams, estimate
-from trimbre.inference.greedy import blank_id, collapse, frame_scores, recognise
+from trimbre.inference.greedy import recognise
 from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.ctc import blank_id, collapse
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import Recogniser
 
@@ -83,7 +85,7 @@ def test_the_sentence_is_the_best_over_all_alignments(order, space):
     """Each of the 4^5 (with spaces 5^5) ways to label five frames is read, priced and compared."""
     ngrams, weight = estimate(SAID, order), 0.7
     found = network(ngrams, SPELLINGS, weight=weight, blank=BLANK, space=space)
-    graph = Graph(found, sorted(SPELLINGS), SimpleNamespace(space=space))
+    graph = DecodingGraph(found, sorted(SPELLINGS), SimpleNamespace(space=space))
     labels, frames = 4 if space is None else 5, 5
     read = readings if space is None else readings_with_spaces
     several = set()
@@ -105,7 +107,7 @@ def test_the_sentence_is_the_best_over_all_alignments(order, space):
 def test_sentences_may_follow_each_other():
     said = ["x y"] * 500 + ["z w"] * 500
     spell = {"x": [1], "y": [2], "z": [3], "w": [4]}
-    graph = Graph(
+    graph = DecodingGraph(
         network(estimate(said, 3), spell, weight=1.0, blank=BLANK, space=None),
         sorted(spell),
         SimpleNamespace(space=None),
@@ -118,7 +120,7 @@ def test_sentences_may_follow_each_other():
 
 
 def test_where_audio_breaks_off_within_a_word_what_was_said_before_is_kept():
-    graph = Graph(
+    graph = DecodingGraph(
         network(estimate(["x v", "x"], 2), {"x": [1], "v": [2, 3]}, weight=0.1, blank=BLANK, space=None),
         ["v", "x"],
         SimpleNamespace(space=None),
@@ -130,7 +132,7 @@ def test_where_audio_breaks_off_within_a_word_what_was_said_before_is_kept():
 
 
 def test_a_repeated_word_takes_a_blank_between():
-    graph = Graph(
+    graph = DecodingGraph(
         network(estimate(["x x x", "x"], 2), SPELLINGS, weight=0.1, blank=BLANK, space=None),
         sorted(SPELLINGS),
         SimpleNamespace(space=None),
@@ -148,7 +150,7 @@ def test_a_repeated_word_takes_a_blank_between():
 
 def test_words_alone_cost_nothing_with_weight_zero():
     said = network(estimate(SAID, 3), SPELLINGS, weight=0.0, blank=BLANK, space=None)
-    graph = Graph(said, sorted(SPELLINGS), SimpleNamespace(space=None))
+    graph = DecodingGraph(said, sorted(SPELLINGS), SimpleNamespace(space=None))
     scores = np.full((3, 4), -9.0)
     scores[range(3), [3, 1, 2]] = 0.0
     assert graph.text(scores) == "z y"  # which nobody said
@@ -196,7 +198,7 @@ def test_evaluation_and_transcription_decode_by_it(saved, model, processor, nois
     assert all(set(text.split()) <= words for text in found.hypotheses)
     clip = np.random.default_rng(3).standard_normal(20_000).astype(np.float32)
     inputs = features_of([clip], processor)
-    expected = graph.text(frame_scores(model, inputs)[0])
+    expected = graph.text(head_of(model).frame_scores(model, inputs)[0])
     assert recognise(model, inputs, processor, graph) == [expected]
     assert transcriber(model, processor, graph)(clip) == expected
     assert transcriber(model, processor, graph)(clip[:0]) == ""

@@ -28,7 +28,7 @@ class Exactly(torch.nn.Module):
 
     def __init__(self, encoding):
         super().__init__()
-        self.form = FORMS["ParakeetEncoderRelPositionalEncoding"](encoding)
+        self.form = FORMS["positions"](encoding)
 
     def forward(self, hidden):
         halves = self.form(hidden).chunk(2, -1)
@@ -44,7 +44,7 @@ def test_attention(parakeet, frames):
     lengths = torch.tensor([frames, max(frames // 2, 1), max(frames - 3, 1)])
     valid = torch.arange(frames) < lengths[:, None]
     both, keys = (valid[:, None, :] & valid[:, :, None])[:, None], valid[:, None, None].expand(-1, 1, frames, -1)
-    form = FORMS["ParakeetEncoderAttention"](copy.deepcopy(attention))
+    form = FORMS["attention"](copy.deepcopy(attention))
     # What padding asks for is not masked: there it is as if only keys were.
     for theirs, ours, compared in ((None, None, valid | True), (both, both, valid), (keys, both, valid | True)):
         with torch.no_grad():
@@ -56,7 +56,7 @@ def test_attention(parakeet, frames):
 @pytest.mark.parametrize("frames", [1, 15, 16, 17, 400])
 def test_positions_at_their_distances_are_sines_and_cosines(parakeet, frames):
     encoding = parakeet.encoder.encode_positions
-    (found,) = FORMS["ParakeetEncoderRelPositionalEncoding"](encoding)(torch.zeros(1, frames, 32))
+    (found,) = FORMS["positions"](encoding)(torch.zeros(1, frames, 32))
     angles = torch.arange(frames - 1, -frames - 1, -1)[:, None] * encoding.inv_freq
     torch.testing.assert_close(found, torch.cat([angles.sin(), angles.cos()], 1), rtol=0, atol=1e-12)
     (theirs,) = encoding(torch.zeros(1, frames, 32))
@@ -69,7 +69,7 @@ def test_convolution(parakeet, frames):
     hidden = torch.randn(3, frames, 32, dtype=torch.float64)
     valid = torch.arange(frames) < torch.tensor([[frames], [max(frames // 2, 1)], [max(frames - 3, 1)]])
     mask = (valid[:, None, :] & valid[:, :, None])[:, None]
-    form = FORMS["ParakeetEncoderConvolutionModule"](copy.deepcopy(convolution))
+    form = FORMS["convolution"](copy.deepcopy(convolution))
     for given in (None, mask):
         with torch.no_grad():
             torch.testing.assert_close(form(hidden, given), convolution(hidden, given), rtol=1e-12, atol=1e-12)
@@ -82,7 +82,7 @@ def test_front_end(parakeet, kernel):
     front = type(parakeet.encoder.subsampling)(config).double()
     mels = torch.randn(6, 101, 80, dtype=torch.float64)
     mask = torch.arange(101) < torch.tensor([[101], [53], [50], [9], [7], [1]])
-    form = FORMS["ParakeetEncoderSubsamplingConv2D"](front)
+    form = FORMS["subsampling"](front)
     for given in (None, mask):
         with torch.no_grad():
             torch.testing.assert_close(form(mels, given), front(mels, given), rtol=1e-12, atol=1e-12)

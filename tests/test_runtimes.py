@@ -233,7 +233,7 @@ def test_the_blank_becomes_the_last_label():
 
 def test_what_a_runtime_cannot_run_is_refused_in_a_sentence(tmp_path, monkeypatch):
     family = FAMILIES["wav2vec2-conformer, rotary"]
-    with pytest.raises(UserError, match="takes Parakeet models"):
+    with pytest.raises(UserError, match="to='sherpa-onnx': it does not run a Wav2Vec2ConformerForCTC; give onnx"):
         layout_for("sherpa-onnx", family.build(), family.processor())
     with pytest.raises(UserError, match="80 or 128 mel bands and the model hears 16"):
         layout_for("onnx-asr", mini_parakeet(), mini_processor())

@@ -1,4 +1,4 @@
-"""Long recordings: stitched chunks must be the recording seen whole, if frames only hear what is near."""
+"""Long recordings: stitched chunks must be the recording seen whole, if frames depend on what is near alone."""
 
 from types import SimpleNamespace
 
@@ -11,15 +11,19 @@ from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
 from trimbre.errors import UserError
-from trimbre.inference.greedy import frame_labels, frame_scores, greedy
-from trimbre.inference.long_form import frames_in_chunks, samples_per_frame, transcribe, transcriber
+from trimbre.inference.greedy import greedy
+from trimbre.inference.long_form import transcribe, transcriber
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.ctc import CTC, frames_in_chunks
 from trimbre.models.inputs import features_of
 
 STRIDE, KERNEL = 160, 400
 
 
 class Local(nn.Module):
-    """A recogniser whose frames hear 25 ms each, on the time grid of wav2vec 2.0."""
+    """A recogniser whose frames depend on 25 ms each, on the time grid of wav2vec 2.0."""
+
+    head = CTC(lengths="output_lengths")
 
     def __init__(self):
         super().__init__()
@@ -29,7 +33,7 @@ class Local(nn.Module):
     def forward(self, input_values, attention_mask=None):
         return SimpleNamespace(logits=self.conv(input_values[:, None]).transpose(1, 2))
 
-    def _get_feat_extract_output_lengths(self, lengths):
+    def output_lengths(self, lengths):
         return (lengths - KERNEL) // STRIDE + 1
 
 
@@ -37,7 +41,7 @@ LOCAL = SimpleNamespace(feature_extractor=Wav2Vec2FeatureExtractor(do_normalize=
 
 
 def labels_by(model, processor):
-    return lambda audio: np.array(frame_labels(model, features_of([audio], processor))[0])
+    return lambda audio: np.array(head_of(model).frame_labels(model, features_of([audio], processor))[0])
 
 
 @pytest.mark.parametrize("samples", [16000, 16001, 16399, 16400, 40000, 47999, 48001, 100_003])
@@ -46,7 +50,7 @@ def test_chunks_of_a_local_model_add_up_to_the_whole(samples, context):
     torch.manual_seed(0)
     model = Local()
     audio = torch.randn(samples).numpy()
-    whole = frame_labels(model, features_of([audio], LOCAL))[0]
+    whole = model.head.frame_labels(model, features_of([audio], LOCAL))[0]
     assert len(set(whole)) > 2
     stitched = frames_in_chunks(audio, labels_by(model, LOCAL), stride=STRIDE, chunk=100, context=context)
     assert stitched.tolist() == whole
@@ -63,7 +67,7 @@ def test_a_graph_reads_all_frames_of_a_long_recording_at_once():
 
     audio = torch.randn(100_003).numpy()
     assert transcriber(model, LOCAL, Graph(), chunk_seconds=1.0, overlap_seconds=0.5)(audio) == "all of it"
-    (whole,) = frame_scores(model, features_of([audio], LOCAL))
+    (whole,) = model.head.frame_scores(model, features_of([audio], LOCAL))
     assert np.exp(whole).sum(-1) == pytest.approx(1, abs=1e-5)
     assert len(seen) == 1
     np.testing.assert_allclose(seen[0], whole, atol=1e-5)
@@ -80,16 +84,16 @@ def test_the_model_never_sees_more_than_a_chunk():
 
 
 def test_frames_last_as_long_as_the_configuration_says():
-    assert samples_per_frame(Local(), LOCAL) == STRIDE
+    assert Local.head.samples_per_frame(Local(), LOCAL) == STRIDE
     model, processor = mini_parakeet(), mini_processor()
     expected = processor.feature_extractor.hop_length * model.config.encoder_config.subsampling_factor
-    assert samples_per_frame(model, processor) == expected
+    assert head_of(model).samples_per_frame(model, processor) == expected
 
 
 def test_a_long_recording_has_as_many_frames_in_chunks():
     model, processor = mini_parakeet(), mini_processor()
     audio = clips(5.3)[0]
-    whole = frame_labels(model, features_of([audio], processor))[0]
+    whole = head_of(model).frame_labels(model, features_of([audio], processor))[0]
     stitched = frames_in_chunks(audio, labels_by(model, processor), stride=1280, chunk=25, context=4)
     assert len(stitched) == len(whole)
 

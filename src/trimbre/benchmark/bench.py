@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.benchmark.memory import held_on
 from trimbre.benchmark.timing import Spread, Transcribe, noise, seconds_to, spread, timed_transcriber, using_threads
@@ -21,6 +20,7 @@ from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.device import resolve_device
 from trimbre.models.loading import load
+from trimbre.models.source import ModelLike, resolve_model
 from trimbre.progress import progress
 from trimbre.training.low_memory import cast_matrices_to_bfloat16
 
@@ -67,7 +67,7 @@ class Timing:
 
 
 def bench(
-    models: Sequence[str | Path] | Mapping[str, tuple[PreTrainedModel, ProcessorMixin]],
+    models: str | Path | Sequence[str | Path] | Mapping[str, ModelLike],
     *,
     runtimes: Sequence[str] = BENCH_RUNTIMES,
     threads: Sequence[int] = (1, 2),
@@ -78,7 +78,7 @@ def bench(
     """Time models in runtimes, every combination in turn within each repeat, so that other load slows all alike.
 
     Args:
-        models: directories or hub names, or models with their processors by name; the first is what the others are
+        models: directories or Hub ids, or models in memory by the name to show; the first is what the others are
             compared with.
         runtimes: of `BENCH_RUNTIMES`; the models are exported for ONNX Runtime into a temporary folder.
         threads: numbers of threads to compute with.
@@ -153,13 +153,16 @@ def _once(given: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(given))
 
 
-def _paths(models: Sequence[str | Path] | Mapping[str, tuple[Any, Any]], folder: Path) -> dict[str, str]:
+def _paths(models: str | Path | Sequence[str | Path] | Mapping[str, ModelLike], folder: Path) -> dict[str, str]:
     """Name -> path of every model; models in memory are saved to `folder`, for other processes load them too."""
-    if not isinstance(models, Mapping):
-        return {str(model): str(model) for model in models}
+    if isinstance(models, str | Path):
+        models = [models]
+    named = models if isinstance(models, Mapping) else {str(model): model for model in models}
     return {
-        name: str(save(model, processor, folder / str(number)))
-        for number, (name, (model, processor)) in enumerate(models.items())
+        name: str(
+            model if isinstance(model, str | Path) else save(*resolve_model(model).recogniser, folder / f"{number}")
+        )
+        for number, (name, model) in enumerate(named.items())
     }
 
 

@@ -32,14 +32,15 @@ from trimbre.benchmark.timing import (
     with_fixed_output_length,
 )
 from trimbre.config import BENCH_RUNTIMES, LatencyConfig
-from trimbre.costs.latency import FORMAT, LatencyTable, check_fits, signature_of, sort_of
+from trimbre.costs.latency import FORMAT, LatencyTable, check_fits, curve_key, signature_of
 from trimbre.costs.macs import reference_of
 from trimbre.errors import OptionError, at_least, one_of
 from trimbre.files import cache_folder
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
-from trimbre.models.loading import Recogniser, load
+from trimbre.models.loading import Recogniser
+from trimbre.models.source import ModelLike, resolve_model
 from trimbre.plan import Plan
 from trimbre.progress import progress
 from trimbre.pruning.surgery import cut
@@ -77,17 +78,18 @@ def table_for(model: PreTrainedModel, processor: ProcessorMixin, *, name: str, o
 
 
 def write_table(
-    *, model: str | Path, out: str | Path, runtime: str, threads: int = 1, repeats: int = REPEATS
+    *, model: ModelLike, out: str | Path, runtime: str, threads: int = 1, repeats: int = REPEATS
 ) -> LatencyTable:
-    """Measure a recogniser, by its path, and write its table to a file, whole or not at all.
+    """Measure a recogniser and write its table to a file, whole or not at all.
 
     Raises:
         UserError: the model cannot be loaded or run there, or `out` is a folder.
     """
-    model, out = str(model), Path(out)
+    out = Path(out)
     if out.is_dir():
         raise OptionError("table", str(out), "it is a folder: name a file in it")
-    table = measure(*load(model), name=model, runtime=runtime, threads=threads, repeats=repeats)
+    source = resolve_model(model)
+    table = measure(*source.recogniser, name=source.name, runtime=runtime, threads=threads, repeats=repeats)
     table.save(out)
     return table
 
@@ -99,7 +101,7 @@ def cache_path(model: PreTrainedModel, anatomy: Anatomy, runtime: str, threads: 
     return cache_folder() / "latency" / f"{signature_of(model, anatomy)}-{runtime}-{threads}-{key}.json"
 
 
-def measured_latency(
+def time_beside_dense(
     dense: Recogniser, small: PreTrainedModel, table: LatencyTable, *, repeats: int = REPEATS
 ) -> dict[str, float] | None:
     """Measured seconds per second of audio of a cut model and of the dense one, in a table's runtime and threads.
@@ -173,10 +175,10 @@ def measure(
 
 
 def sorts_of(anatomy: Anatomy) -> dict[str, list[Group]]:
-    """Groups that share a curve, by their sort (`sort_of`)."""
+    """Groups that share a curve, by its name (`curve_key`)."""
     sorts: dict[str, list[Group]] = {}
     for group in anatomy.groups:
-        sorts.setdefault(sort_of(group), []).append(group)
+        sorts.setdefault(curve_key(group), []).append(group)
     return sorts
 
 
@@ -204,7 +206,8 @@ def plans_of(anatomy: Anatomy) -> Iterator[Plan]:
 
 def narrowed(anatomy: Anatomy, widths: Mapping[str, int]) -> Plan:
     """The plan that keeps so many units of each module, and skips modules without any."""
-    kept = {path: tuple(range(widths.get(path, 0))) for path in anatomy.sizes}
+    least = {group.path: min(group.least, group.size) for group in anatomy.groups if not group.skippable}
+    kept = {path: tuple(range(max(widths.get(path, 0), least.get(path, 0)))) for path in anatomy.sizes}
     return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))
 
 

@@ -1,6 +1,5 @@
 """Recognition time of models side by side: real-time factors, speed-ups and the clocks that they are read from."""
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +12,10 @@ import torch
 from transformers import PreTrainedModel
 
 from trimbre.costs.macs import TOKENS_PER_SECOND
-from trimbre.inference.greedy import Graph
 from trimbre.inference.long_form import transcriber
 from trimbre.models.device import device_of, synchronise
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.base import TextDecoder
 from trimbre.models.inputs import SAMPLE_RATE
 from trimbre.models.loading import Recogniser
 from trimbre.progress import progress
@@ -58,7 +58,7 @@ def real_time_factor(
     models: Mapping[str, Recogniser],
     *,
     clips: Sequence[np.ndarray],
-    graph: Graph | None = None,
+    graph: TextDecoder | None = None,
     threads: int = 1,
     repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
@@ -118,7 +118,7 @@ def times_faster(model: Recogniser, than: Recogniser, *, seconds: float = 10.0, 
     return Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
 
 
-def timed_transcriber(model: Any, processor: Any, graph: Graph | None = None) -> Transcribe:
+def timed_transcriber(model: Any, processor: Any, graph: TextDecoder | None = None) -> Transcribe:
     """`transcriber` that returns when the model's device is idle, so that a clock read around it sees all work."""
     run, device = transcriber(model, processor, graph), device_of(model)
     if device.type == "cpu":
@@ -148,12 +148,8 @@ def with_fixed_output_length(model: PreTrainedModel, seconds: float) -> PreTrain
     Returns:
         A shallow copy, or the model itself where it has no decoder.
     """
-    if model.config.is_encoder_decoder:
-        model = copy.copy(model)
-        tokens = round(TOKENS_PER_SECOND * seconds)
-        model.generation_config = copy.deepcopy(model.generation_config)
-        model.generation_config.update(min_new_tokens=tokens, max_new_tokens=tokens)
-    return model
+    made: PreTrainedModel = head_of(model).with_text_length(model, round(TOKENS_PER_SECOND * seconds))
+    return made
 
 
 def seconds_to(transcribe: Transcribe, clip: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> float:

@@ -31,17 +31,17 @@ def bench(
     Parameters
     ----------
     models
-        Directories or hub names; the first is what the others are compared with.
+        Directories or Hub ids; the first is what the others are compared with.
     runtimes
         torch-fp32, torch-bf16, onnx-fp32 and onnx-int8, or some of them; the last two export the models first.
     threads
         Numbers of threads to compute with.
     repeats
-        How often each clip is heard, 9 times by default and 40 for a table; all are heard in turn, so that a busy
-        machine slows them all alike.
+        Measurements of each clip, 9 by default and 40 for a table, in turn over all models, so that other load on the
+        machine slows them alike.
     table
-        Write to this file how long one model takes by the widths of its modules, in one runtime and with one number of
-        threads, in place of timing it: trimbre prune --table reads it, on another machine too.
+        Write a latency table of one model to this file instead: its time by the widths of its modules, in one runtime
+        with one number of threads. trimbre prune --table reads it, also on another machine.
     """
     from dataclasses import asdict
 

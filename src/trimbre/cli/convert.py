@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from trimbre.cli.console import Json, Seed, app, show
+from trimbre.cli.console import Json, app, show
 
 convert = App(name="convert", help="Make recognisers of other toolkits into directories that transformers reads.")
 app.command(convert)
@@ -15,7 +15,7 @@ app.command(convert)
 
     trimbre convert ctranslate2 faster-whisper-tiny.en --out tiny.en"""
 )
-def ctranslate2(source: Path, /, *, out: Path, seed: Seed = 0, json: Json = False) -> int:
+def ctranslate2(source: Path, /, *, out: Path, json: Json = False) -> int:
     """A CTranslate2 Whisper, as faster-whisper reads it: model.bin, tokenizer.json and, if there is one, config.json.
 
     Parameters

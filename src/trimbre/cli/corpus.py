@@ -116,7 +116,6 @@ def folder(
     *,
     out: Path,
     split: Annotated[bool, Parameter(negative="--no-split")] = True,
-    seed: Seed = 0,
     json: Json = False,
 ) -> int:
     """Your own recordings, in any format, with or without transcripts.
@@ -166,7 +165,6 @@ def librispeech(
     *,
     parts: tuple[str, ...] = (),
     download: bool = False,
-    seed: Seed = 0,
     json: Json = False,
 ) -> int:
     """A LibriSpeech tree: a manifest is written into each of its parts, which can then be given as data.

@@ -43,16 +43,28 @@ class Run:
         path = where / "prune.json" if where.is_dir() else where
         try:
             report = json.loads(path.read_text())
-            name = report.get("name") or report["options"]["method"]
-            if where != Path(place):
-                name = given
-            sets = report["evaluation"]["sets"]
         except OSError as error:
             raise UserError(f"no run at {place}: name a directory that pruning wrote, or its prune.json") from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{place} holds no evaluation: prune with a dev set to evaluate on, or name another run"
-            ) from error
+        except ValueError as error:
+            raise UserError(f"{path} is no report of a run: name another") from error
+        return cls.of(report, place=place, name=given if where != Path(place) else None)
+
+    @classmethod
+    def of(cls, report: Any, *, place: str, name: str | None = None) -> "Run":
+        """Make a run of a report.
+
+        Args:
+            place: path or name of the report in messages.
+            name: None takes the report's own name, or that of the method.
+
+        Raises:
+            UserError: the report has no evaluation.
+        """
+        try:
+            name = name or report.get("name") or report["options"]["method"]
+            sets = report["evaluation"]["sets"]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise UserError(f"{place} holds no evaluation: give dev to prune, or name another run") from error
         if any("sentences" not in found for found in sets.values()):
             raise UserError(f"{place} lacks the errors of each sentence: evaluate the model again")
         return cls(place, name, report)

@@ -1,18 +1,17 @@
 """Evaluation of a recogniser on several sets, with paired comparisons against references such as the dense model."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trimbre.costs.size import Size, size
+from trimbre.data.cuts import CutsLike, read_cuts
 from trimbre.errors import OptionError
 from trimbre.evaluation.bootstrap import PairedDifference, paired_difference
-from trimbre.evaluation.score import Data, Evaluation, cuts_of, score
-from trimbre.inference.greedy import Graph
+from trimbre.evaluation.score import Evaluation, score, seconds_done
+from trimbre.models.heads.base import TextDecoder
 from trimbre.models.loading import Recogniser
-from trimbre.progress import progress
 
 FAILS = 0.30
 """WER above which a reference does not recognise a set, so that a difference from it says little."""
@@ -81,11 +80,11 @@ class EvaluationReport:
 def evaluate_sets(
     *,
     recogniser: Recogniser,
-    data: Data,
+    data: CutsLike,
     name: str = "dev",
-    watch: Mapping[str, Data] | None = None,
+    watch: Mapping[str, CutsLike] | None = None,
     references: Mapping[str, Recogniser] | None = None,
-    graph: Graph | None = None,
+    graph: TextDecoder | None = None,
     allow_outside: bool = False,
     normalize: str = "basic",
     margin_percent: float = 10.0,
@@ -127,21 +126,12 @@ def evaluate_sets(
 
 
 def _score_all(
-    recognisers: Sequence[Recogniser], name: str, data: Data, allow_outside: bool, **how: Any
+    recognisers: Sequence[Recogniser], name: str, data: CutsLike, allow_outside: bool, **how: Any
 ) -> list[Evaluation]:
     """Evaluations of one set, recogniser by recogniser, with progress in seconds of audio."""
-    cuts = cuts_of(data, allow_outside=allow_outside)
-    total = math.ceil(len(recognisers) * sum(cut.duration for cut in cuts))
-    done = 0.0
-
-    def on_batch(seconds: float) -> None:
-        nonlocal done
-        done += seconds
-        show(min(total, math.ceil(done)))
-
-    with progress(f"seconds of {name}", total) as show:
-        show(0)
-        place = str(data) if isinstance(data, str | Path) else name
+    place = str(data) if isinstance(data, str | Path) else name
+    cuts = list(read_cuts(data, allow_outside=allow_outside))
+    with seconds_done(f"seconds of {name}", len(recognisers) * sum(cut.duration for cut in cuts)) as on_batch:
         return [
             score(model=one.model, processor=one.processor, data=cuts, name=place, on_batch=on_batch, **how)
             for one in recognisers

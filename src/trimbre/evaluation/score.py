@@ -3,32 +3,25 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from lhotse import CutSet
-from lhotse.cut import Cut
 from torch import nn
 
-from trimbre.data.audio import load_cut
-from trimbre.data.batches import evaluation_batches
 from trimbre.data.check import refuse_unspellable
-from trimbre.data.cuts import read_cuts, transcript_of
+from trimbre.data.cuts import CutsLike, read_cuts, transcript_of
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import ErrorCounts, character_errors, word_errors
-from trimbre.inference.greedy import Graph, recognise
-from trimbre.inference.long_form import transcriber
+from trimbre.inference.long_form import recognise_cuts
 from trimbre.models.device import device_of
-from trimbre.models.inputs import window_of
-
-Data: TypeAlias = str | Path | CutSet | Iterable[Cut]
-"""A corpus folder or manifest, several joined by commas, or cuts in memory."""
+from trimbre.models.heads.base import TextDecoder
+from trimbre.progress import progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,13 +82,13 @@ def score(
     *,
     model: nn.Module,
     processor: Any,
-    data: Data,
+    data: CutsLike,
     name: str | None = None,
     allow_outside: bool = False,
     normalize: str = "basic",
     max_seconds: float = 120.0,
     bfloat16: bool = False,
-    graph: Graph | None = None,
+    graph: TextDecoder | None = None,
     on_batch: Callable[[float], None] = lambda seconds: None,
 ) -> Evaluation:
     """Recognise every utterance of a set and count the errors.
@@ -116,30 +109,26 @@ def score(
         UserError: there is no transcribed utterance, or the tokenizer cannot spell more than 1 % of the characters of
             the transcripts.
     """
-    cuts = cuts_of(data, allow_outside=allow_outside)
     name = name or (str(data) if isinstance(data, str | Path) else "the data")
-    window = window_of(processor) or math.inf
-    fitting = [cut for cut in cuts if cut.duration <= window]
-    longer = [cut for cut in cuts if cut.duration > window]
+    cuts = list(read_cuts(data, allow_outside=allow_outside))
+    transcripts = {cut.id: transcript_of(cut) for cut in cuts}
     found: list[tuple[str, str, str]] = []  # id, transcript, recognised text
     seconds = 0.0
     was_training = model.training
     model.eval()
     try:
-        for batch in evaluation_batches(fitting, processor=processor, max_seconds=max_seconds, normalize=normalize):
-            with _precision(model, bfloat16):
-                texts = recognise(model, batch.inputs, processor, graph)
-            rows = zip(batch.ids, batch.texts, texts, strict=True)
+        for batch in recognise_cuts(
+            model=model,
+            processor=processor,
+            cuts=cuts,
+            graph=graph,
+            max_seconds=max_seconds,
+            precision=partial(_precision, model, bfloat16),
+        ):
+            rows = [(id, transcripts[id], text) for id, text in zip(batch.ids, batch.texts, strict=True)]
             found += [(id, reference, text) for id, reference, text in rows if reference is not None]
             seconds += batch.seconds
             on_batch(batch.seconds)
-        for cut in longer:  # than a Whisper's window
-            with _precision(model, bfloat16):
-                text = transcriber(model, processor)(load_cut(cut))
-            if (reference := transcript_of(cut)) is not None:
-                found.append((cut.id, reference, text))
-            seconds += cut.duration
-            on_batch(cut.duration)
     finally:
         model.train(was_training)
     if not any(reference for _, reference, _ in found):
@@ -156,14 +145,28 @@ def score(
     )
 
 
-def validation_wer(model: nn.Module, processor: Any, data: Data, *, normalize: str, bfloat16: bool = True) -> float:
-    """Word error rate during training, by default in bfloat16: a figure to watch a run by, not a final one."""
-    return score(model=model, processor=processor, data=data, normalize=normalize, bfloat16=bfloat16).wer
+def validation_wer(model: nn.Module, processor: Any, data: CutsLike, *, normalize: str, bfloat16: bool) -> float:
+    """Word error rate on the dev set, a fraction, for the curve of a training run, in the precision of that run."""
+    cuts = list(read_cuts(data))
+    with seconds_done("validation", sum(cut.duration for cut in cuts)) as on_batch:
+        return score(
+            model=model, processor=processor, data=cuts, normalize=normalize, bfloat16=bfloat16, on_batch=on_batch
+        ).wer
 
 
-def cuts_of(data: Data, *, allow_outside: bool = False) -> Sequence[Cut]:
-    """The cuts of a corpus folder or manifest, or those given, in memory."""
-    return list(read_cuts(str(data), allow_outside=allow_outside) if isinstance(data, str | Path) else data)
+@contextmanager
+def seconds_done(stage: str, seconds: float) -> Iterator[Callable[[float], None]]:
+    """Show the progress of a stage in seconds of audio; yields what takes the seconds of each batch."""
+    total, done = math.ceil(seconds), 0.0
+
+    def on_batch(more: float) -> None:
+        nonlocal done
+        done += more
+        show(min(total, math.ceil(done)))
+
+    with progress(stage, total) as show:
+        show(0)
+        yield on_batch
 
 
 def _precision(model: nn.Module, bfloat16: bool) -> AbstractContextManager[Any]:

@@ -11,28 +11,32 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import ProcessorMixin
 
 from trimbre.config import EXPORT_PRECISIONS, RUNTIMES
 from trimbre.data.audio import load_cut
-from trimbre.data.cuts import read_cuts
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import resolve_cuts
 from trimbre.errors import UserError, at_least, one_of
 from trimbre.evaluation.score import score
 from trimbre.files import directory_written_whole, refuse_existing
 from trimbre.models.inputs import features_of
-from trimbre.models.loading import Recogniser, load
+from trimbre.models.loading import Recogniser
+from trimbre.models.source import ModelLike, resolve_model
 
 CALIBRATION_CLIPS = 200
 """How many clips the ranges of activations are taken from."""
 
 
 def export(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
     *,
-    model: str,
     to: str,
-    out: Path,
+    out: str | Path,
     precision: str = "fp32",
-    calibrate: str | None = None,
-    data: str | None = None,
+    calibrate: CutsLike | None = None,
+    data: CutsLike | None = None,
     tolerance: float = 0.5,
     normalize: str = "basic",
     allow_outside: bool = False,
@@ -43,7 +47,7 @@ def export(
     A CTC model is one graph, a Whisper two: its encoder, and its decoder with the caches that go in and come out.
 
     Args:
-        model: directory or hub name.
+        model: directory, Hub id, or a model in memory with its `processor`.
         to: `onnx` (ONNX Runtime, any model), `onnx-asr` (Parakeet models, as NeMo CTC models, and Whispers) or
             `sherpa-onnx` (Parakeet models, as NeMo CTC models).
         out: directory to write.
@@ -66,15 +70,17 @@ def export(
     at_least("tolerance", tolerance, 0)
     if calibrate is not None and precision != "int8":
         raise UserError("--calibrate is for --precision int8: leave it out, or give --precision int8")
+    out = Path(out)
     refuse_existing(out, mark="export.json")
     require_packages()
     from trimbre.exporting.card import card
     from trimbre.exporting.onnx import write_graph
     from trimbre.exporting.targets import layout_for
 
-    cuts = None if data is None else read_cuts(data, allow_outside=allow_outside)
-    clips = None if calibrate is None else read_cuts(calibrate, allow_outside=allow_outside)
-    recogniser = load(model)
+    judged = None if data is None else resolve_cuts("data", data, allow_outside=allow_outside)
+    clips = None if calibrate is None else resolve_cuts("calibrate", calibrate, allow_outside=allow_outside).cuts
+    source = resolve_model(model, processor)
+    recogniser = source.recogniser
     layout = layout_for(to, *recogniser)  # refuses before the work
     if clips is not None and layout.feed is None:
         raise UserError(f"--calibrate takes models with a CTC head and this is a {type(recogniser.model).__name__}")
@@ -83,14 +89,14 @@ def export(
         from trimbre.exporting.runtime import load_exported
 
         exported, processor = load_exported(folder, threads=torch.get_num_threads())
-        assert cuts is not None
-        return score(model=exported, processor=processor, data=cuts, normalize=normalize).words.to_json()
+        assert judged is not None
+        return score(model=exported, processor=processor, data=judged.cuts, normalize=normalize).words.to_json()
 
     with directory_written_whole(out) as folder, _graphs_in(folder, precision) as apart:
         graphs = {graph.name: apart / f"{graph.name}.onnx" for graph in layout.graphs}
         distance = max(write_graph(recogniser.model, graph, graphs[graph.name]) for graph in layout.graphs)
         found: dict[str, Any] = {
-            "model": model,
+            "model": source.name,
             "to": to,
             "precision": precision,
             "equal_to_model_within": distance,
@@ -106,7 +112,7 @@ def export(
             named = {name: file.name if within else str(file) for name, file in files.items()}
             return {**found, **layout.described, "files": named}
 
-        if cuts is not None:
+        if judged is not None:
             _write_description(folder, described(graphs, within=apart == folder))
             found["wer"]["fp32"] = wer(folder)
         files = graphs
@@ -118,9 +124,9 @@ def export(
             for name, graph in graphs.items():
                 quantise(graph, files[name], calibration=batches)
             _write_description(folder, described(files))
-            if cuts is not None:
+            if judged is not None:
                 found["wer"]["int8"] = wer(folder)
-                _refuse_worse(found["wer"], tolerance, str(data))
+                _refuse_worse(found["wer"], tolerance, judged.name)
         found["bytes"] = _bytes(files.values())
         _write_description(folder, described(files))
         (folder / "README.md").write_text(card(described(files)))

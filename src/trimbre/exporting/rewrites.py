@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trimbre.models.families.registry import family_of
+
 SPACING = 32
 """Positions from one whose sines are computed to the next."""
 NEVER = 1e4
@@ -20,8 +22,9 @@ hold it."""
 
 def rewrite_operators(model: Any) -> None:
     """Put the quicker forms into a copy of a model that is to be exported, in place; other families stay."""
+    names = family_of(model).forms
     for path, module in list(model.named_modules()):
-        form = FORMS.get(type(module).__name__)
+        form = FORMS.get(names.get(type(module).__name__, ""))
         if form is not None:
             model.set_submodule(path, form(module))
 
@@ -215,10 +218,10 @@ class Block(nn.Module):
 
 
 FORMS: dict[str, Callable[[Any], nn.Module]] = {
-    "ParakeetEncoderSubsamplingConv2D": Subsampling,
-    "ParakeetEncoderRelPositionalEncoding": Positions,
-    "ParakeetEncoderAttention": Attention,
-    "ParakeetEncoderConvolutionModule": Convolution,
-    "ParakeetEncoderBlock": Block,
+    "subsampling": Subsampling,
+    "positions": Positions,
+    "attention": Attention,
+    "convolution": Convolution,
+    "block": Block,
 }
-"""transformers' class -> the form that computes the same. `Positions` and `Attention` go together."""
+"""By the names that `Family.forms` calls them. `positions` and `attention` go together."""

@@ -9,6 +9,8 @@ import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
+from trimbre.errors import OptionError
+from trimbre.models.families.registry import family_of
 from trimbre.models.inputs import SAMPLE_RATE
 
 
@@ -62,8 +64,11 @@ def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> La
     Raises:
         UserError: that runtime cannot run it.
     """
-    family = "whisper" if model.config.is_encoder_decoder else "ctc"
-    return import_module(f"trimbre.exporting.{family}").layout(to, model, processor)
+    family = family_of(model)
+    if to not in family.runtimes:
+        others = f"give {' or '.join(family.runtimes)}" if family.runtimes else "no runtime here does"
+        raise OptionError("to", to, f"it does not run a {type(model).__name__}; {others}")
+    return import_module(f"trimbre.exporting.{family.exporter or family.head.name}").layout(to, model, processor)
 
 
 def noise(seconds: Sequence[float]) -> list[np.ndarray]:

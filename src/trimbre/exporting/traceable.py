@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimbre.exporting.rewrites import rewrite_operators
+from trimbre.models.families.registry import family_of
 from trimbre.models.modeling_trimbre import BiasOnly, Skipped
 
 
@@ -20,25 +21,24 @@ def exportable(model: PreTrainedModel) -> PreTrainedModel:
     """
     copied: Any = copy.deepcopy(model).float().eval()
     copied.set_attn_implementation("eager")
+    forms = family_of(model).forms
     for path, module in list(copied.named_modules()):
-        replacement = _replacement(module)
+        replacement = _replacement(module, form=forms.get(type(module).__name__))
         if replacement is not None:
             copied.set_submodule(path, replacement)
     rewrite_operators(copied)
     return copied
 
 
-def _replacement(module: nn.Module) -> nn.Module | None:
-    kind = type(module).__name__
-    if kind == "Wav2Vec2ConformerRelPositionalEmbedding":
+def _replacement(module: nn.Module, *, form: str | None) -> nn.Module | None:
+    if form == "relative positions":
         return RelativePositions(module.d_model)  # type: ignore[arg-type]
-    if kind == "Wav2Vec2ConformerRotaryPositionalEmbedding":
+    if form == "rotary positions":
         return RotaryPositions(module.inv_freq)  # type: ignore[arg-type]
     if isinstance(module, Skipped) and not isinstance(module, BiasOnly):
         return Nothing(module.outputs)
     if isinstance(module, nn.Conv1d) and module.kernel_size == (1,) and module.groups == 1 and module.stride == (1,):
-        # transformers' CTC head of Parakeet transposes around its convolution itself
-        return Pointwise(module, channels_last=kind == "ParakeetEncoderCTCHead")
+        return Pointwise(module, channels_last=form == "channels last")
     return None
 
 

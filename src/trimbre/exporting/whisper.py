@@ -65,14 +65,6 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
     Raises:
         UserError: that runtime cannot run it.
     """
-    kind = type(model).__name__
-    if model.config.model_type != "whisper":
-        raise UserError(f"a {kind} cannot be exported yet: give a Whisper, or a model with a CTC head")
-    if to == "sherpa-onnx":
-        raise UserError(
-            f"--to sherpa-onnx takes Parakeet models and this is a {kind}, whose layers differ in heads where it keeps "
-            "one cache for all: give --to onnx or --to onnx-asr"
-        )
     rules = Rules.of(model)
     if to == "onnx-asr":
         check_fit(model, processor)

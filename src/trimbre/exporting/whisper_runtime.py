@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 
 from trimbre.exporting.session import session
+from trimbre.models.heads.seq2seq import Seq2Seq
 
 Caches = dict[str, np.ndarray]
 
@@ -18,13 +18,13 @@ Caches = dict[str, np.ndarray]
 class ExportedWhisper(nn.Module):
     """An exported encoder and decoder that write what `generate` of the model they were made from would.
 
-    It has what decoding, evaluation and timing ask of a Whisper: `generate`, and whether its configs say that it has a
-    decoder and is multilingual.
+    It has what decoding, evaluation and timing ask of a Whisper: its head, `generate`, and whether it is multilingual.
 
     Args:
         described: what stands in export.json.
     """
 
+    head = Seq2Seq()
     device = torch.device("cpu")
 
     def __init__(self, folder: Path, described: Mapping[str, Any], *, threads: int = 1):
@@ -37,7 +37,6 @@ class ExportedWhisper(nn.Module):
             for one in self.decoder.get_inputs()
             if one.name.startswith("past_key_values.")
         }
-        self.config = PreTrainedConfig.from_dict({"is_encoder_decoder": True})
         self.generation_config = SimpleNamespace(is_multilingual=bool(self.rules["languages"]))
 
     def generate(self, input_features: Tensor, *, language: str | None = None, **asked: Any) -> Tensor:

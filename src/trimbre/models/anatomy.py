@@ -1,12 +1,23 @@
-"""What can be cut: every family of models describes its prunable modules as data, in one short file each."""
+"""The anatomy of a model: its groups of prunable units, described as data.
+
+A group is what is cut together: the units of a residual branch, which may lose all of them and may be skipped; the
+channels between two convolutions of a front end, of which at least one stays; or the ranks of a factored projection.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+from trimbre.errors import UserError
+from trimbre.plan import Plan
+
+Positions: TypeAlias = Literal["inputs", "frames", "tokens"]
+"""What the positions of a sequence inside a model are: of its input, at whatever rate a front end has them; output
+frames of the audio; or tokens of the text that a decoder reads."""
 
 
 class Slice(NamedTuple):
@@ -24,23 +35,24 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of module that is cut in one way: feed-forward, attention, convolution."""
+    """How groups of one sort are cut: the tensors that the units lie in and the projection that reads them."""
 
     name: str
-    """Its own among the model's kinds: two whose units differ in width bear two names."""
+    """Unique among the model's kinds: two whose units differ in width or in their tensors have two names."""
     unit: str
     """What one of its units is called."""
     slices: tuple[Slice, ...]
     consumer: str
-    """The projection that reads the units' outputs, relative to the module: the gates sit on its input."""
+    """The linear layer or ungrouped convolution that reads the units' outputs, relative to the module: gates multiply
+    its input."""
     channel_axis: int = -1
     """The dimension of the consumer's input that the units lie along, `rows` each."""
     rows: int = 1
     attributes: Mapping[str, int] = field(default_factory=dict)
     """Attributes of the module to set at the cut, with their value per unit; `config.x` in its view of the config."""
     parts: tuple[str, ...] = ()
-    """The modules that the branch is made of, where it is none of its own: children of the block, which `slices` and
-    `consumer` are then relative to."""
+    """The modules that the units lie in, where that is not one module: children of the path's parent, which `slices`
+    and `consumer` are then relative to."""
     outputs: int = 1
     """How many values the module's forward returns; the first is the residual branch's output."""
     products: Callable[[int], int] = lambda frames: 0
@@ -59,22 +71,32 @@ class Kind:
 
 @dataclass(frozen=True)
 class Group:
-    """One residual branch of a model, and its units."""
+    """Units of a model that are cut together; a residual branch unless `block` is empty."""
 
     path: str
-    """Path of its module; where it is made of several, that of their block and a name for them."""
+    """Path of its module; where it is made of several (`Kind.parts`), that of their parent and a name for them."""
     kind: Kind
-    layer: int
+    layer: int | None
+    """Number of the block that it is in; None outside the blocks."""
     size: int
     """Units it has now."""
-    norm: str | None
+    norm: str | None = None
     """Path of the branch's pre-norm, which leaves with it; None where it's a part of the module."""
-    after: str
+    after: str = ""
     """Path of the module whose input is the residual stream after the branch."""
-    block: str
+    block: str = ""
     """Path of the block that it is a branch of."""
-    written: bool = False
-    """Whether the stream's positions are tokens of a text, which a decoder reads, and not frames of the audio."""
+    positions: Positions = "frames"
+    """What the consumer's input has positions of."""
+    skippable: bool = True
+    """Whether it can leave altogether, as a residual branch can: what is around it goes on without it."""
+    least: int = 0
+    """Units that stay unless it is skipped."""
+
+    @property
+    def residual(self) -> bool:
+        """Whether it is a residual branch."""
+        return bool(self.block)
 
     @property
     def home(self) -> str:
@@ -83,12 +105,14 @@ class Group:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Paths of the modules that leave when the branch is skipped, but for the norm."""
+        """Paths of the modules that leave when the group is skipped, without the norm; none if it cannot be."""
+        if not self.skippable:
+            return ()
         return tuple(f"{self.home}.{part}" for part in self.kind.parts) or (self.path,)
 
     @property
     def consumer(self) -> str:
-        """Path of the projection that reads the units: its output is the branch's."""
+        """Path of the projection that reads the units; its output is that of a residual branch."""
         return f"{self.home}.{self.kind.consumer}"
 
 
@@ -100,7 +124,7 @@ class Anatomy:
     scopes: Mapping[str, Any]
     """Name prefixes, one or a tuple, of the parameters that a percentage may refer to: `blocks`, `model` and others."""
     follow: Callable[[Any, Any], None] = lambda model, plan: None
-    """Brings what else speaks of units in a cut model (first argument) in line with the plan (second), in place."""
+    """Brings what else refers to units in a cut model (first argument) in line with the plan (second), in place."""
     untouched: Mapping[str, Any] = field(default_factory=dict)
     """Scope -> name prefixes of the parameters that stay as they are where a share of that scope is to leave."""
 
@@ -118,6 +142,22 @@ class Anatomy:
         """(units,) index of the group that each unit belongs to, all groups' units in a row."""
         sizes = torch.tensor([group.size for group in self.groups], dtype=torch.long)
         return torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+
+    def check(self, plan: Plan) -> None:
+        """Raise UserError for a plan of a model of another shape, or one that removes what has to stay."""
+        if dict(plan.sizes) != self.sizes:
+            named = (*plan.sizes, *self.sizes)
+            odd = next((path for path in named if plan.sizes.get(path) != self.sizes.get(path)), "its order")
+            raise UserError(f"the plan does not fit this model at {odd}: make the plan for the model that it is to cut")
+        for group in self.groups:
+            skipped = group.path in plan.skipped
+            if skipped and not group.skippable:
+                raise UserError(f"the plan skips {group.path}, without which the model cannot run: keep some of it")
+            if not skipped and len(plan.kept[group.path]) < min(group.least, group.size):
+                raise UserError(
+                    f"the plan keeps {len(plan.kept[group.path])} {group.kind.unit}s of {group.path}, which needs "
+                    f"{group.least}: keep as many"
+                )
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:

@@ -46,12 +46,12 @@ def log_mel(clips: Sequence[np.ndarray], extractor: Any) -> dict[str, Tensor]:
     lengths = torch.tensor([len(clip) for clip in clips])
     margin = n_fft // 2
     padded = torch.zeros(len(clips), int(lengths.max()) + 2 * margin)
-    for row, clip in zip(padded, clips, strict=True):
-        samples = torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))
-        heard = row[margin : margin + len(samples)]
-        heard.copy_(samples)
+    for row, audio in zip(padded, clips, strict=True):
+        samples = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))
+        clip = row[margin : margin + len(samples)]
+        clip.copy_(samples)
         if extractor.preemphasis is not None:
-            heard[1:] -= extractor.preemphasis * samples[:-1]
+            clip[1:] -= extractor.preemphasis * samples[:-1]
     parts = padded.unfold(1, n_fft, hop).split(max(1, AT_ONCE // len(clips)), 1)
     mels = torch.cat([_mels(part * window, bands) for part in parts], 1)
     frames = lengths // hop
@@ -68,7 +68,7 @@ def _mels(frames: Tensor, bands: Sequence[tuple[slice, Tensor]]) -> Tensor:
 
 
 def _prepared(extractor: Any) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
-    """The window (samples,) and, for some mel bands at a time, the bins that they hear and their filters of these.
+    """The window (samples,) and, for some mel bands at a time, the bins that they cover and their filters of these.
 
     Filters are narrow: most of the products of all bins with all filters would be with zeros.
     """
@@ -78,8 +78,8 @@ def _prepared(extractor: Any) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
         window = torch.nn.functional.pad(torch.hann_window(width, periodic=False), (left, n_fft - width - left))
         bands = []
         for filters in extractor.mel_filters.split(BANDS):
-            heard = filters.ne(0).any(0).nonzero().flatten().tolist() or [0]
-            bins = slice(heard[0], heard[-1] + 1)
+            covered = filters.ne(0).any(0).nonzero().flatten().tolist() or [0]
+            bins = slice(covered[0], covered[-1] + 1)
             bands.append((bins, filters[:, bins].T.contiguous()))
         _KNOWN[extractor] = (window, bands)
     return _KNOWN[extractor]

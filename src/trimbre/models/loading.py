@@ -5,20 +5,15 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+import transformers
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCTC,
-    AutoModelForSpeechSeq2Seq,
-    AutoProcessor,
-    PreTrainedModel,
-    ProcessorMixin,
-)
+from transformers import AutoConfig, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 import trimbre.auto  # noqa: F401  registers the pruned classes
 from trimbre.errors import UserError
 from trimbre.models.checkpoint import refuse_pickles
-from trimbre.models.families.registry import unknown_family
+from trimbre.models.families.registry import UnknownModelError, head_of, unknown_family
 from trimbre.models.modeling_trimbre import FORMAT
 
 
@@ -29,38 +24,40 @@ class Recogniser(NamedTuple):
     processor: ProcessorMixin
 
 
-def load(path: str | Path) -> Recogniser:
+def load(path: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu") -> Recogniser:
     """Load a recogniser, dense or pruned, in eval mode and float32.
 
     Args:
-        path: a directory as `save_pretrained` or Trimbre writes it, or the name of a model on the hub.
+        path: a directory as `save_pretrained` or Trimbre writes it, or the name of a model on the Hub.
+        revision: branch, tag or commit of a model on the Hub; its newest by default.
+        device: where the model is to run.
 
     Raises:
-        UserError: nothing that can be loaded is there.
+        ValueError: nothing that can be loaded is there.
     """
     name = str(path)
     local = Path(name)
     if name and local.exists():
         _check_directory(local)
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"no model {name!r}: name a directory that holds a config.json, or OWNER/NAME on the hub")
+        raise UserError(f"no model {name!r}: name a directory that holds a config.json, or OWNER/NAME on the Hub")
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        auto = AutoModelForSpeechSeq2Seq if config.is_encoder_decoder else AutoModelForCTC
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        auto = getattr(transformers, head_of(config).auto_class)
         model, found = auto.from_pretrained(
-            name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            name, revision=revision, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
-        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except UnknownModelError as error:  # the model is sound, but its task another
+        raise unknown_family(f"{name}, a {config.model_type},") from error
     # a config or layout that was tampered with fails in as many ways as there are
     except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, SafetensorError) as error:
-        if "Unrecognized configuration class" in str(error):  # the model is sound, but its task another
-            raise unknown_family(f"{name}, a {config.model_type},") from error
-        where = "" if local.exists() else ", which is no directory here, from the hub"
+        where = "" if local.exists() else ", which is no directory here, from the Hub"
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"cannot load the model {name}{where}: {reason}") from error
     if lacking := sorted(found["missing_keys"]):  # transformers would leave these random
         raise UserError(f"the model {name} lacks {len(lacking)} of its weights, such as {lacking[0]}: fetch it again")
-    return Recogniser(model.float().eval(), processor)
+    return Recogniser(model.float().eval().to(device), processor)
 
 
 def _check_directory(path: Path) -> None:

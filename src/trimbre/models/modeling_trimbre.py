@@ -1,9 +1,10 @@
 """Models whose modules differ in width, as ordinary transformers classes.
 
 A checkpoint made by Trimbre carries a copy of this file, so that `from_pretrained(path, trust_remote_code=True)` needs
-nothing but torch, transformers and safetensors. The classes bear the names of the dense ones and equal them unless
-`config.trimbre` says which modules became narrower and which are gone. The same functions cut a model in memory
-(`trimbre.pruning.surgery`), so that a checkpoint can't be rebuilt in another shape than it was cut.
+nothing but torch, transformers and safetensors. The classes have the names of the dense ones, any that transformers
+has, and equal them unless `config.trimbre` says which modules became narrower and which are gone. The same functions
+cut a model in memory (`trimbre.pruning.surgery`), so that a checkpoint cannot be rebuilt in another shape than it was
+cut.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ FORMAT = 1
 
 
 class Skipped(nn.Module):
-    """In the place of a residual branch that is gone: contributes nothing, whatever comes in."""
+    """In the place of a residual branch that is gone: contributes nothing, whatever the input."""
 
     def __init__(self, outputs: int = 1, layer: int | None = None):
         super().__init__()
@@ -142,43 +143,35 @@ def _declare_shape(module: Any) -> None:
         module.out_channels = shape[0]
         module.in_channels = shape[0] if depthwise else shape[1]
         module.groups = shape[0] if depthwise else 1
-    elif isinstance(module, nn.BatchNorm1d | nn.LayerNorm | nn.GroupNorm):
+    elif isinstance(module, nn.BatchNorm1d):
         module.num_features = shape[0]
+    elif isinstance(module, nn.GroupNorm):  # of one channel each: another would not be the same on fewer channels
+        module.num_groups = module.num_channels = shape[0]
 
 
-class ParakeetForCTC(transformers.ParakeetForCTC):
-    """`transformers.ParakeetForCTC` whose encoder modules may differ in width."""
+def is_model_class(name: str) -> bool:
+    """Whether transformers has a model class of that name."""
+    dense = getattr(transformers, name, None)
+    return isinstance(dense, type) and issubclass(dense, transformers.PreTrainedModel)
 
-    def __init__(self, config):
-        super().__init__(config)
+
+def __getattr__(name: str) -> Any:
+    """The transformers class `name`, whose modules may differ in width, made when it is first asked for."""
+    if name.startswith("_") or not is_model_class(name):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = _reshaped(getattr(transformers, name))
+    return globals()[name]
+
+
+def _reshaped(dense: Any) -> Any:
+    """A subclass of a model class that takes the widths in `config.trimbre`; a model without them is a `dense` one."""
+
+    def __init__(self, config, *args, **kwargs):
+        dense.__init__(self, config, *args, **kwargs)
         if layout := getattr(config, "trimbre", None):
             shape_like(self, layout)
-        else:  # a dense model is transformers' own, so that saving it takes no code along
-            self.__class__ = transformers.ParakeetForCTC  # type: ignore[assignment]
+        else:  # so that saving it takes no code along
+            self.__class__ = dense
 
-
-class Wav2Vec2ConformerForCTC(transformers.Wav2Vec2ConformerForCTC):
-    """`transformers.Wav2Vec2ConformerForCTC` whose encoder modules may differ in width."""
-
-    def __init__(self, config, **kwargs):
-        super().__init__(config, **kwargs)
-        if layout := getattr(config, "trimbre", None):
-            shape_like(self, layout)
-        else:
-            self.__class__ = transformers.Wav2Vec2ConformerForCTC  # type: ignore[assignment]
-
-
-class WhisperForConditionalGeneration(transformers.WhisperForConditionalGeneration):
-    """`transformers.WhisperForConditionalGeneration` whose modules, in encoder and decoder, may differ in width."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        if layout := getattr(config, "trimbre", None):
-            shape_like(self, layout)
-        else:
-            self.__class__ = transformers.WhisperForConditionalGeneration  # type: ignore[assignment]
-
-
-for _family in (ParakeetForCTC, Wav2Vec2ConformerForCTC):
-    _family.register_for_auto_class("AutoModelForCTC")
-WhisperForConditionalGeneration.register_for_auto_class("AutoModelForSpeechSeq2Seq")
+    doc = f"`transformers.{dense.__name__}` whose modules may differ in width."
+    return type(dense.__name__, (dense,), {"__init__": __init__, "__module__": __name__, "__doc__": doc})

@@ -1,4 +1,4 @@
-"""Which positions of a padded output are valid."""
+"""Which positions of a padded sequence inside a model are valid."""
 
 from collections.abc import Mapping
 
@@ -6,22 +6,27 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trimbre.models.inputs import output_lengths
+from trimbre.models.anatomy import Positions
+from trimbre.models.families.registry import head_of
 
 
 def valid_frames(
-    model: PreTrainedModel, inputs: Mapping[str, Tensor], output: Tensor, *, written: bool | None = None
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], output: Tensor, *, positions: Positions | None = None
 ) -> Tensor:
     """(batch, time) bool: which positions of an `output` (batch, time, ...) stand for audio or text, not for padding.
 
     Args:
-        written: the positions are tokens of a text, and not frames of audio; None: what the model's logits are of.
+        positions: what they are positions of; None: what the model's logits are of.
     """
-    if model.config.is_encoder_decoder if written is None else written:
-        mask = inputs.get("decoder_attention_mask")
-        lengths = None if mask is None else mask.sum(-1)
-    else:
-        lengths = output_lengths(model, inputs)
+    head = head_of(model)
+    what = positions or head.positions
+    lengths = None
+    if what == "frames":
+        lengths = head.output_lengths(model, inputs)
+    elif (mask := inputs.get("decoder_attention_mask" if what == "tokens" else "attention_mask")) is not None:
+        lengths = mask.sum(-1)
+        if what == "inputs":  # a front end has shortened all of them alike
+            lengths = (lengths * output.shape[1] / mask.shape[1]).ceil().long()
     frames = torch.arange(output.shape[1], device=output.device)
     if lengths is None:
         return torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)

@@ -1,4 +1,4 @@
-"""Learning from the unpruned model: its posteriors and the hidden states of its layers."""
+"""Distillation from the dense model: KL divergence of posteriors, and distance of hidden states layer by layer."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from trimbre.config import DistillationConfig
 from trimbre.data.batches import Batch
+from trimbre.models.families.registry import head_of
 from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
 
@@ -29,7 +30,7 @@ def posterior_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
 
 
 def squared_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """Squared distance of one layer's hidden states over valid frames, relative to the teacher's energy.
+    """Squared distance of the hidden states of one layer over valid frames, relative to the teacher's energy.
 
     Args:
         student: (batch, time, dim); so is `teacher`.
@@ -40,9 +41,13 @@ def squared_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
 
 
 def l1_cosine_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """Mean absolute difference plus one less the cosine, over valid frames (DPHuBERT, Peng et al. 2023).
+    """Mean absolute difference plus one minus the cosine, over valid frames (DPHuBERT, Peng et al. 2023).
 
-    DPHuBERT leaves the one out, which makes it zero for a student that is its teacher.
+    DPHuBERT leaves out the constant one, with which the distance of equal states is zero.
+
+    Args:
+        student: (batch, time, dim); so is `teacher`.
+        valid: (batch, time) bool, False for padding.
     """
     apart = (student - teacher).abs().mean(-1) + 1 - functional.cosine_similarity(student, teacher, dim=-1)
     return (apart * valid).sum() / valid.sum()
@@ -65,60 +70,55 @@ def layer_loss(
         student: (batch, time, dim) of every layer; so is `teacher`, with as many layers.
         valid: (batch, time) bool, False for padding.
         distance: a name of DISTANCES.
-        every: compare the first and every so many-th after it.
+        every: compare every n-th hidden state, from the first on.
     """
     pairs = list(zip(student, teacher, strict=True))[::every]
     return torch.stack([DISTANCES[distance](mine.float(), theirs.float(), valid) for mine, theirs in pairs]).mean()
 
 
-def layer_weight_for(model: PreTrainedModel) -> float:
-    """The weight of hidden states that suits a model.
-
-    A short recovery of a CTC model goes furthest by them: they say what every layer should do at every frame, where its
-    posteriors are the same blank nearly everywhere. A decoder's text says as much, and more weight gained nothing.
-    """
-    return 1.0 if model.config.is_encoder_decoder else 100.0
-
-
 class Distiller:
-    """Runs the frozen teacher on a batch and measures how far the student is from it."""
+    """Runs the frozen teacher on a batch and computes the distillation losses of a student.
+
+    Args:
+        teacher: the dense model; put into eval mode and frozen.
+        options: weights of the losses.
+    """
 
     def __init__(self, teacher: PreTrainedModel, options: DistillationConfig):
         self.teacher = teacher.eval().requires_grad_(False)
         self.options = options
-        self.layer_weight: float = layer_weight_for(teacher) if options.layer_weight is None else options.layer_weight
+        self.head = head_of(teacher)
+        self.layer_weight: float = self.head.layer_weight if options.layer_weight is None else options.layer_weight
 
     def __call__(self, student: Any, inputs: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
-        """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`.
+        """Weighted losses, `posterior` and `layer`, of the output of a student for `inputs`.
 
         Args:
-            valid: (batch, time) bool, the positions of the logits that count: frames, or tokens of a text.
+            student: output of its forward, with hidden states.
+            valid: (batch, time) bool, positions of the logits that count: frames, or tokens of a text.
         """
         with torch.no_grad(), without_regularisation(self.teacher):
             teacher = self.teacher(**inputs, output_hidden_states=self.layer_weight > 0)
         terms = {}
         if self.options.posterior_weight > 0:
-            terms["posterior"] = self.options.posterior_weight * posterior_loss(student.logits, teacher.logits, valid)
+            terms["posterior"] = self.options.posterior_weight * posterior_loss(
+                self.head.posteriors(student), self.head.posteriors(teacher), valid
+            )
         if self.layer_weight > 0:
-            stacks = zip(_stacks(student, valid), _stacks(teacher, valid), strict=True)
+            stacks_of = self.head.hidden_states
+            stacks = zip(stacks_of(student, valid), stacks_of(teacher, valid), strict=True)
             loss = partial(layer_loss, distance=self.options.layer_distance, every=self.options.match_every)
             distances = [loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
             terms["layer"] = self.layer_weight * torch.stack(distances).mean()
         return terms
 
 
-def _stacks(output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
-    """Hidden states of every layer with the positions that count: of an encoder and, where there is one, a decoder."""
-    heard = output.get("encoder_hidden_states")
-    if heard is None:
-        return [(output.hidden_states, valid)]
-    # It hears windows: the silence that fills one up is as much to be heard as all else.
-    everything = torch.ones(heard[0].shape[:2], dtype=torch.bool, device=valid.device)
-    return [(heard, everything), (output.decoder_hidden_states, valid)]
-
-
 class Objective:
-    """What a student is trained on: its own task where there are transcripts, and its teacher."""
+    """The training loss of a student: its task loss where there are labels, and the distillation losses.
+
+    Args:
+        distiller: None trains on the task loss alone.
+    """
 
     def __init__(self, student: PreTrainedModel, distiller: Distiller | None):
         self.student = student

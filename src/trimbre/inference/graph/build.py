@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trimbre.data.cuts import read_cuts, transcript_of
+from transformers import ProcessorMixin
+
+from trimbre.data.cuts import CutsLike, transcript_of
+from trimbre.data.source import resolve_cuts
 from trimbre.data.splits import SPLITS, sentences_in
 from trimbre.data.text import labels_of, normalise
 from trimbre.errors import UserError, at_least
@@ -23,8 +26,8 @@ from trimbre.inference.graph.decoder import (
     sha256,
 )
 from trimbre.inference.graph.ngrams import NGrams, estimate, read_arpa
-from trimbre.inference.greedy import blank_id
-from trimbre.models.loading import load
+from trimbre.models.heads.ctc import blank_id
+from trimbre.models.source import ModelLike, resolve_model
 
 ORDER = 3
 WEIGHT = 0.4
@@ -33,13 +36,14 @@ NOTHING_SAID = "<eps>"
 
 
 def make_graph(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
     *,
-    model: str,
-    out: Path,
-    sentences: Path | None = None,
+    out: str | Path,
+    sentences: str | Path | None = None,
     splits: Collection[str] = (),
-    transcripts: str | None = None,
-    arpa: Path | None = None,
+    transcripts: CutsLike | None = None,
+    arpa: str | Path | None = None,
     order: int | None = None,
     weight: float = WEIGHT,
     normalize: str = "basic",
@@ -48,7 +52,8 @@ def make_graph(
     """Write the decoding graph of a CTC model and n-grams of words.
 
     Args:
-        model: directory or hub name; only its vocabulary counts, so what is pruned from it takes the same graph.
+        model: directory, Hub id, or a model in memory with its `processor`; only its vocabulary is used, so
+            that a pruned model takes the same graph.
         sentences: a text file, one sentence a line.
         splits: which splits of the sentences to read, as `trimbre corpus voices` divides them; all if there are none.
         transcripts: a corpus whose transcripts are sentences too. What is judged on does not belong here.
@@ -72,24 +77,27 @@ def make_graph(
     if splits and sentences is None:
         raise UserError("--splits chooses among the lines of --sentences: give that, or leave it out")
     require_packages()
+    out = Path(out)
     refuse_existing(out, mark=NETWORK)
-    recogniser = load(model)
-    refuse_decoder(recogniser, model)
-    said = [] if sentences is None else [line for line, _ in sentences_in(sentences, splits or SPLITS)]
+    source = resolve_model(model, processor)
+    recogniser = source.recogniser
+    refuse_decoder(recogniser, source.name)
+    said = [] if sentences is None else [line for line, _ in sentences_in(Path(sentences), splits or SPLITS)]
     if transcripts is not None:
-        said += [text for cut in read_cuts(transcripts, allow_outside=allow_outside) if (text := transcript_of(cut))]
+        cuts = resolve_cuts("transcripts", transcripts, allow_outside=allow_outside).cuts
+        said += [text for cut in cuts if (text := transcript_of(cut))]
     said = [text for line in said if (text := normalise(line, normalize).strip())]
     if arpa is None and not said:
         raise UserError(f"--transcripts {transcripts}: there are none; give recordings with transcripts")
-    ngrams = estimate(said, order or ORDER) if arpa is None else read_arpa(arpa)
+    ngrams = estimate(said, order or ORDER) if arpa is None else read_arpa(Path(arpa))
     spellings = _spellings(ngrams, recogniser.processor, normalize)
     left_out = [word for word in ngrams.words if word not in spellings]
     if not spellings:
         example = f", such as {left_out[0]!r}" if left_out else ""
-        raise UserError(f"the vocabulary of {model} spells none of the words{example}: give others")
+        raise UserError(f"the vocabulary of {source.name} spells none of the words{example}: give others")
     report = GraphReport(
         out=str(out),
-        model=model,
+        model=source.name,
         order=ngrams.order,
         weight=weight,
         words=len(spellings),

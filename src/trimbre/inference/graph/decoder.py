@@ -1,4 +1,4 @@
-"""Decoding graphs: what may be said and how likely it is, searched together with what a CTC model hears.
+"""Decoding graphs: which sentences there are and how likely they are, searched together with a CTC model's scores.
 
 A recogniser of one subject is deployed with its words and their n-grams, and what pruning costs there is what counts.
 """
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from trimbre.errors import UserError
-from trimbre.inference.greedy import blank_id
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.ctc import blank_id
 from trimbre.models.loading import Recogniser
 
 NETWORK, WORDS, DESCRIPTION = "graph.fst", "words.txt", "graph.json"
@@ -52,7 +53,7 @@ class GraphReport:
         return asdict(self)
 
 
-class Graph:
+class DecodingGraph:
     """A graph that was loaded: `graph.text(scores)` is the most likely sentence."""
 
     def __init__(self, network: Any, words: Sequence[str], described: GraphReport):
@@ -62,9 +63,9 @@ class Graph:
         return self.described.to_json()
 
     def text(self, scores: np.ndarray) -> str:
-        """The sentence, or the sentences after each other, that go best with what was heard.
+        """The sentence, or the sentences after each other, that are most likely for an utterance's scores.
 
-        Where the audio breaks off within a word, and no way to end a sentence is left, what was said before it.
+        Where the audio breaks off within a word, and no way to end a sentence is left, the words before it.
 
         Args:
             scores: (frames, labels) logarithms of probabilities.
@@ -84,7 +85,7 @@ class Graph:
         return " ".join(self.words[place - 1] for place in places)
 
 
-def load_graph(folder: str | Path, *recognisers: Recogniser) -> Graph:
+def load_graph(folder: str | Path, *recognisers: Recogniser) -> DecodingGraph:
     """Load what `make_graph` wrote, for recognisers with the vocabulary that it was made for.
 
     Raises:
@@ -109,7 +110,7 @@ def load_graph(folder: str | Path, *recognisers: Recogniser) -> Graph:
     if any(not (folder / name).is_file() or sha256(folder / name) != told for name, told in described.files.items()):
         raise UserError(f"--graph {folder} is damaged: make it anew with trimbre graph")
     words = [line.rpartition(" ")[0] for line in (folder / WORDS).read_text().split("\n")[1:-1]]
-    return Graph(StdVectorFst.read(str(folder / NETWORK)), words, replace(described, out=str(folder)))
+    return DecodingGraph(StdVectorFst.read(str(folder / NETWORK)), words, replace(described, out=str(folder)))
 
 
 def require_packages() -> None:
@@ -123,7 +124,7 @@ def require_packages() -> None:
 
 def refuse_decoder(recogniser: Recogniser, name: str) -> None:
     """Raise UserError for a model that writes text by itself."""
-    if recogniser.model.config.is_encoder_decoder:
+    if not head_of(recogniser.model).takes_graph:
         kind = type(recogniser.model).__name__
         raise UserError(f"{name}: a {kind} has a decoder of its own and takes no graph; give a model with a CTC head")
 

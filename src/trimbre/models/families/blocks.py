@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from trimbre.models.anatomy import Group, Kind
+from trimbre.models.anatomy import Group, Kind, Positions
 from trimbre.models.modeling_trimbre import Skipped
 
 
@@ -17,17 +17,22 @@ class Branch(NamedTuple):
     after: str | None
     """None where the block ends with the branch."""
     kind: Callable[[Any], Kind]
-    """The branch's module, or the block where it is none of its own -> its kind."""
+    """The branch's module, or the block where it has none of its own -> its kind."""
 
 
 def groups_of(
-    blocks: nn.ModuleList, path: str, branches: Sequence[Branch], *, end: str | None = None, written: bool = False
+    blocks: nn.ModuleList,
+    path: str,
+    branches: Sequence[Branch],
+    *,
+    end: str | None = None,
+    positions: Positions = "frames",
 ) -> Iterator[Group]:
     """The groups of the `blocks` at `path`, in the order of the forward pass, without those that are gone.
 
     Args:
         end: path of the module that follows the last block.
-        written: the blocks are a decoder's, see `Group`.
+        positions: as in `Group`.
     """
     for layer, block in enumerate(blocks):
         home = f"{path}.{layer}"
@@ -44,4 +49,11 @@ def groups_of(
             assert after is not None
             size = consumer.weight.shape[1] // kind.rows
             norm = branch.norm and f"{home}.{branch.norm}"
-            yield Group(f"{home}.{branch.name}", kind, layer, size, norm, after, home, written)
+            yield Group(f"{home}.{branch.name}", kind, layer, size, norm, after, home, positions)
+
+
+def channel_group(model: Any, path: str, kind: Kind) -> Group:
+    """The channels of a front end's `kind`, of which at least one stays; `path` is a name beside the convolutions."""
+    consumer = model.get_submodule(f"{path.rpartition('.')[0]}.{kind.consumer}")
+    size = consumer.weight.shape[1] // kind.rows
+    return Group(path, kind, None, size, positions="inputs", skippable=False, least=1)

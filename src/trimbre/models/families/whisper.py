@@ -1,67 +1,50 @@
 """Whisper: an encoder of audio and a decoder of text, whose feed-forwards lie directly in their blocks."""
 
+from functools import partial
 from typing import Any
 
-from transformers import WhisperForConditionalGeneration
-
-from trimbre.models.anatomy import Anatomy, Kind, Slice
+from trimbre.models.anatomy import Anatomy, Kind
+from trimbre.models.families import kinds
 from trimbre.models.families.blocks import Branch, groups_of
+from trimbre.models.families.registry import Family
+from trimbre.models.heads.seq2seq import Seq2Seq
 from trimbre.models.modeling_trimbre import Skipped
 from trimbre.plan import Plan
 
 ENCODER, DECODER = "model.encoder.layers", "model.decoder.layers"
-
-FEED_FORWARD = Kind(
-    name="ffn",
-    unit="feed-forward unit",
-    slices=(Slice("fc1.weight", 0), Slice("fc1.bias", 0), Slice("fc2.weight", 1)),
-    consumer="fc2",
-    parts=("fc1", "fc2"),
-)
+PROJECTIONS = ("q_proj.weight", "q_proj.bias", "k_proj.weight", "v_proj.weight", "v_proj.bias")
+FEED_FORWARD = kinds.feed_forward("fc1", "fc2", in_block=True)
 
 
-def attention(head_dim: int, name: str = "attention", source: int | None = None) -> Kind:
-    """Attention with heads of `head_dim`, over `source` positions of the audio or, if None, over its own."""
-    projections = ("q_proj.weight", "q_proj.bias", "k_proj.weight", "v_proj.weight", "v_proj.bias")
-    return Kind(
-        name=name,
-        unit="attention head",
-        slices=(
-            *(Slice(tensor, 0, rows=head_dim) for tensor in projections),
-            Slice("out_proj.weight", 1, rows=head_dim),
-        ),
-        consumer="out_proj",
-        rows=head_dim,
-        attributes={"num_heads": 1},
-        outputs=2,
-        products=lambda positions: 2 * head_dim * positions * (source or positions),
-    )
+def attention(module: Any, *, name: str = "attention", source: int | None = None) -> Kind:
+    """The kind of an attention module, over `source` positions of the audio or, if None, over its own."""
+    attributes = {"num_heads": 1}
+    return kinds.attention(module.head_dim, PROJECTIONS, "out_proj", name=name, attributes=attributes, source=source)
 
 
-def describe(model: WhisperForConditionalGeneration) -> Anatomy:
+def anatomy(model: Any) -> Anatomy:
     """What can be cut from a `WhisperForConditionalGeneration`, dense or pruned before."""
     source = model.config.max_source_positions
-    heard = Branch("self_attn", "self_attn_layer_norm", "final_layer_norm", lambda m: attention(m.head_dim))
-    written = Branch(
-        "self_attn",
-        "self_attn_layer_norm",
-        "encoder_attn_layer_norm",
-        lambda m: attention(m.head_dim, "decoder-attention"),
+    encoder_attention = Branch("self_attn", "self_attn_layer_norm", "final_layer_norm", attention)
+    decoder_attention = Branch(
+        "self_attn", "self_attn_layer_norm", "encoder_attn_layer_norm", partial(attention, name="decoder-attention")
     )
-    cross = Branch(
+    cross_attention = Branch(
         "encoder_attn",
         "encoder_attn_layer_norm",
         "final_layer_norm",
-        lambda m: attention(m.head_dim, "cross-attention", source),
+        partial(attention, name="cross-attention", source=source),
     )
     feed_forward = Branch("ffn", "final_layer_norm", None, lambda block: FEED_FORWARD)
-    encoder = groups_of(model.model.encoder.layers, ENCODER, (heard, feed_forward), end="model.encoder.layer_norm")
+    encoder = groups_of(
+        model.model.encoder.layers, ENCODER, (encoder_attention, feed_forward), end="model.encoder.layer_norm"
+    )
     decoder = groups_of(
         model.model.decoder.layers,
         DECODER,
-        (written, cross, feed_forward),
+        (decoder_attention, cross_attention, feed_forward),
         end="model.decoder.layer_norm",
-        written=True,
+        positions="tokens",
     )
     scopes = {
         "blocks": (f"{ENCODER}.", f"{DECODER}."),
@@ -80,10 +63,10 @@ def describe(model: WhisperForConditionalGeneration) -> Anatomy:
 
 
 def renumber_alignment(model: Any, plan: Plan) -> None:
-    """Let the heads that align words with audio be found after the cut, by their new numbers.
+    """Renumber the heads that align words with audio, after the cut, in place.
 
     Those that left are left out. Once a layer has no cross-attention none can be named, for transformers takes it that
-    all layers have some: words then bear no times, and it says so.
+    all layers have some: words then have no timestamps, and transformers says so.
     """
     generation = model.generation_config
     crosses = [layer.encoder_attn for layer in model.model.decoder.layers]
@@ -97,3 +80,13 @@ def renumber_alignment(model: Any, plan: Plan) -> None:
         generation.alignment_heads = found
     else:
         del generation.alignment_heads
+
+
+FAMILY = Family(
+    name="whisper",
+    classes=("WhisperForConditionalGeneration",),
+    head=Seq2Seq(),
+    anatomy=anatomy,
+    runtimes=("onnx", "onnx-asr"),
+    exporter="whisper",
+)
