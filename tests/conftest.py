@@ -199,13 +199,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out families without a CTC head of what is marked `ctc`, and those that `--family` does not name."""
+    """Leave out families without a CTC head of what is marked `ctc`, and those that `--family` does not name.
+
+    What is marked `once` does not depend on the family: it is run with the first alone.
+    """
     only = config.getoption("--family") or ""
 
     def fits(item: Any) -> bool:
         marked = item.get_closest_marker("family")
         family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
         name = family or (marked.args[0] if marked else only)
+        if family and item.get_closest_marker("once") and family != next(iter(FAMILIES)):
+            return False
         return name.startswith(only) and not (name.startswith("whisper") and item.get_closest_marker("ctc"))
 
     items[:] = filter(fits, items)

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from test_pruning import QUICK
 
-from trimbre import runs
+import trimbre
 from trimbre.config import BatchConfig
 from trimbre.training import distillation as distill
 from trimbre.training import resume as state
@@ -44,20 +44,9 @@ def run(teacher: str, corpus: str, out: str, kill: str, *, resume: bool) -> None
 
     distill.Objective.__call__ = learning
     state.save_file = writing
-    runs.prune(
-        model=teacher,
-        train=corpus,
-        dev=corpus,
-        out=Path(out),
-        options=replace(
-            QUICK,
-            batches=BatchConfig(max_duration=6.0, buckets=2, workers=2),
-            precision="bf16",
-            save_every=2,
-            validate_every=3,
-        ),
-        resume=resume,
-    )
+    batches = BatchConfig(max_duration=6.0, buckets=2, workers=2)
+    config = replace(QUICK, batches=batches, precision="bf16", save_every=2, validate_every=3)
+    trimbre.prune(teacher, train=corpus, dev=corpus, out=out, config=config, resume=resume)
 
 
 def main(teacher: str, corpus: str, out: str, *kills: str) -> None:

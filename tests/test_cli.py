@@ -42,6 +42,10 @@ VERBS = [
     ["corpus", "readings"],
     ["corpus", "voices"],
 ]
+DRAWING = ("bench", "inspect", "train", "prune")
+"""What `--seed` makes a difference to."""
+RUNNING = ("inspect", "train", "prune", "eval", "transcribe")
+"""What runs a model on a device of the user's choice."""
 CONFIG = {
     "model_type": "parakeet_ctc",
     "vocab_size": 12,
@@ -121,8 +125,9 @@ def test_every_verb_explains_itself_with_an_example(verb, run, monkeypatch):
     code, out, err = run(shlex.join([*verb, "--help"]))
     assert (code, err) == (0, "")
     assert f"trimbre {' '.join(verb)} " in out.partition("Example")[2]
-    for common in ("--json", "--seed INT"):
-        assert common in out
+    assert "--json" in out
+    assert ("--seed INT" in out) == (verb[0] in DRAWING)
+    assert ("--device STR" in out) == (verb[0] in RUNNING)
     for noise in ("--empty", "--no-json", "default: False", "default: None", "default: ()", "default: ("):
         assert noise not in out
 
@@ -464,8 +469,7 @@ def test_ctrl_c_elsewhere_promises_nothing(there, run, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    for module in ("api", "runs"):
-        monkeypatch.setattr(f"trimbre.{module}.load", interrupted)
+    monkeypatch.setattr("trimbre.models.source.load", interrupted)
     assert run("inspect mini") == (130, "", "trimbre: stopped\n")
     assert run("prune mini --train data --out new --dry-run") == (130, "", "trimbre: stopped\n")
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from trimbre.models.modeling_trimbre import BiasOnly
 from trimbre.models.positions import valid_frames
 from trimbre.pruning.surgery import cut
 
-pytestmark = pytest.mark.ctc
+pytestmark = [pytest.mark.ctc, pytest.mark.slow]
 
 PLANS = {
     "random": lambda anatomy: random_plan(anatomy, 5),
@@ -53,35 +54,40 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="module")
 def made(family, tmp_path_factory):
-    """One family's models by every plan, exported."""
-    folder = tmp_path_factory.mktemp("graphs")
-    processor, found = family.processor(), {}
-    for name, plan in PLANS.items():
+    """One family's model by the name of a plan, exported when it is asked for first."""
+    folder, processor = tmp_path_factory.mktemp("graphs"), family.processor()
+
+    @cache
+    def made(name):
         torch.manual_seed(0)
         dense = shaken(family.build())
-        model = cut(dense, plan(anatomy_of(dense)))
+        model = cut(dense, PLANS[name](anatomy_of(dense)))
         (graph,), path = layout_for("onnx", model, processor).graphs, folder / f"{name}.onnx"
-        found[name] = Made(model, processor, graph, path, write_graph(model, graph, path))
-    return found
+        return Made(model, processor, graph, path, write_graph(model, graph, path))
+
+    return made
 
 
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(
+    "plan", ["random", *(pytest.param(f"no {what}", marks=pytest.mark.once) for what in ("units", "modules"))]
+)
 def test_a_pruned_model_and_its_graph_are_equal(made, plan):
-    assert made[plan].distance <= 1e-5
+    assert made(plan).distance <= 1e-5
 
 
 def test_onnx_runtime_as_users_start_it_leaves_sums_beside_norms_apart(made, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(made["random"].path, options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(made("random").path, options, providers=["CPUExecutionProvider"])
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     assert kinds["LayerNormalization"] > 0
     assert kinds["Sum"] > 0
     assert kinds["SkipLayerNormalization"] == 0
 
 
+@pytest.mark.once
 def test_a_graph_of_another_model_is_noticed(made):
-    one = made["no modules"]
+    one = made("no modules")
     other = copy.deepcopy(one.model)
     with torch.no_grad():
         list(other.parameters())[-1].add_(0.01)
@@ -89,8 +95,9 @@ def test_a_graph_of_another_model_is_noticed(made):
         check_graph(layout_for("onnx", other, one.processor).graphs[0], one.path)
 
 
+@pytest.mark.once
 def test_every_shape_is_compared(made):
-    one = made["no units"]
+    one = made("no units")
     each = list(distances(one.graph, one.path))
     assert len(each) == len(ctc.CHECKED_SECONDS)
     assert max(each) == one.distance
@@ -106,8 +113,9 @@ def test_what_is_no_number_is_farther_than_any(monkeypatch):
             check_graph(None, None)
 
 
+@pytest.mark.once
 def test_a_graph_says_nothing_of_where_it_was_made(made):
-    one = made["no units"]
+    one = made("no units")
     weights = sum(parameter.nbytes for parameter in one.model.parameters())
     assert one.path.stat().st_size <= weights + 60_000  # nodes of some hundred bytes each
     assert b".py" not in one.path.read_bytes()
@@ -118,9 +126,10 @@ def kinds_of(nodes):
     return ["Add" if node.op_type == "Sum" else node.op_type for node in nodes]
 
 
+@pytest.mark.once
 def test_skipped_modules_leave_no_nodes(made):
     """Block by block, what is skipped is gone: of a block without modules its last norm alone remains."""
-    bare, kept = made["no modules"], made["no units"]
+    bare, kept = made("no modules"), made("no units")
     # a branch that lost its units but not its bias is one addition more than a branch that was skipped
     biases = sum(isinstance(module, BiasOnly) for module in kept.model.modules())
     more = Counter(kinds_of(kept.nodes)) - Counter(kinds_of(bare.nodes))

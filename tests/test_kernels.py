@@ -101,10 +101,10 @@ def test_a_layer_of_which_no_unit_is_left_is_passed():
 
 def test_it_is_known_whether_one_holds():
     with CpuKernels(), CpuKernels():
-        assert CpuKernels.holds == 2
+        assert CpuKernels.active == 2
     with pytest.raises(ZeroDivisionError), CpuKernels():
         torch.ones(1) / (1 // 0)
-    assert CpuKernels.holds == 0
+    assert CpuKernels.active == 0
 
 
 def test_batches_of_all_lengths_share_few_sizes():

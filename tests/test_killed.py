@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 def run(teacher, corpus, out, *kills) -> list[str]:
     """How each process ended, in the words of killed_run.py."""
     arguments = [str(TESTS / "killed_run.py"), str(teacher), str(corpus), str(out), *kills]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     done = subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=True
     )

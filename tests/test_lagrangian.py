@@ -13,6 +13,8 @@ from trimbre.pruning.constraint import SETTLED, Multipliers, Ramp
 from trimbre.pruning.gates import Gates, keep_probability
 from trimbre.pruning.targets import shortfall
 
+TARGETS = [pytest.param(0.3, marks=pytest.mark.once), 0.5, pytest.param(0.75, marks=pytest.mark.once)]
+
 
 @pytest.fixture
 def budgets(model, anatomy, processor):
@@ -47,7 +49,7 @@ def alive(gates):
 
 
 @pytest.mark.parametrize("name", ["params", "macs"])
-@pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_expected_cost_never_leaves_its_ramp(anatomy, budgets, name, target):
     _, multipliers, trail = learned(anatomy, budgets[name], target)
     for wanted, reached in trail:
@@ -56,6 +58,7 @@ def test_the_expected_cost_never_leaves_its_ramp(anatomy, budgets, name, target)
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.once
 def test_a_target_far_away_is_met_in_one_go(anatomy, budgets, seed):
     torch.manual_seed(seed)
     gates = Gates(anatomy)
@@ -66,6 +69,7 @@ def test_a_target_far_away_is_met_in_one_go(anatomy, budgets, seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.once
 def test_one_budget_is_met_where_heads_are_worth_least(anatomy, budgets, seed):
     """Heads are dear: where one too many is gone, no finer unit that stays makes up for it."""
     torch.manual_seed(seed)
@@ -78,18 +82,18 @@ def test_one_budget_is_met_where_heads_are_worth_least(anatomy, budgets, seed):
         assert budgets["macs"][0].removed(plan) == pytest.approx(target, abs=0.005)
 
 
-@pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
+@pytest.mark.parametrize("target", TARGETS)
 def test_two_budgets_are_held_together(anatomy, budgets, target):
     _, multipliers, trail = learned(anatomy, budgets["both"], target)
     assert all(share - wanted < 0.05 for wanted, reached in trail for share in reached)
     assert multipliers.removed() == pytest.approx([target] * 2, abs=0.02)
 
 
-@pytest.mark.parametrize("target", [0.3, 0.5, 0.75])
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_search_reaches_the_exact_cost(anatomy, budgets, target):
     gates, _, _ = learned(anatomy, budgets["params"], target)
-    aim = PruningTarget(anatomy, budgets["params"], target, torch.zeros(len(anatomy.groups), dtype=torch.bool))
-    plan = plan_for_target(aim, gates.units.detach())
+    wanted = PruningTarget(anatomy, budgets["params"], target, torch.zeros(len(anatomy.groups), dtype=torch.bool))
+    plan = plan_for_target(wanted, gates.units.detach())
     scores = dict(zip(anatomy.sizes, gates.units.detach().split(gates.sizes), strict=True))
     assert budgets["params"][0].removed(plan) == pytest.approx(target, abs=0.005)
     for group in anatomy.groups:  # within a group, what scores higher stays
@@ -118,17 +122,19 @@ def test_widths_are_rounded_to_multiples(anatomy, budgets):
         assert group.kind.rows > 1 or plan.widths[group.path] % 8 == 0
 
 
+@pytest.mark.once
 def test_an_unreachable_target_names_the_maximum(anatomy, budgets):
     protected = Protection.parse(["ffn"], anatomy).mask(anatomy)
     with pytest.raises(UserError, match=r"cannot remove 90\.0% of the blocks' parameters: what may be cut is \d+\.\d%"):
         check_reachable(PruningTarget(anatomy, budgets["params"], 0.9, protected))
 
 
+@pytest.mark.once
 def test_pruning_nothing_is_a_miss_however_little_was_asked(anatomy, budgets):
     nothing = Plan.everything(anatomy.sizes)
     assert "nothing was pruned" in shortfall(TargetConfig(remove=0.001), budgets["params"], nothing)
 
 
 def test_an_unknown_protection_names_the_known_ones(anatomy):
-    with pytest.raises(UserError, match=f"--protect heads.*{', '.join(sorted(anatomy.kinds))}"):
+    with pytest.raises(UserError, match=f"protect='heads'.*{', '.join(sorted(anatomy.kinds))}"):
         Protection.parse(["heads"], anatomy)

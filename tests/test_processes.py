@@ -28,7 +28,7 @@ def teacher(tmp_path):
 
 def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     return subprocess.run(
         [*launch, *arguments], env=environment, cwd=TESTS.parent, capture_output=True, text=True, timeout=300
     )
@@ -58,10 +58,25 @@ import torch
 atexit.register(lambda: print(torch.distributed.is_initialized()))  # the first to be registered is called last
 torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
 print(torch.distributed.is_initialized())
-import trimbre.training.loop
+from trimbre.training.loop import accelerator_for
+accelerator_for("fp32")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_a_long_validation_on_the_main_process_times_nobody_out(tmp_path):
+    """The others wait for as long as it takes, though collectives give up sooner."""
+    done = torchrun(str(TESTS / "waiting_processes.py"), "validation", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["1:0.25 2:0.25"] * 2
+
+
+def test_all_processes_fail_with_the_main_one(tmp_path):
+    done = torchrun(str(TESTS / "waiting_processes.py"), "failure", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "0").read_text() == "out='x': choose another | KeyboardInterrupt | KeyError"
+    assert (tmp_path / "1").read_text() == "out='x': choose another | KeyboardInterrupt | RuntimeError"
 
 
 def test_the_command_prunes_on_two_processes_and_speaks_once(teacher, noise_corpus, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from lhotse import CutSet
 from lhotse.utils import fastcopy
 
-from trimbre import runs
+import trimbre
 from trimbre.config import (
     AugmentConfig,
     BatchConfig,
@@ -24,10 +24,11 @@ from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.loading import load
 from trimbre.pruning import pipeline as pruning
-from trimbre.pruning.methods import base as interface
+from trimbre.pruning.scores import obs
 from trimbre.report.model_card import model_card
+from trimbre.runs import prune as orchestration
 
-pytestmark = pytest.mark.ctc
+pytestmark = pytest.mark.once
 
 QUICK = PruneConfig(
     remove=0.5,
@@ -46,7 +47,7 @@ def teacher(model, processor, tmp_path):
 
 def pruned(teacher, corpus, out, options=QUICK, *, batches=SMALL, precision="fp32", validate_every=5, **more):
     options = replace(options, batches=batches, precision=precision, save_every=2, validate_every=validate_every)
-    return runs.prune(model=teacher, train=str(corpus), out=out, options=options, **more)
+    return trimbre.prune(teacher, train=str(corpus), out=out, config=options, **more).report
 
 
 def weights(path):
@@ -90,7 +91,7 @@ def test_the_target_is_met_and_all_is_told(teacher, noise_corpus, tmp_path, budg
 def test_sets_that_cannot_be_judged_by_are_refused_before_anything_is_learned(
     teacher, noise_corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(runs, "prune_model", lambda *given, **more: pytest.fail("it is learning"))
+    monkeypatch.setattr(orchestration, "prune_model", lambda *given, **more: pytest.fail("it is learning"))
     noise = str(noise_corpus)
     foreign = CutSet.from_cuts(
         fastcopy(cut, supervisions=[fastcopy(cut.supervisions[0], text="щука")]) for cut in read_cuts(noise)
@@ -127,7 +128,7 @@ def test_a_seed_repeats_itself_and_another_does_not(teacher, noise_corpus, tmp_p
 def test_a_stopped_run_goes_on_to_the_same_model(teacher, noise_corpus, tmp_path, monkeypatch, stop):
     pruned(teacher, noise_corpus, tmp_path / "whole", dev=str(noise_corpus), validate_every=1)
     looks = 0
-    validation_wer = runs.validation_wer
+    validation_wer = orchestration.validation_wer
 
     def stopped(*args, **more):
         nonlocal looks
@@ -136,12 +137,12 @@ def test_a_stopped_run_goes_on_to_the_same_model(teacher, noise_corpus, tmp_path
             raise KeyboardInterrupt
         return validation_wer(*args, **more)
 
-    monkeypatch.setattr(runs, "validation_wer", stopped)
+    monkeypatch.setattr(orchestration, "validation_wer", stopped)
     with pytest.raises(KeyboardInterrupt):
         pruned(teacher, noise_corpus, tmp_path / "half", dev=str(noise_corpus), validate_every=1)
     assert not (tmp_path / "half").exists()
-    monkeypatch.setattr(runs, "validation_wer", validation_wer)
-    with pytest.raises(UserError, match="--resume"):
+    monkeypatch.setattr(orchestration, "validation_wer", validation_wer)
+    with pytest.raises(UserError, match="unfinished run"):
         pruned(teacher, noise_corpus, tmp_path / "half", dev=str(noise_corpus), validate_every=1)
     report = pruned(teacher, noise_corpus, tmp_path / "half", dev=str(noise_corpus), validate_every=1, resume=True)
     assert_equal_weights(tmp_path / "whole", tmp_path / "half")
@@ -164,23 +165,23 @@ def test_scores_and_refit_are_computed_in_the_teacher_s_precision(
         monkeypatch.setattr(place, name, noted)
 
     noting(pruning, "refit")
-    noting(interface, "moments")
+    noting(obs, "collect_moments")
     options = replace(QUICK, method="curvature", recovery=replace(QUICK.recovery, steps=1), low_memory=low_memory)
     pruned(teacher, noise_corpus, tmp_path / "half", options, precision="bf16")
-    assert autocast == {"refit": low_memory, "moments": low_memory}
+    assert autocast == {"refit": low_memory, "collect_moments": low_memory}
 
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_audio_is_disturbed_for_recovery_alone_and_where_that_was_asked(
     teacher, noise_corpus, tmp_path, monkeypatch, augment
 ):
-    heard, usual = [], runs.training_batches
+    heard, usual = [], orchestration.training_batches
 
     def noting(*args, options, **more):
         heard.append(options.augment)
         return usual(*args, options=options, **more)
 
-    monkeypatch.setattr(runs, "training_batches", noting)
+    monkeypatch.setattr(orchestration, "training_batches", noting)
     options = replace(QUICK, method="curvature", recovery=replace(QUICK.recovery, steps=1))
     as_it_is, otherwise = AugmentConfig.none(), AugmentConfig() if augment else AugmentConfig.none()
     pruned(teacher, noise_corpus, tmp_path / "half", options, batches=replace(SMALL, augment=otherwise))
@@ -194,7 +195,7 @@ def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
         cut.supervisions = []
     write_cuts(cuts, silent)
     alone = replace(QUICK, distillation=DistillationConfig(posterior_weight=0.0, layer_weight=0.0))
-    with pytest.raises(UserError, match="--posterior-weight or --layer-weight"):
+    with pytest.raises(UserError, match="raise posterior_weight or layer_weight"):
         pruned(teacher, silent, tmp_path / "half", alone, allow_outside=True)
     report = pruned(teacher, silent, tmp_path / "half", allow_outside=True)
     assert report["missed"] is None
@@ -229,8 +230,8 @@ def test_what_is_protected_stays_whole(teacher, noise_corpus, tmp_path):
     assert report["missed"] is None
 
 
-def test_a_dry_run_writes_nothing(teacher, noise_corpus, tmp_path):
-    found = pruned(teacher, noise_corpus, tmp_path / "half", dry_run=True)
+def test_a_preview_writes_nothing(teacher, noise_corpus, tmp_path):
+    found = trimbre.preview(teacher, train=noise_corpus, config=replace(QUICK, batches=SMALL, precision="fp32"))
     assert found["to_remove"]["params"] == pytest.approx(0.5 * found["dense"]["params"]["blocks"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher"]
     with pytest.raises(UserError, match="cannot remove"):

@@ -5,9 +5,8 @@ import copy
 import pytest
 import torch
 
-from trimbre import runs
+import trimbre
 from trimbre.config import BatchConfig, GateConfig, PruneConfig, RecoveryConfig
-from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
 from trimbre.training.recovery import USUAL_RATE, rate_for
 
@@ -36,15 +35,15 @@ def test_what_was_asked_for_is_taken(model):
     assert rate_for(model, 7e-4) == 7e-4
 
 
-@pytest.mark.ctc
+@pytest.mark.once
 @pytest.mark.parametrize(("learning", "recovering"), [(None, None), (2e-4, 3e-4)])
-def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corpus, tmp_path, learning, recovering):
+def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corpus, learning, recovering):
     usual = rate_for(model, None)
-    report = runs.prune(
-        model=str(save(model, processor, tmp_path / "teacher")),
-        train=str(noise_corpus),
-        out=tmp_path / "half",
-        options=PruneConfig(
+    report = trimbre.prune(
+        model,
+        processor,
+        train=noise_corpus,
+        config=PruneConfig(
             method="l0",
             control=True,
             calibration_batches=1,
@@ -53,7 +52,7 @@ def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corp
             batches=BatchConfig(max_duration=6.0, buckets=2),
             precision="fp32",
         ),
-    )
+    ).report
     rates = {name: stage["rate"] for name, stage in report["stages"].items()}
     recovered = recovering or usual
     assert rates == pytest.approx({"learn": learning or usual, "recover": recovered, "control": recovered})

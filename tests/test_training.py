@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCTC, AutoProcessor, pipeline
+from transformers import AutoModelForCTC, AutoProcessor, ParakeetForCTC, pipeline
 
-from trimbre import runs
+import trimbre
 from trimbre.config import BatchConfig, TrainConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts
@@ -16,6 +16,7 @@ from trimbre.errors import UserError
 from trimbre.inference.greedy import greedy
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import load
+from trimbre.training import from_scratch
 from trimbre.training.from_scratch import Average
 from trimbre.training.loop import cosine
 
@@ -50,7 +51,7 @@ def config(tmp_path):
 
 
 def trained(config, corpus, out, options=QUICK, **more):
-    return runs.train(model=config, train=str(corpus), dev=str(corpus), out=out, options=options, **more)
+    return trimbre.train(config, train=str(corpus), dev=corpus, out=out, config=options, **more).report
 
 
 def test_what_is_trained_is_an_ordinary_recogniser(config, noise_corpus, tmp_path):
@@ -82,20 +83,36 @@ def test_what_is_trained_is_an_ordinary_recogniser(config, noise_corpus, tmp_pat
 def test_the_same_seed_and_a_stop_change_nothing(config, noise_corpus, tmp_path, monkeypatch):
     trained(config, noise_corpus, tmp_path / "whole")
     looks = iter([False, True])
-    validation_wer = runs.validation_wer
+    validation_wer = from_scratch.validation_wer
 
     def stopped(*args, **more):
         if next(looks):
             raise KeyboardInterrupt
         return validation_wer(*args, **more)
 
-    monkeypatch.setattr("trimbre.training.from_scratch.validation_wer", stopped)
+    monkeypatch.setattr(from_scratch, "validation_wer", stopped)
     with pytest.raises(KeyboardInterrupt):
         trained(config, noise_corpus, tmp_path / "mine")
-    monkeypatch.setattr("trimbre.training.from_scratch.validation_wer", validation_wer)
+    monkeypatch.setattr(from_scratch, "validation_wer", validation_wer)
     trained(config, noise_corpus, tmp_path / "mine", resume=True)
     whole, mine = (load(tmp_path / name).model.state_dict() for name in ("whole", "mine"))
     assert all(torch.equal(value, mine[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_validation_runs_in_the_precision_of_the_run(config, noise_corpus, tmp_path, precision):
+    seen = set()
+
+    def note(module, inputs):
+        if isinstance(module, ParakeetForCTC):
+            seen.add((module.training, torch.is_autocast_enabled("cpu")))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        trained(config, noise_corpus, tmp_path / "mine", replace(QUICK, precision=precision))
+    finally:
+        hook.remove()
+    assert seen == {(training, precision == "bf16") for training in (True, False)}
 
 
 def test_training_goes_on_from_a_checkpoint(config, noise_corpus, tmp_path):

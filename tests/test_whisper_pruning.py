@@ -6,12 +6,13 @@ import pytest
 import torch
 from conftest import FAMILIES
 
-from trimbre import runs
+import trimbre
 from trimbre.config import AugmentConfig, BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.loading import load
+from trimbre.runs import prune as orchestration
 
 QUICK = PruneConfig(
     remove=0.4,
@@ -42,12 +43,12 @@ def teacher(model, processor, tmp_path):
 @pytest.fixture(autouse=True)
 def untimed(monkeypatch):
     """Nothing is timed here: a random model writes to the last token that there is room for."""
-    monkeypatch.setattr(runs, "times_faster", lambda *models: QUICK)
+    monkeypatch.setattr(orchestration, "times_faster", lambda *models: QUICK)
 
 
 def pruned(teacher, corpus, out, options=QUICK, *, precision="fp32", validate_every=100, **more):
     options = replace(options, precision=precision, validate_every=validate_every)
-    return runs.prune(model=teacher, train=str(corpus), out=out, options=options, **more)
+    return trimbre.prune(teacher, train=str(corpus), out=out, config=options, **more).report
 
 
 def weights(path):
@@ -78,9 +79,9 @@ def test_a_share_of_the_encoder_leaves_and_a_stopped_run_goes_on(teacher, noise_
             raise KeyboardInterrupt
         return 1.0
 
-    monkeypatch.setattr(runs, "validation_wer", stopped)
+    monkeypatch.setattr(orchestration, "validation_wer", stopped)
     judged = {"dev": str(noise_corpus), "validate_every": 1}
-    monkeypatch.setattr(runs, "evaluate_sets", lambda **more: None)
+    monkeypatch.setattr(orchestration, "evaluate_sets", lambda **more: None)
     with pytest.raises(KeyboardInterrupt):
         pruned(teacher, noise_corpus, tmp_path / "half", **judged)
     pruned(teacher, noise_corpus, tmp_path / "half", resume=True, **judged)
@@ -113,14 +114,14 @@ def test_audio_alone_is_enough_for_every_part(teacher, noise_corpus, tmp_path, m
 @pytest.mark.parametrize("family", [ENGLISH], indirect=True)
 def test_the_teacher_s_words_take_the_place_of_transcripts(teacher, noise_corpus, tmp_path, monkeypatch):
     written = []
-    real = runs.PseudoLabeller.__call__
+    real = orchestration.PseudoLabeller.__call__
 
     def noted(self, batch):
         batch = real(self, batch)
         written.extend(batch.texts)
         return batch
 
-    monkeypatch.setattr(runs.PseudoLabeller, "__call__", noted)
+    monkeypatch.setattr(orchestration.PseudoLabeller, "__call__", noted)
     options = replace(
         QUICK,
         method="random",

@@ -147,9 +147,20 @@ def evaluate(
     )
 
 
-def validation_wer(model: nn.Module, processor: Any, data: CutSet, *, normalize: str) -> float:
-    """Word error rate under bfloat16, to watch a training run by."""
-    return evaluate(model=model, processor=processor, data=data, normalize=normalize, bfloat16=True).wer
+def validation_wer(model: nn.Module, processor: Any, data: CutSet, *, normalize: str, bfloat16: bool) -> float:
+    """Word error rate on the dev set, a fraction, for the curve of a training run, in the precision of that run."""
+    total = math.ceil(sum(cut.duration for cut in data))
+    done = 0.0
+
+    def on_batch(seconds: float) -> None:
+        nonlocal done
+        done += seconds
+        show(min(total, math.ceil(done)))
+
+    with progress("validation", total) as show:
+        return evaluate(
+            model=model, processor=processor, data=data, normalize=normalize, bfloat16=bfloat16, on_batch=on_batch
+        ).wer
 
 
 def compare(candidate: Evaluation, baseline: Evaluation, *, margin_percent: float = 10.0) -> PairedDifference:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.benchmark.timing import times_faster
@@ -30,7 +29,7 @@ from trimbre.pruning.targets import missed_time
 from trimbre.runs.latency import latency_table, measured_latency
 from trimbre.runs.results import PruneResult
 from trimbre.runs.settings import begin_run, command_of, out_folder, step_size, unreadable_clips
-from trimbre.training.distributed import gather_unreadable, main_process_threads
+from trimbre.training.distributed import gather_unreadable, main_process_threads, on_main_process
 from trimbre.training.loop import accelerator_for
 from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.recovery import Training
@@ -89,8 +88,7 @@ class PruneJob:
         checked = _checked(cuts, recogniser.processor, config)
         table = None
         if config.target.budget == "latency":
-            with accelerator.main_process_first():  # it keeps what it measures, and the others read that
-                table = latency_table(recogniser, source.name, config, resumed)
+            table = on_main_process(accelerator, partial(latency_table, recogniser, source.name, config, resumed))
         resolved = resolve_target(recogniser, config, table)
         ahead = preview(recogniser, resolved, table)  # refuses what cannot be reached
         return cls(source, cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator)
@@ -122,15 +120,18 @@ def prune_run(job: PruneJob, *, out: str | Path | None, margin_percent: float, r
     if job.config.low_memory and job.source.path is None:
         teacher = copy.deepcopy(teacher)  # whose matrices are cast
     training = _training(job, teacher, run, tolerance)
-    pruned = prune_model(teacher, processor, options=job.config, training=training, table=job.table)
+    pruned = prune_model(teacher, processor, config=job.config, training=training, table=job.table)
     evaluation = _evaluate(job, pruned, margin_percent)
     report = _report(job, pruned, evaluation, Recogniser(teacher.float(), processor))
     report["data"]["unreadable"] = gather_unreadable(tolerance)
-    result = PruneResult(pruned.model, processor, _whole_plan(job.source, pruned.choice.plan), report, pruned.control)
-    if folder is not None and run is not None and accelerator.is_main_process:
-        result.save(folder)
-        shutil.rmtree(run)
-    accelerator.wait_for_everyone()
+    result = PruneResult(pruned.model, processor, _whole_plan(job.source, pruned.result.plan), report, pruned.control)
+    if folder is not None and run is not None:
+
+        def finish() -> None:
+            result.save(folder)
+            shutil.rmtree(run)
+
+        on_main_process(accelerator, finish)
     return result
 
 
@@ -143,10 +144,11 @@ def _refuse_unjudgeable(
             "watch", {name: data.name for name, data in watch.items()}, "it needs dev beside it: give both"
         )
     refuse_name(watch, "dev")
-    judges = {} if dev is None else {f"--dev {dev.name}": dev.cuts}
-    judges |= {f"--watch {name}={data.name}": data.cuts for name, data in watch.items()}
-    for name, cuts in judges.items():
-        refuse_unjudgeable(cuts, name=name, processor=processor, normalize=config.batches.normalize)
+    refuse = partial(refuse_unjudgeable, processor=processor, normalize=config.batches.normalize)
+    if dev is not None:
+        refuse(dev.cuts, option="dev", name=dev.name)
+    for name, data in watch.items():
+        refuse(data.cuts, option="watch", of=name, name=data.name)
 
 
 def _checked(train: NamedCuts, processor: Any, config: PruneConfig) -> TrainingData:
@@ -189,7 +191,9 @@ def _training(job: PruneJob, teacher: PreTrainedModel, run: Path | None, toleran
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert job.dev is not None
-        return {"wer": validation_wer(student, processor, job.dev.cuts, normalize=config.batches.normalize)}
+        bfloat16 = accelerator.mixed_precision == "bf16"
+        normalize = config.batches.normalize
+        return {"wer": validation_wer(student, processor, job.dev.cuts, normalize=normalize, bfloat16=bfloat16)}
 
     return Training(
         batches=partial(stream, augment=config.batches.augment),
@@ -205,19 +209,23 @@ def _training(job: PruneJob, teacher: PreTrainedModel, run: Path | None, toleran
 
 
 def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> EvaluationReport | None:
-    """Error rates on dev and the watched sets, in the first process."""
-    if job.dev is None or not job.accelerator.is_main_process:
+    """Error rates on dev and the watched sets; the main process runs it."""
+    if job.dev is None:
         return None
-    processor = job.source.recogniser.processor
-    with main_process_threads(job.accelerator):
+    dev, processor = job.dev.cuts, job.source.recogniser.processor
+
+    def evaluate() -> EvaluationReport:
         return evaluate_sets(
             recogniser=Recogniser(pruned.model, processor),
             against=Recogniser(pruned.control, processor) if pruned.control else _dense(job.source),
-            dev=job.dev.cuts,
+            dev=dev,
             watch={name: data.cuts for name, data in job.watch.items()},
             normalize=job.config.batches.normalize,
             margin_percent=margin_percent,
         )
+
+    with main_process_threads(job.accelerator):
+        return on_main_process(job.accelerator, evaluate)
 
 
 def _dense(source: ModelSource) -> Recogniser:
@@ -227,13 +235,13 @@ def _dense(source: ModelSource) -> Recogniser:
 
 def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, teacher: Recogniser) -> dict[str, Any]:
     """All that is known of a run, as plain data."""
-    faster = None
-    if job.accelerator.is_main_process:  # alone: processes that measure at once slow each other
-        faster = times_faster(Recogniser(pruned.model, teacher.processor), teacher)
-    (faster,) = broadcast_object_list([faster])
+    # On one process alone: those that measure at once slow each other.
+    small = Recogniser(pruned.model, teacher.processor)
+    faster = on_main_process(job.accelerator, lambda: times_faster(small, teacher))
     found = pruned.to_json(job.config.target)
-    if job.table is not None and job.accelerator.is_main_process:
-        found["latency"] = measured_latency(_dense(job.source), pruned, job.asked.target.rtf)
+    if job.table is not None:
+        rtf = job.asked.target.rtf
+        found["latency"] = on_main_process(job.accelerator, lambda: measured_latency(_dense(job.source), pruned, rtf))
         found["missed"] = found["missed"] or missed_time(found["latency"])
     return {
         "model": job.source.name,

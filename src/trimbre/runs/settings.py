@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,15 @@ from trimbre.config import BatchConfig
 from trimbre.data.check import UnreadableClips
 from trimbre.data.windows import windows_in
 from trimbre.errors import OptionError
-from trimbre.training.resume import prepare_run, run_folder
+from trimbre.training.distributed import on_main_process
+from trimbre.training.resume import prepare_run
 
 
 def begin_run(out: Path | None, settings: Mapping[str, Any], *, resume: bool, accelerator: Accelerator) -> Path | None:
-    """The folder of a run's state, which the first process prepares while the others wait; None without `out`."""
+    """The folder of a run's state, which the main process prepares; None without `out`."""
     if out is None:
         return None
-    if accelerator.is_main_process:
-        prepare_run(out, settings, resume=resume)
-    accelerator.wait_for_everyone()
-    return run_folder(out)
+    return on_main_process(accelerator, partial(prepare_run, out, settings, resume=resume))
 
 
 def out_folder(out: str | Path | None, *, resume: bool) -> Path | None:

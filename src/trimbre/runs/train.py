@@ -18,7 +18,7 @@ from trimbre.models.loading import Recogniser
 from trimbre.models.source import ModelLike, resolve_model
 from trimbre.runs.results import TrainResult
 from trimbre.runs.settings import begin_run, command_of, out_folder, step_size, unreadable_clips
-from trimbre.training.distributed import gather_unreadable
+from trimbre.training.distributed import gather_unreadable, on_main_process
 from trimbre.training.from_scratch import best_of, build, replace_vocabulary, train_model
 from trimbre.training.loop import accelerator_for
 
@@ -51,7 +51,9 @@ def train_run(
             f"{checked.utterances - checked.transcribed} utterances have no transcript to train on: leave them out "
             "(pruning takes them, since there the dense model is the teacher)",
         )
-    refuse_unjudgeable(judged_on.cuts, name=f"--dev {judged_on.name}", processor=start.processor, normalize=normalize)
+    refuse_unjudgeable(
+        judged_on.cuts, option="dev", name=judged_on.name, processor=start.processor, normalize=normalize
+    )
     given = {"model": name, "train": data.name, "dev": judged_on.name, "options": asdict(config)}
     settings = given | {"processes": accelerator.num_processes}
     run = begin_run(folder, settings, resume=resume, accelerator=accelerator)
@@ -75,10 +77,13 @@ def train_run(
         "earlier": earlier,
     }
     result = TrainResult(trained, start.processor, report)
-    if folder is not None and run is not None and accelerator.is_main_process:
-        result.save(folder, half=half)
-        shutil.rmtree(run)
-    accelerator.wait_for_everyone()
+    if folder is not None and run is not None:
+
+        def finish() -> None:
+            result.save(folder, half=half)
+            shutil.rmtree(run)
+
+        on_main_process(accelerator, finish)
     return result
 
 

@@ -54,8 +54,10 @@ def train_model(
     average = Average(network, options.average)
     weights = torch.optim.AdamW(_decayed(network), lr=options.rate, betas=(0.9, 0.98), fused=True)
 
-    def judge(step: int) -> Mapping[str, float]:
-        return {"wer": validation_wer(average.model, processor, dev, normalize=options.batches.normalize)}
+    def validate(step: int) -> Mapping[str, float]:
+        bfloat16 = accelerator.mixed_precision == "bf16"
+        normalize = options.batches.normalize
+        return {"wer": validation_wer(average.model, processor, dev, normalize=normalize, bfloat16=bfloat16)}
 
     def objective(batch: Batch, step: int) -> Mapping[str, Tensor]:
         return {"loss": network(**batch.inputs, labels=batch.labels).loss}
@@ -72,7 +74,7 @@ def train_model(
         seed=options.seed,
         schedule=cosine(options.steps, options.warmup),
         on_step=average,
-        validate=judge,
+        validate=validate,
         validate_every=options.validate_every,
         state_dir=run,
         save_every=options.save_every,

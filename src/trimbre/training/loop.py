@@ -1,5 +1,6 @@
-"""The one training loop: teachers, gates and recovery all go through it; what differs is passed in."""
+"""The training loop of every stage: training from scratch, learned gates, recovery and its control."""
 
+import atexit
 import hashlib
 import json
 import math
@@ -9,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from trimbre.config import PRECISIONS
@@ -23,26 +25,30 @@ from trimbre.data.batches import Batch
 from trimbre.errors import UserError, one_of
 from trimbre.models.device import resolve_device
 from trimbre.progress import progress
-from trimbre.training.cpu_kernels import CpuKernels
-from trimbre.training.distributed import GradientSync, main_process_threads
+from trimbre.training.cpu_kernels import CpuKernels, keep_more_kernels
+from trimbre.training.distributed import GradientSync, leave_group, main_process_threads, on_main_process
 from trimbre.training.resume import load_state, save_state
+
+TITLES = {"train": "training", "learn": "gates", "recover": "recovery"}
+"""What progress calls a stage, where it is not the name that its random numbers and states go by."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a stage of training took."""
+    """Steps, audio and time of a stage of training, and its validation curve."""
 
     steps: int
     rate: float
-    """The weights' learning rate at its peak."""
+    """Peak learning rate of the weights."""
     audio_seconds: float
-    """Audio seen, augmented utterances counted each time."""
+    """Seconds of audio seen by all processes; an utterance counts every time that it is seen."""
     minutes: float
     """Wall-clock time, over all the sittings of a resumed run."""
     curve: tuple[Mapping[str, float], ...]
-    """What `validate` returned, each with its step and the audio seconds seen by then."""
+    """What `validate` returned, each with its step and the seconds of audio seen by then."""
 
     def to_json(self) -> dict[str, Any]:
+        """The same as plain data."""
         return asdict(self)
 
 
@@ -67,17 +73,19 @@ def fit(
 ) -> FitResult:
     """Train for `steps` steps, going on from the newest state in `state_dir` if there is one.
 
-    Every step's random numbers follow from (seed, stage, step, rank), so that a resumed run repeats an uninterrupted
-    one bit for bit. Several processes hold the same weights: what they computed apart, gradients and the statistics
-    of norms, is averaged after every step. The first of them judges, saves and shows.
+    The random numbers of every step follow from (seed, stage, step, rank), so that a resumed run repeats an
+    uninterrupted one bit for bit. All processes hold the same weights; gradients and norm statistics are averaged after
+    every step. The main process validates, saves and shows the progress.
 
     Args:
-        batches: number of batches to pass over -> endless batches, of this process's share of the data.
+        stage: name of the stage, which random numbers and saved states go by.
+        batches: number of batches to skip -> endless batches, of this process's share of the data.
         accumulate: batches in one step.
         objective: (batch, step) -> terms of the loss, their sum as `loss`; the others are only shown.
         modules: what is trained, by the name that its state is saved under.
         optimizers: that of the weights first.
         schedule: step, from 0 -> factor on every optimizer's learning rate.
+        clip_norm: largest norm of the gradient.
         on_step: called after step n, counted from 1; what it returns is shown.
         validate: called every `validate_every` steps and at the end; models are back in train mode afterwards.
 
@@ -91,36 +99,35 @@ def fit(
         done = found.pop("step")
         figures = found
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    learned = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     stream = batches(done * accumulate) if done < steps else iter(())
-    together = GradientSync(accelerator, learned, modules.values())
+    sync = GradientSync(accelerator, parameters, modules.values())
     on_cpu = accelerator.device.type == "cpu"
     began = time.monotonic() - 60 * figures["minutes"]
 
-    midway = False
-    """Within a step weights, statistics and gates don't belong together: no state to save."""
+    within_step = False
+    """Within a step weights, statistics and gates do not belong together: no state to save."""
 
     def keep() -> None:
         if state_dir is not None and accelerator.is_main_process:
             figures["minutes"] = (time.monotonic() - began) / 60
             save_state(state_dir, done, modules=modules, optimizers=optimizers, numbers=figures)
 
-    def judge() -> Mapping[str, float]:
-        """Validate if it's due; a run that was stopped while it validated does so when it goes on."""
+    def validated() -> Mapping[str, float]:
+        """Validate if it is due; a run that was stopped while it validated does so when it goes on."""
         due = done == steps or (validate_every and done and done % validate_every == 0)
         if validate is None or not due or any(point["step"] == done for point in figures["curve"]):
             return {}
         with main_process_threads(accelerator):
-            told = [validate(done) if accelerator.is_main_process else {}]
-        (judged,) = broadcast_object_list(told)
+            found = on_main_process(accelerator, partial(validate, done))
         for module in modules.values():
             module.train()
-        figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **judged})
-        return judged
+        figures["curve"].append({"step": done, "audio_seconds": figures["audio_seconds"], **found})
+        return found
 
-    with progress(stage, steps, shown=accelerator.is_main_process) as show:
+    with progress(TITLES.get(stage, stage), steps, done=done, shown=accelerator.is_main_process) as show:
         try:
-            judge()
+            show(done, **validated())
             while done < steps:
                 set_seed(_number(seed, stage, done, accelerator.process_index) % 2**32)
                 for optimizer, given in zip(optimizers, rates, strict=True):
@@ -128,7 +135,7 @@ def fit(
                         group["lr"] = rate * schedule(done)
                 taken = [next(stream) for _ in range(accumulate)]
                 with _unbroken():
-                    midway = True
+                    within_step = True
                     shown: dict[str, float] = {}
                     for batch in taken:
                         with CpuKernels() if on_cpu else nullcontext():
@@ -137,12 +144,12 @@ def fit(
                             accelerator.backward(terms["loss"] / accumulate)
                         for name, term in terms.items():
                             shown[name] = shown.get(name, 0.0) + float(term.detach()) / accumulate
-                    loss, seconds = together.settle(shown["loss"], sum(batch.seconds for batch in taken))
+                    loss, seconds = sync.average(shown["loss"], sum(batch.seconds for batch in taken))
                     if not math.isfinite(loss):
                         raise UserError(
                             f"the loss is {loss} at step {done + 1} of {stage}: start again with a lower learning rate"
                         )
-                    nn.utils.clip_grad_norm_(learned, clip_norm)
+                    nn.utils.clip_grad_norm_(parameters, clip_norm)
                     for optimizer in optimizers:
                         optimizer.step()
                         optimizer.zero_grad()
@@ -150,12 +157,13 @@ def fit(
                     figures["audio_seconds"] += seconds
                     if on_step is not None:
                         shown |= on_step(done)
-                    midway = False
-                show(done, **shown, **judge())
+                    within_step = False
+                show(done, **shown)
+                show(done, **validated())
                 if done == steps or (save_every and done % save_every == 0):
                     keep()
         except KeyboardInterrupt:
-            if not midway:
+            if not within_step:
                 keep()
             raise
     minutes = (time.monotonic() - began) / 60
@@ -163,7 +171,7 @@ def fit(
 
 
 def cosine(steps: int, warmup: int, floor: float = 0.01) -> Callable[[int], float]:
-    """Factor on the learning rate: linear rise over `warmup` steps, then half a cosine down to `floor`."""
+    """Factor on the learning rate by step: linear warm-up over `warmup` steps, then half a cosine down to `floor`."""
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -187,20 +195,22 @@ def accelerator_for(precision: str, device: str = "auto") -> Accelerator:
     place = resolve_device(device)
     if precision == "auto":
         precision = "bf16" if _fast_bfloat16(place) else "fp32"
+    atexit.register(leave_group)
+    keep_more_kernels()
     wanted = "bf16" if precision == "bf16" else "no"
     on_cpu = place.type == "cpu"
-    # Accelerate holds a process to what it began with, but one that calls Python may do several runs.
+    # Accelerate keeps a process to its first precision and device, but a Python session may do several runs.
     if AcceleratorState._shared_state:
         now = AcceleratorState()
         if now.mixed_precision != wanted or (now.device.type == "cpu") != on_cpu:
             AcceleratorState._reset_state(reset_partial_state=(now.device.type == "cpu") != on_cpu)
-    # Without an accelerator, torchrun's processes are only found if the CPU is asked for.
+    # Without a GPU, Accelerate finds torchrun's processes only if the CPU is asked for.
     return Accelerator(mixed_precision=wanted, cpu=on_cpu)
 
 
 @contextmanager
 def _unbroken() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done; a second one breaks through."""
+    """Hold Ctrl-C back until the block is done; a second one interrupts it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Memory: what a process holds, and how a large model and its teacher fit in: fewer bits, and computing twice."""
+"""Training large models in less memory: bfloat16 weights of the teacher, and activation checkpointing."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,27 +10,31 @@ from transformers import PreTrainedModel
 
 from trimbre.training.cpu_kernels import CpuKernels
 
+MULTIPLY = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Layers whose weight is a matrix in a product, which autocast rounds to bfloat16."""
+
 
 def cast_matrices_to_bfloat16(model: nn.Module) -> None:
-    """Hold the matrices of a model that is only listened to in bfloat16, in place.
+    """Store in bfloat16, in place, the weights that autocast rounds to bfloat16 at every product.
 
-    That's what autocast makes of them at every product. Vectors, statistics and tables of positions stay as they are:
-    they are small, and norms and positions need their precision.
+    These are the weights of linear layers and convolutions, and a token embedding that is tied to an output projection.
+    All else stays float32: it is small, and norms, positions and biases need their precision. So a forward under
+    autocast computes what it computed before.
     """
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            parameter.data = parameter.data.to(torch.bfloat16)
+    for module in model.modules():
+        if isinstance(module, MULTIPLY) and isinstance(weight := module._parameters.get("weight"), nn.Parameter):
+            weight.data = weight.data.to(torch.bfloat16)  # a weight that is computed from others has no parameter
 
 
 @contextmanager
 def recomputed(model: PreTrainedModel) -> Iterator[None]:
-    """Keep only layers' inputs in a training forward and compute the rest again in the backward (Chen et al. 2016).
+    """Activation checkpointing: keep the inputs of layers and recompute the rest in the backward (Chen et al. 2016).
 
-    Gradients are the same to the bit, and so are the statistics of batch norms, which don't count the second pass.
+    Gradients are bitwise the same, and so are the statistics of batch norms, which skip the second forward.
     """
 
     def contexts() -> tuple[Any, Any]:
-        return nullcontext(), _again(model, CpuKernels() if CpuKernels.holds else nullcontext())
+        return nullcontext(), _second_forward(model, CpuKernels() if CpuKernels.active else nullcontext())
 
     model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
     try:
@@ -40,15 +44,15 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _again(model: nn.Module, kernels: AbstractContextManager[Any]) -> Iterator[None]:
-    """What the first pass was computed in, which the backward doesn't know, with norms that don't count this one."""
-    with kernels, _still(model):
+def _second_forward(model: nn.Module, kernels: AbstractContextManager[Any]) -> Iterator[None]:
+    """The context of the first forward, which the backward does not know, with running statistics held."""
+    with kernels, _statistics_held(model):
         yield
 
 
 @contextmanager
-def _still(model: nn.Module) -> Iterator[None]:
-    """Batch norms use the statistics of their batch without taking note of them."""
+def _statistics_held(model: nn.Module) -> Iterator[None]:
+    """Batch norms use the statistics of their batch without adding them to the running ones."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

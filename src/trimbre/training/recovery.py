@@ -1,4 +1,4 @@
-"""What the stages that train have in common: data, device, seed, state and judgement; and training a model on."""
+"""Recovery: fine-tuning a cut model, or the dense one as its control, with distillation from the dense model."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -19,50 +19,52 @@ from trimbre.training.distillation import Distiller, Objective
 from trimbre.training.loop import FitResult, cosine, fit
 
 USUAL_RATE = 0.0053
-"""Learning rate for weights of size one."""
+"""Learning rate for weights of root mean square one."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What the stages that train have in common."""
+    """Data, device, seed, states and validation, which all stages of a run share."""
 
     batches: Callable[[int], Iterator[Batch]]
-    """First batch to give -> endless training batches."""
+    """Number of the first batch -> endless training batches."""
     recorded: Callable[[int], Iterator[Batch]]
-    """The same without augmentation, which is for learning from: what measures and solves hears audio as it is."""
+    """The same without augmentation, for scores and refit, which measure on audio as it was recorded."""
     accelerator: Accelerator
     seed: int
     accumulate: int = 1
-    """Batches in one step."""
+    """Batches per optimizer step."""
     run: Path | None = None
-    """Folder for the state to resume from."""
+    """Folder for the states to resume from."""
     save_every: int = 100
+    """Steps between saved states."""
     validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None
+    """Model in eval mode -> figures such as its `wer`."""
     validate_every: int = 50
+    """Steps between validations."""
 
     def stage(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Arguments of `loop.fit` for training `model`."""
+        """The arguments of `loop.fit` that all stages share, for training `model`."""
         return {
             "accelerator": self.accelerator,
             "accumulate": self.accumulate,
             "seed": self.seed,
             "save_every": self.save_every,
-            "validate": None if (judge := self.validate) is None else lambda step: judge(model.eval()),
+            "validate": None if (validate := self.validate) is None else lambda step: validate(model.eval()),
             "validate_every": self.validate_every,
         }
 
 
 def learnable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that training may change."""
+    """The parameters that require a gradient."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def rate_for(model: PreTrainedModel, asked: float | None) -> float:
-    """The learning rate that was asked for or, with None, one that suits the size of an unpruned model's weights.
+    """The learning rate that was asked for or, with None, one in proportion to the size of a dense model's weights.
 
-    AdamW moves a weight by about the rate in every step, however flat or steep its loss: what a model bears whose
-    weights are large shakes one to pieces whose weights are small. Their size is the root mean square over the
-    projections that read units, which every family has.
+    AdamW moves a weight by about the rate in every step, whatever the size of its gradient: a rate that suits large
+    weights destroys small ones. The size is the root mean square of the output projections of all groups.
     """
     if asked is not None:
         return asked
@@ -81,7 +83,13 @@ def train_on(
     training: Training,
     skip: int = 0,
 ) -> FitResult:
-    """Train a cut (or whole) model on, with its teacher; `skip` batches that were seen before are passed over."""
+    """Fine-tune a cut model, or the dense one, with distillation.
+
+    Args:
+        model: is trained in place.
+        stage: `recover` or `control`.
+        skip: number of batches that an earlier stage has seen; training goes on after them.
+    """
     rate = rate_for(distiller.teacher, options.rate)
     with without_regularisation(model):
         return fit(

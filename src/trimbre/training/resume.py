@@ -1,4 +1,4 @@
-"""Training state on disk: tensors as safetensors and numbers as JSON, whole or not at all, the last two kept."""
+"""Resuming a run: its state as safetensors and JSON, written atomically, and the settings that it started with."""
 
 import json
 import re
@@ -12,21 +12,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trimbre.config import differing
-from trimbre.errors import UserError
+from trimbre.errors import OptionError
 from trimbre.files import directory_written_whole, refuse_existing, write_json
 
 KEPT = 2
+"""States that are kept of a stage."""
 
 
 def save_state(
-    folder: Path,
+    folder: str | Path,
     step: int,
     *,
     modules: Mapping[str, nn.Module],
     optimizers: Sequence[torch.optim.Optimizer],
     numbers: Mapping[str, Any],
 ) -> Path:
-    """Write what a run needs to go on after `step` to `folder/step-NNNNNNNN`; only the newest two are kept."""
+    """Write what a stage needs to go on after `step` to `folder/step-NNNNNNNN`; the newest two are kept.
+
+    Args:
+        modules: by the name that their state is saved under.
+        numbers: plain data to keep with them.
+    """
+    folder = Path(folder)
     place = folder / f"step-{step:08d}"
     with directory_written_whole(place) as beside:
         for name, module in modules.items():
@@ -41,10 +48,14 @@ def save_state(
 
 
 def load_state(
-    folder: Path, *, modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+    folder: str | Path, *, modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]
 ) -> dict[str, Any] | None:
-    """Bring modules and optimizers to the newest state in `folder` and return its numbers; None if there is none."""
-    places = _places(folder)
+    """Load the newest state in `folder` into modules and optimizers.
+
+    Returns:
+        Its numbers and `step`; None where there is no state.
+    """
+    places = _places(Path(folder))
     if not places:
         return None
     place = places[-1]
@@ -55,33 +66,37 @@ def load_state(
     return json.loads((place / "numbers.json").read_text())
 
 
-def run_folder(out: Path) -> Path:
-    """The folder beside `out` where its run keeps its state."""
+def run_folder(out: str | Path) -> Path:
+    """The folder beside `out` for the state of the run that will write it."""
+    out = Path(out)
     return out.with_name(f"{out.name}.run")
 
 
-def prepare_run(out: Path, settings: Mapping[str, Any], *, resume: bool) -> Path:
-    """The folder of a run's state; what it was asked is noted there.
+def prepare_run(out: str | Path, settings: Mapping[str, Any], *, resume: bool) -> Path:
+    """Begin or resume the run that will write `out`, and return the folder of its state.
+
+    Args:
+        settings: plain data that decides what the run computes; written to the folder, and compared on resuming.
 
     Raises:
-        UserError: `out` exists, another run is under way there, or there is none to resume.
+        OptionError: `out` exists, another run is unfinished there, or there is none to resume with these settings.
     """
     refuse_existing(out)
     run = run_folder(out)
     note = run / "settings.json"
-    asked = json.loads(json.dumps(settings))
+    given = json.loads(json.dumps(settings))
     if note.is_file():
         before = json.loads(note.read_text())
         if not resume:
-            raise UserError(f"--out {out} has an unfinished run in {run}: add --resume to go on, or remove that folder")
-        for name, _, earlier in differing(asked, before):
+            raise OptionError("out", str(out), f"it has an unfinished run in {run}: resume it or remove that folder")
+        for name, _, earlier in differing(given, before):
             shown = " ".join(map(str, earlier)) if isinstance(earlier, list) else earlier
             odd = {"model": f"model {shown}", "processes": f"{shown} processes"}.get(name, f"{name}={shown}")
-            raise UserError(f"--resume: the run in {run} was started with {odd}: give the same command again")
+            raise OptionError("resume", True, f"the run in {run} was started with {odd}: give the same again")
     elif resume:
-        raise UserError(f"--resume: there is no unfinished run for --out {out}: leave --resume out to start one")
+        raise OptionError("resume", True, f"there is no unfinished run for {out}: leave it out to start one")
     else:
-        write_json(note, asked)
+        write_json(note, given)
     return run
 
 
