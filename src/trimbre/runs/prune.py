@@ -120,11 +120,11 @@ def prune_run(job: PruneJob, *, out: str | Path | None, margin_percent: float, r
     if job.config.low_memory and job.source.path is None:
         teacher = copy.deepcopy(teacher)  # whose matrices are cast
     training = _training(job, teacher, run, tolerance)
-    pruned = prune_model(teacher, processor, options=job.config, training=training, table=job.table)
+    pruned = prune_model(teacher, processor, config=job.config, training=training, table=job.table)
     evaluation = _evaluate(job, pruned, margin_percent)
     report = _report(job, pruned, evaluation, Recogniser(teacher.float(), processor))
     report["data"]["unreadable"] = gather_unreadable(tolerance)
-    result = PruneResult(pruned.model, processor, _whole_plan(job.source, pruned.choice.plan), report, pruned.control)
+    result = PruneResult(pruned.model, processor, _whole_plan(job.source, pruned.result.plan), report, pruned.control)
     if folder is not None and run is not None:
 
         def finish() -> None:
