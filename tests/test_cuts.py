@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from lhotse import SupervisionSegment
 from lhotse.cut import MixedCut
+from lhotse.utils import fastcopy
 from tones import corpus_of, level, pitch, tone
 
 from trimbre.data.audio import load_cut
@@ -246,12 +247,11 @@ def test_cuts_in_memory_are_taken_as_they_are(folder):
 
 def test_what_is_no_sequence_of_cuts_is_refused_by_its_option(folder):
     first, *_ = read_cuts(folder)
-    empty = first.to_dict() | {"recording": None}
     for given, message in (
-        (3, "train='int': give a path, a CutSet of lhotse or a sequence"),
-        (iter([first]), "train='list_iterator': give a path"),  # it could be read only once
-        ([first, "a.wav"], "train='str': item 1 is no lhotse cut"),
-        ([first.from_dict(empty)], "item 0 is no lhotse cut with a recording"),
+        (3, "train=<class 'int'>: give a path, a CutSet of lhotse or a sequence"),
+        (iter([first]), "train=<class 'list_iterator'>: give a path"),  # it could be read only once
+        ([first, "a.wav"], "train=<class 'str'>: item 1 is no lhotse cut"),
+        ([fastcopy(first, recording=None)], "item 0 is no lhotse cut with a recording"),
     ):
         with pytest.raises(UserError, match=message):
             read_cuts(given, option="train")
