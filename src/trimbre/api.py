@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.benchmark.timing import RealTimeFactors, real_time_factor
 from trimbre.config import PruneConfig, TrainConfig
 from trimbre.data.audio import load_cut
-from trimbre.data.source import CutsLike, resolve_cuts
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import resolve_cuts
 from trimbre.errors import OptionError, UserError, at_least
 from trimbre.evaluation.compare_runs import Comparison, Run
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets
