@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trimbre.config import BatchConfig, PruneConfig
+from trimbre.config import BatchConfig, GateConfig, PruneConfig
 from trimbre.data.batches import training_batches
 from trimbre.data.cuts import read_cuts
 from trimbre.models.families.registry import anatomy_of
@@ -20,7 +20,7 @@ from trimbre.models.loading import load
 from trimbre.pruning.constraint import Multipliers, Ramp
 from trimbre.pruning.methods import l0
 from trimbre.pruning.methods.base import PruningContext
-from trimbre.pruning.pipeline import aim_of
+from trimbre.pruning.pipeline import target_of
 from trimbre.pruning.targets import ModelCosts
 from trimbre.training.distillation import Distiller
 from trimbre.training.loop import accelerator_for
@@ -48,12 +48,13 @@ def main() -> None:
     for target in (0.3, 0.5, 0.75):
         student = copy.deepcopy(teacher).requires_grad_(True)
         anatomy = anatomy_of(student)
-        options = PruneConfig(remove=target, method="l0", learn_steps=asked.steps)
-        aim = aim_of(anatomy, ModelCosts.of(student, anatomy, processor), options)
-        distiller = Distiller(teacher, options.distill)
-        context = PruningContext(distiller, Training(batches, batches, accelerator, seed=0), options, transcript_loss)
-        gates = l0.start_gates(student, context, aim)
-        multipliers, ramp = Multipliers(gates, aim.budgets), Ramp(target, round(options.gates.ramp * asked.steps))
+        config = PruneConfig(remove=target, method="l0", gates=GateConfig(steps=asked.steps))
+        wanted = target_of(anatomy, ModelCosts.of(student, anatomy, processor), config)
+        distiller = Distiller(teacher, config.distillation)
+        training = Training(batches, batches, accelerator, seed=0)
+        context = PruningContext(distiller, training, transcript_loss, gates=config.gates)
+        gates = l0.start_gates(student, context, wanted)
+        multipliers, ramp = Multipliers(gates, wanted.budgets), Ramp(target, round(config.gates.ramp * asked.steps))
         above = [0.0]
 
         def watch(
@@ -63,9 +64,9 @@ def main() -> None:
             return {}
 
         watched = replace(context, training=replace(context.training, validate=watch, validate_every=1))
-        l0.learn(student, gates, watched, aim)
-        plan = l0.plan_from_gates(gates, aim)
-        moved, budgets = l0.disagreement(gates, plan), aim.budgets
+        l0.learn(student, gates, watched, wanted)
+        plan = l0.plan_from_gates(gates, wanted)
+        moved, budgets = l0.disagreement(gates, plan), wanted.budgets
         expected = ", ".join(f"{share:.2%}" for share in multipliers.removed())
         exact = ", ".join(f"{budget.removed(plan):.2%}" for budget in budgets)
         table.add_row(f"{target:.0%}", expected, f"{100 * max(above):.2f} points", f"{moved:.1%}", exact)

@@ -79,7 +79,7 @@ def made(recogniser: Recogniser, remove: float, out: Path) -> str:
 def by_chance(anatomy: Anatomy, ledger: ModelCosts, target: TargetConfig, seed: int = 0) -> Plan:
     """A plan that meets a target and keeps units at random."""
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    return uniform_plan(PruningTarget(anatomy, ledger.asked(target), target.remove, free), seed=seed)
+    return uniform_plan(PruningTarget(anatomy, ledger.budgets_for(target), target.remove, free), seed=seed)
 
 
 def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: int, folder: Path) -> None:
@@ -135,7 +135,7 @@ def foretold(recogniser: Recogniser, table: LatencyTable, count: int, shares: Se
         asked = ledger.resolve_target(TargetConfig(rtf=share * budget.dense), anatomy, free)
         plans[f"--rtf {share * budget.dense:.3g}"] = by_chance(anatomy, ledger, asked)
     shown = Table(
-        title=f"{ledger.words}, {table.seconds:g} s of audio: seconds per second of audio",
+        title=f"{ledger.measured_in}, {table.seconds:g} s of audio: seconds per second of audio",
         caption=f"The model as it is takes {budget.dense:.3g}. Measured: the share of the whole model's time in the "
         f"same run, times that. The table's curves are within {table.spread:.1%} of all that they were fitted to.",
     )

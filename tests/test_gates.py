@@ -78,9 +78,9 @@ def test_gates_draw_anew_in_training_and_stand_still_in_evaluation(model, anatom
 @pytest.mark.parametrize("value", [0.0, 0.25, 0.8, 1.0])
 def test_values_can_be_set(anatomy, value):
     gates = Gates(anatomy)
-    wanted = gates.scales()
+    wanted = gates.noiseless()
     for units in wanted.units.values():
         units.fill_(value)
     gates.set_values(wanted)
-    for units in gates.scales().units.values():
+    for units in gates.noiseless().units.values():
         assert torch.allclose(units, torch.full_like(units, value), atol=1e-6)

@@ -92,8 +92,8 @@ def test_two_budgets_are_held_together(anatomy, budgets, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_search_reaches_the_exact_cost(anatomy, budgets, target):
     gates, _, _ = learned(anatomy, budgets["params"], target)
-    aim = PruningTarget(anatomy, budgets["params"], target, torch.zeros(len(anatomy.groups), dtype=torch.bool))
-    plan = plan_for_target(aim, gates.units.detach())
+    wanted = PruningTarget(anatomy, budgets["params"], target, torch.zeros(len(anatomy.groups), dtype=torch.bool))
+    plan = plan_for_target(wanted, gates.units.detach())
     scores = dict(zip(anatomy.sizes, gates.units.detach().split(gates.sizes), strict=True))
     assert budgets["params"][0].removed(plan) == pytest.approx(target, abs=0.005)
     for group in anatomy.groups:  # within a group, what scores higher stays
@@ -136,5 +136,5 @@ def test_pruning_nothing_is_a_miss_however_little_was_asked(anatomy, budgets):
 
 
 def test_an_unknown_protection_names_the_known_ones(anatomy):
-    with pytest.raises(UserError, match=f"--protect heads.*{', '.join(sorted(anatomy.kinds))}"):
+    with pytest.raises(UserError, match=f"protect='heads'.*{', '.join(sorted(anatomy.kinds))}"):
         Protection.parse(["heads"], anatomy)

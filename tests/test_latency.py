@@ -14,8 +14,8 @@ from trimbre.benchmark.latency_tables import fit, measure, plans_of, sorts_of, t
 from trimbre.benchmark.timing import with_fixed_output_length
 from trimbre.cli import run
 from trimbre.config import BatchConfig, GateConfig, LatencyConfig, PruneConfig, RecoveryConfig, TargetConfig
-from trimbre.costs.cost import curved
-from trimbre.costs.latency import LatencyTable, check_fits, latency_budget, signature_of, sort_of
+from trimbre.costs.cost import piecewise_linear
+from trimbre.costs.latency import LatencyTable, check_fits, curve_key, latency_budget, signature_of
 from trimbre.errors import UserError
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
@@ -36,7 +36,7 @@ SECONDS = {"fixed": 0.02, "module": 0.004, "unit": 0.0005}
 def clock(anatomy):
     """Seconds that a plan takes by closed form, beside the whole model, in a machine that slows down as it goes."""
     order = list(sorts_of(anatomy))
-    sort = {group.path: order.index(sort_of(group)) for group in anatomy.groups}
+    sort = {group.path: order.index(curve_key(group)) for group in anatomy.groups}
     pace = iter(range(1, 10_000))
 
     def seconds(plan):
@@ -66,7 +66,7 @@ def test_the_curves_foretell_every_plan(model, processor, anatomy, table):
     assert table.spread < 1e-9
     assert budget.dense * table.seconds == pytest.approx(first * seconds(Plan.everything(anatomy.sizes)))
     for plan in [random_plan(anatomy, seed) for seed in range(6)] + list(edge_plans(anatomy).values()):
-        lowest = {group.path: widths_of(sorts_of(anatomy)[sort_of(group)])[0] for group in anatomy.groups}
+        lowest = {group.path: widths_of(sorts_of(anatomy)[curve_key(group)])[0] for group in anatomy.groups}
         if all(width == 0 or width >= lowest[path] for path, width in plan.widths.items()):
             assert budget.cost.of(plan) * table.seconds == pytest.approx(first * seconds(plan))
 
@@ -108,7 +108,7 @@ def test_every_kind_and_end_is_measured(anatomy):
 
 
 def test_a_curve_by_hand_and_its_slopes():
-    cost = curved(1.0, [[(2, 4.0), (6, 6.0)], []], [6, 3])
+    cost = piecewise_linear(1.0, [[(2, 4.0), (6, 6.0)], []], [6, 3])
     for width, expected in [(0, 1.0), (1, 3.0), (2, 5.0), (3, 5.5), (6, 7.0)]:
         widths = torch.tensor([float(width), 3.0], dtype=torch.float64, requires_grad=True)
         opens = torch.ones(2, dtype=torch.float64, requires_grad=True)
@@ -144,10 +144,10 @@ def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
     assert multipliers.meet(0.4) == pytest.approx([0.4], abs=1e-4)
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
     torch.manual_seed(1)
-    aim = PruningTarget(anatomy, budgets, 0.4, free)
-    plan = plan_for_target(aim, torch.randn(sum(group.size for group in anatomy.groups)))
+    wanted = PruningTarget(anatomy, budgets, 0.4, free)
+    plan = plan_for_target(wanted, torch.randn(sum(group.size for group in anatomy.groups)))
     assert abs(budgets[0].removed(plan) - 0.4) < 0.03  # a head of these tiny models is that much
-    check_reachable(replace(aim, share=0.9))
+    check_reachable(replace(wanted, share=0.9))
     assert ledger.shares(plan)["latency"]["blocks"] == budgets[0].removed(plan)
 
 

@@ -17,7 +17,7 @@ def drawn(*shape, seed=0):
 def test_a_projection_gets_the_weights_that_numpy_finds(bias, convolution):
     projection = nn.Conv1d(6, 4, 1, bias=bias) if convolution else nn.Linear(6, 4, bias=bias)
     inputs, wanted, counts = drawn(90, 6), drawn(90, 4, seed=1), drawn(90, seed=2).square()
-    correction = Correction(projection, 0.0, lambda own: own)
+    correction = Correction(projection, 0.0)
     with torch.no_grad():
         read = inputs.unsqueeze(2) if convolution else inputs
         missed = wanted - projection(read).flatten(1)
@@ -37,7 +37,7 @@ def test_the_ridge_pulls_toward_the_weights_that_are_there():
     projection = nn.Linear(6, 4)
     before = projection.weight.detach().clone()
     inputs, wanted = drawn(90, 6), drawn(90, 4, seed=1)
-    correction = Correction(projection, 1e6, lambda own: own)
+    correction = Correction(projection, 1e6)
     with torch.no_grad():
         correction.add(inputs, wanted, None)
         correction.apply()
@@ -45,14 +45,14 @@ def test_the_ridge_pulls_toward_the_weights_that_are_there():
 
 
 def test_frames_count_by_the_energy_of_their_slopes():
-    slopes = drawn(1000, 8)
-    counts = frame_weights(slopes)
-    energy = slopes.square().sum(1)
+    gradients = drawn(1000, 8)
+    counts = frame_weights(gradients)
+    energy = gradients.square().sum(1)
     assert torch.allclose(counts, EVEN + (1 - EVEN) * energy / energy.mean())
     assert float(counts.mean()) == pytest.approx(1)
     assert torch.equal(frame_weights(torch.zeros(3, 8)), torch.full((3,), EVEN))
-    slopes[0] *= 1e4  # next to one that steep the rest is flat
-    assert float(frame_weights(slopes)[0]) == EVEN + (1 - EVEN) * STEEPEST
+    gradients[0] *= 1e4  # next to one that steep the rest is flat
+    assert float(frame_weights(gradients)[0]) == EVEN + (1 - EVEN) * STEEPEST
 
 
 @pytest.mark.parametrize("channels", [1, STRIP, 2 * STRIP + 3])

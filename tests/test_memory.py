@@ -17,7 +17,7 @@ from trimbre.models.families.registry import anatomy_of
 from trimbre.models.regularisation import without_regularisation
 from trimbre.pruning import pipeline as pruning
 from trimbre.pruning.gates import Gates, gated
-from trimbre.pruning.methods import base as interface
+from trimbre.pruning.methods import gate_training
 from trimbre.training.low_memory import cast_matrices_to_bfloat16, recomputed
 
 pytestmark = pytest.mark.ctc
@@ -109,7 +109,7 @@ def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, t
     monkeypatch.setattr(
         pruning, "cast_matrices_to_bfloat16", lambda one: saved.append("teacher") or cast_matrices_to_bfloat16(one)
     )
-    for stage in (interface, pruning):
+    for stage in (gate_training, pruning):
         monkeypatch.setattr(stage, "recomputed", lambda one: saved.append("activations") or recomputed(one))
     lean = replace(QUICK, low_memory=True)
     report = pruned(teacher, noise_corpus, tmp_path / "half", lean, precision="bf16", dev=str(noise_corpus))

@@ -18,13 +18,12 @@ from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.loading import load
 from trimbre.plan import Plan
 from trimbre.pruning.allocation import PruningTarget
-from trimbre.pruning.methods import base as interface
-from trimbre.pruning.methods.activation import energy
 from trimbre.pruning.methods.base import PruningContext
 from trimbre.pruning.methods.l0 import agreement
-from trimbre.pruning.methods.layers import leaving
-from trimbre.pruning.methods.magnitude import norms
+from trimbre.pruning.methods.layers import evenly_spaced
 from trimbre.pruning.methods.registry import known_methods, method_called
+from trimbre.pruning.scores import obs
+from trimbre.pruning.scores.magnitude import magnitude_scores
 from trimbre.pruning.surgery import cut
 from trimbre.training.distillation import Distiller
 from trimbre.training.loop import accelerator_for
@@ -35,7 +34,7 @@ pytestmark = pytest.mark.ctc
 
 
 @pytest.fixture
-def aim(model, anatomy, processor):
+def target(model, anatomy, processor):
     budgets = [params_budget(model, anatomy), macs_budget(model, anatomy, reference_of(model, processor))]
     return PruningTarget(anatomy, budgets, 0.5, torch.zeros(len(anatomy.groups), dtype=torch.bool))
 
@@ -47,20 +46,22 @@ def context(model, processor, noise_corpus):
         return training_batches(cuts, processor=processor, options=SMALL, seed=0, start=start)
 
     training = Training(batches, batches, accelerator_for("fp32"), seed=0)
-    return PruningContext(Distiller(copy.deepcopy(model), QUICK.distillation), training, QUICK, transcript_loss)
+    distiller = Distiller(copy.deepcopy(model), QUICK.distillation)
+    return PruningContext(distiller, training, transcript_loss, gates=QUICK.gates, batches=QUICK.calibration_batches)
 
 
 @pytest.mark.once
-def test_moments_that_do_not_fit_at_once_are_gathered_in_parts(model, context, aim, monkeypatch):
-    aim = replace(aim, protected=torch.arange(len(aim.anatomy.groups)) == 1)
+def test_moments_that_do_not_fit_at_once_are_gathered_in_parts(model, context, target, monkeypatch):
+    target = replace(target, protected=torch.arange(len(target.anatomy.groups)) == 1)
     # With a gradient throughout all passes take the same kernels: the last bit decides which of two like units leaves.
     context = replace(context, loss=lambda one, batch: transcript_loss(one, _with_gradient(batch)))
-    whole, calls, usual = context.losses(model, aim), [], interface.moments
-    monkeypatch.setattr(interface, "moments", lambda *args, **more: calls.append(args[1]) or usual(*args, **more))
-    monkeypatch.setattr(interface, "MOMENTS_BYTES", 1)
-    assert torch.allclose(context.losses(model, aim), whole, rtol=1e-3)
-    assert [len(part) for part in calls] == [1] * (len(aim.anatomy.groups) - 1)
-    held = whole.split([group.size for group in aim.anatomy.groups])[1]
+    free = [group for group, held in zip(target.anatomy.groups, target.protected, strict=True) if not held]
+    whole = context.obs_scores(model, target)
+    assert list(obs.parts(model, free)) == [free]
+    monkeypatch.setattr(obs, "MOMENTS_BYTES", 1)
+    assert list(obs.parts(model, free)) == [[group] for group in free]
+    assert torch.allclose(context.obs_scores(model, target), whole, rtol=1e-3)
+    held = whole.split([group.size for group in target.anatomy.groups])[1]
     assert (held == 0).all()
 
 
@@ -69,30 +70,30 @@ def _with_gradient(batch):
     return replace(batch, inputs=inputs)
 
 
-METHODS = [pytest.param(n, marks=pytest.mark.once) if method_called(n).LEARNS else n for n in known_methods()]
+METHODS = [pytest.param(n, marks=pytest.mark.once) if method_called(n).TRAINS else n for n in known_methods()]
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_meets_the_target(model, context, aim, name):
+def test_every_method_meets_the_target(model, context, target, name):
     method = method_called(name)
     before = copy.deepcopy(model.state_dict())
-    choice = method.choose(model, context, aim)
-    removed = [budget.removed(choice.plan) for budget in aim.budgets]
+    choice = method.choose(model, context, target)
+    removed = [budget.removed(choice.plan) for budget in target.budgets]
     assert sum(removed) / 2 == pytest.approx(0.5, abs=0.01)
-    assert (choice.fit is not None) == method.LEARNS
+    assert (choice.fit is not None) == method.TRAINS
     learned = any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert learned == method.LEARNS
+    assert learned == method.TRAINS
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 @pytest.mark.once
-def test_without_steps_gates_are_cut_as_they_were_seeded(model, context, aim):
+def test_without_steps_gates_are_cut_as_they_were_seeded(model, context, target):
     before = copy.deepcopy(model.state_dict())
-    context = replace(context, options=replace(QUICK, gates=replace(QUICK.gates, steps=0)))
-    choice = method_called("l0").choose(model, context, aim)
+    context = replace(context, gates=replace(QUICK.gates, steps=0))
+    choice = method_called("l0").choose(model, context, target)
     assert choice.expected == pytest.approx([0.5, 0.5], abs=0.01)
     assert choice.as_seeded > 0.95
-    assert sum(budget.removed(choice.plan) for budget in aim.budgets) / 2 == pytest.approx(0.5, abs=0.01)
+    assert sum(budget.removed(choice.plan) for budget in target.budgets) / 2 == pytest.approx(0.5, abs=0.01)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -113,7 +114,9 @@ def test_an_unknown_method_names_the_known_ones():
 
 
 def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):
-    found = dict(zip(anatomy.sizes, norms(model, anatomy).split([g.size for g in anatomy.groups]), strict=True))
+    found = dict(
+        zip(anatomy.sizes, magnitude_scores(model, anatomy).split([g.size for g in anatomy.groups]), strict=True)
+    )
     everything = Plan.everything(anatomy.sizes)
     model.requires_grad_(False)
     whole = sum(p.double().square().sum() for p in model.parameters())
@@ -124,19 +127,19 @@ def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):
         assert float(found[group.path][unit]) ** 2 == pytest.approx(float(whole - left), rel=1e-6)
 
 
-def test_energy_is_what_a_unit_adds_to_its_branch(model, context, aim, padded):
+def test_activation_scores_are_what_a_unit_adds_to_its_branch(model, context, target, padded):
     clip = {name: value[2:] for name, value in padded.items()}  # the longest, without padding
     batch = Batch(clip, None, (), (), 1.5)
     context = replace(context, training=replace(context.training, recorded=lambda start: iter([batch])))
-    index, group = next((i, g) for i, g in enumerate(aim.anatomy.groups) if g.kind.name == "ffn")
-    found = energy(model.eval(), context, aim).split([g.size for g in aim.anatomy.groups])[index]
-    consumer, heard = model.get_submodule(group.consumer), []
-    handle = consumer.register_forward_pre_hook(lambda module, args: heard.append(args[0]))
+    index, group = next((i, g) for i, g in enumerate(target.anatomy.groups) if g.kind.name == "ffn")
+    found = context.activation_scores(model.eval(), target).split([g.size for g in target.anatomy.groups])[index]
+    consumer, inputs = model.get_submodule(group.consumer), []
+    handle = consumer.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     with torch.no_grad():
         model(**clip)
         handle.remove()
         for unit in (0, group.size // 2):
-            adds = heard[0][..., unit, None] * consumer.weight[:, unit]
+            adds = inputs[0][..., unit, None] * consumer.weight[:, unit]
             assert float(found[unit]) == pytest.approx(float(adds.square().sum(-1).mean()), rel=1e-4)
 
 
@@ -145,7 +148,7 @@ def test_energy_is_what_a_unit_adds_to_its_branch(model, context, aim, padded):
     [(8, 0.5, [1, 3, 4, 6]), (8, 0.75, [1, 2, 3, 4, 5, 6]), (4, 0.25, [1]), (12, 0.1, [4, 8]), (3, 1.0, [0, 1, 2])],
 )
 def test_layers_leave_evenly_and_the_first_and_last_stay(count, share, gone):
-    found = leaving(count, share)
+    found = evenly_spaced(count, share)
     stay = [place for place in range(count) if place not in found]
     assert len(found) == len(gone)
     if len(stay) > 1:
@@ -155,11 +158,11 @@ def test_layers_leave_evenly_and_the_first_and_last_stay(count, share, gone):
 
 
 @pytest.mark.once
-def test_whole_layers_leave_and_one_in_part(model, context, aim):
-    plan = method_called("layers").choose(model, context, aim).plan
+def test_whole_layers_leave_and_one_in_part(model, context, target):
+    plan = method_called("layers").choose(model, context, target).plan
     whole, gone = set(), set()
-    for layer in {group.layer for group in aim.anatomy.groups}:
-        widths = {plan.widths[g.path] / g.size for g in aim.anatomy.groups if g.layer == layer}
+    for layer in {group.layer for group in target.anatomy.groups}:
+        widths = {plan.widths[g.path] / g.size for g in target.anatomy.groups if g.layer == layer}
         whole |= {layer} if widths == {1.0} else set()
         gone |= {layer} if widths == {0.0} else set()
     assert len(whole) == 1  # of three: half of the cost is one and a half
@@ -167,9 +170,9 @@ def test_whole_layers_leave_and_one_in_part(model, context, aim):
 
 
 @pytest.mark.once
-def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, aim):
-    plan = method_called("modules").choose(model, context, aim).plan
-    part = [g for g in aim.anatomy.groups if 0 < plan.widths[g.path] < g.size]
+def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, target):
+    plan = method_called("modules").choose(model, context, target).plan
+    part = [g for g in target.anatomy.groups if 0 < plan.widths[g.path] < g.size]
     assert plan.skipped
     assert len(part) <= 3  # one of each kind, where two budgets are traded against each other
 

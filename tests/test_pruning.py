@@ -24,7 +24,7 @@ from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.loading import load
 from trimbre.pruning import pipeline as pruning
-from trimbre.pruning.methods import base as interface
+from trimbre.pruning.scores import obs
 from trimbre.report.model_card import model_card
 from trimbre.runs import prune as orchestration
 
@@ -165,10 +165,10 @@ def test_scores_and_refit_are_computed_in_the_teacher_s_precision(
         monkeypatch.setattr(place, name, noted)
 
     noting(pruning, "refit")
-    noting(interface, "moments")
+    noting(obs, "collect_moments")
     options = replace(QUICK, method="curvature", recovery=replace(QUICK.recovery, steps=1), low_memory=low_memory)
     pruned(teacher, noise_corpus, tmp_path / "half", options, precision="bf16")
-    assert autocast == {"refit": low_memory, "moments": low_memory}
+    assert autocast == {"refit": low_memory, "collect_moments": low_memory}
 
 
 @pytest.mark.parametrize("augment", [False, True])

@@ -10,7 +10,7 @@ from conftest import last_states, random_plan, torch_is_right
 from trimbre.data.batches import Batch
 from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
-from trimbre.pruning.refit import _slopes, refit
+from trimbre.pruning.refit import _gradients, refit
 from trimbre.pruning.surgery import cut
 
 
@@ -76,21 +76,21 @@ def loud(model, batch):
     return logits[valid_frames(model, batch.inputs, logits)].square().mean()
 
 
-def test_slopes_are_those_of_the_last_block_alone(model, anatomy, batch):
-    last = [group for group in anatomy.groups if group.written == anatomy.groups[-1].written][-1].block
-    slopes = _slopes(model.eval(), batch, last, partial(loud, model))
+def test_gradients_are_those_of_the_last_block_alone(model, anatomy, batch):
+    last = [group for group in anatomy.groups if group.positions == anatomy.groups[-1].positions][-1].block
+    gradients = _gradients(model.eval(), batch, last, partial(loud, model))
     stream = []
     with model.get_submodule(last).register_forward_hook(
         lambda module, args, output: stream.append(output[0] if isinstance(output, tuple) else output)
     ):
         before = loud(model, batch)
-    step = 1e-3 / float(slopes.norm())
+    step = 1e-3 / float(gradients.norm())
     with (
         torch.no_grad(),
-        model.get_submodule(last).register_forward_hook(lambda module, args, output: _moved(output, step * slopes)),
+        model.get_submodule(last).register_forward_hook(lambda module, args, output: _moved(output, step * gradients)),
     ):
         risen = float(loud(model, batch) - before)
-    assert risen == pytest.approx(step * float(slopes.square().sum()), rel=0.05)
+    assert risen == pytest.approx(step * float(gradients.square().sum()), rel=0.05)
 
 
 def _moved(output, by):
@@ -98,7 +98,7 @@ def _moved(output, by):
 
 
 def test_frames_that_the_loss_hangs_on_come_nearest(model, anatomy, batch):
-    """Of the frames of one clip the loss hears only the second half: there the stream is nearer than without a loss."""
+    """The loss depends on the second half of a clip only: there the stream is nearer than without a loss."""
     small = cut(model, random_plan(anatomy, 1, skip=0.1))
 
     def halved(one, batch):
@@ -121,8 +121,8 @@ def test_under_autocast_a_branch_reads_what_the_refit_made_of_those_before_it(mo
     if model.config.model_type.startswith("wav2vec2") and not torch_is_right():
         pytest.skip("torch's grouped convolutions in half precision are wrong on this processor")
     small = cut(model, random_plan(anatomy, 0, skip=0.1))
-    precisely, roughly = copy.deepcopy(small), copy.deepcopy(small)
-    refit(precisely, model, [batch])
+    full, half = copy.deepcopy(small), copy.deepcopy(small)
+    refit(full, model, [batch])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        refit(roughly, model, [batch])
-    assert distance(roughly, model, batch) < 1.5 * distance(precisely, model, batch) + 0.01
+        refit(half, model, [batch])
+    assert distance(half, model, batch) < 1.5 * distance(full, model, batch) + 0.01

@@ -80,7 +80,7 @@ def test_masked_equals_sliced_on_a_real_clip_after_training(teacher):
     student.eval()
     for seed in range(3):
         plan, scales = random_cut(anatomy_of(student), random.Random(seed))
-        small = cut(student, plan, scales=scales)
+        small = cut(student, plan, gate_values=scales)
         assert check_equality(student, small, scales, batch.inputs) <= 1e-5
         hard = cut(student, plan)  # without folding it is another function, and the check would notice
         assert equality(student, hard, scales, batch.inputs) > 1e-3

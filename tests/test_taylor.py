@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from trimbre.config import GateConfig, PruneConfig
+from trimbre.config import GateConfig
 from trimbre.costs.params import params_budget
 from trimbre.costs.prices import unit_prices
 from trimbre.models.families.registry import anatomy_of
@@ -15,7 +15,7 @@ from trimbre.pruning.constraint import SETTLED, Multipliers
 from trimbre.pruning.gates import UNHARMED, Gates, gated, keep_probability, sample
 from trimbre.pruning.methods.base import PruningContext
 from trimbre.pruning.methods.l0 import seed_from_ranks, start_gates
-from trimbre.pruning.scores.taylor import importance
+from trimbre.pruning.scores.taylor import taylor_scores
 
 
 def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
@@ -26,13 +26,13 @@ def test_importance_is_the_squared_slope_of_the_loss(model, anatomy, padded):
         logits = model(**inputs).logits
         return logits[valid_frames(model, inputs, logits)].square().mean()
 
-    scores = importance(model, anatomy, [0], loss)
+    scores = taylor_scores(model, anatomy, [0], loss)
     step = 1e-5
     for unit in (0, len(scores) // 2, len(scores) - 1):
         values = []
         for value in (1.0, 1.0 - step):
             gates = Gates(anatomy).double()
-            scales = gates.scales()
+            scales = gates.noiseless()
             flat = torch.ones(len(scores), dtype=torch.float64)
             flat[unit] = value
             for path, part in zip(anatomy.sizes, flat.split(gates.sizes), strict=True):
@@ -48,7 +48,7 @@ def test_scoring_leaves_the_model_as_it_was(model, anatomy, padded):
     before = copy.deepcopy(model.state_dict())
     learned = [parameter.requires_grad for parameter in model.parameters()]
     model.train()
-    importance(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
+    taylor_scores(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
     assert model.training
     assert [parameter.requires_grad for parameter in model.parameters()] == learned
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -57,7 +57,7 @@ def test_scoring_leaves_the_model_as_it_was(model, anatomy, padded):
 
 def test_seeded_gates_harm_nothing_and_stand_in_the_order_of_worth(model, anatomy, padded):
     budgets = [params_budget(model, anatomy)]
-    scores = importance(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
+    scores = taylor_scores(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
     gates = Gates(anatomy)
     seed_from_ranks(gates, scores, budgets, spread=10.0)
     assert gates.units.min() >= UNHARMED
@@ -68,7 +68,7 @@ def test_seeded_gates_harm_nothing_and_stand_in_the_order_of_worth(model, anatom
 @pytest.mark.parametrize("share", [0.3, 0.5])
 def test_sinking_seeded_gates_closes_that_share_of_the_cost(model, anatomy, padded, share):
     budgets = [params_budget(model, anatomy)]
-    scores = importance(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
+    scores = taylor_scores(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
     gates = Gates(anatomy)
     seed_from_ranks(gates, scores, budgets, spread=10.0)
     Multipliers(gates, budgets).meet(share)
@@ -84,7 +84,7 @@ def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
 
     small = cut(model, random_plan(anatomy, 1, skip=0.0))
     again = anatomy_of(small)
-    scores = importance(small, again, [0], lambda _: small(**padded).logits.square().mean())
+    scores = taylor_scores(small, again, [0], lambda _: small(**padded).logits.square().mean())
     assert len(scores) == sum(again.sizes.values())
     assert (scores > 0).any()
 
@@ -92,8 +92,8 @@ def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
 def test_what_is_protected_is_open_for_good_while_gates_are_learned(model, anatomy):
     budgets = [params_budget(model, anatomy)]
     protected = Protection.parse(["attention", "1"], anatomy).mask(anatomy)
-    options = PruneConfig(gates=GateConfig(spread=0.0))  # 0: no scores, so nothing is heard
-    context = PruningContext(None, None, options, None)
+    # Without a spread gates need no scores, and so no audio.
+    context = PruningContext(None, None, None, gates=GateConfig(spread=0.0))
     gates = start_gates(model, context, PruningTarget(anatomy, budgets, 0.3, protected))
     held = protected[gates.owner]
     assert (sample(gates.units.detach())[held] == 1).all()

@@ -10,7 +10,7 @@ from conftest import FAMILIES, edge_plans, random_plan
 
 from trimbre.cli import run
 from trimbre.config import TargetConfig
-from trimbre.costs.prices import prices, unit_prices, worth_for_price
+from trimbre.costs.prices import prices, score_per_price, unit_prices
 from trimbre.data.audio import load_cut
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.data.cuts import read_cuts
@@ -188,7 +188,7 @@ def test_what_a_scope_does_not_count_has_no_price(model, anatomy, processor):
     assert not columns[outside, 1].any()
     assert columns[~outside, 1].all()
     scores = torch.rand(sum(anatomy.sizes.values())) + 0.1
-    worth = worth_for_price(anatomy, budgets, scores)
+    worth = score_per_price(anatomy, budgets, scores)
     counted = ~outside[anatomy.owner]
     by_hand = (scores.double() / unit_prices(anatomy, budgets))[counted].log()
     assert torch.allclose(worth[counted], by_hand - by_hand.max())

@@ -35,11 +35,11 @@ def main(teacher: str, corpus: str, out: str) -> None:
             heard.update(batch.ids if len(heard) < 8 else ())  # within the first epoch
             yield batch
 
-    found = prune_model(model, processor, options=QUICK, training=Training(batches, batches, accelerator, seed=0))
+    found = prune_model(model, processor, config=QUICK, training=Training(batches, batches, accelerator, seed=0))
     place = Path(out) / str(rank)
     place.mkdir()
     save_file({name: value.clone() for name, value in found.model.state_dict().items()}, place / "model.safetensors")
-    found.choice.plan.save(place / "plan.json")
+    found.result.plan.save(place / "plan.json")
     (place / "heard.txt").write_text("\n".join(sorted(heard)))
     tolerance = UnreadableClips(1000, corpus)
     tolerance.note({f"clip-{rank}": "no sound"})

@@ -14,7 +14,8 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.config import PruneConfig, TrainConfig
-from trimbre.data.source import CutsLike, resolve_cuts
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import resolve_cuts
 from trimbre.errors import OptionError, UserError, at_least
 from trimbre.evaluation.compare_runs import Comparison, Run
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets

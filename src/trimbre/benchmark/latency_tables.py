@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.benchmark.bench import Listen, listening, prepared
 from trimbre.benchmark.timing import clock_for, noise, seconds_to, using_threads, with_fixed_output_length
 from trimbre.config import BENCH_RUNTIMES, LatencyConfig
-from trimbre.costs.latency import FORMAT, LatencyTable, check_fits, signature_of, sort_of
+from trimbre.costs.latency import FORMAT, LatencyTable, check_fits, curve_key, signature_of
 from trimbre.costs.macs import reference_of
 from trimbre.errors import UserError, at_least, one_of
 from trimbre.files import cache_folder
@@ -164,7 +164,7 @@ def sorts_of(anatomy: Anatomy) -> dict[str, list[Group]]:
     """The groups that share a curve, by what they have in common."""
     sorts: dict[str, list[Group]] = {}
     for group in anatomy.groups:
-        sorts.setdefault(sort_of(group), []).append(group)
+        sorts.setdefault(curve_key(group), []).append(group)
     return sorts
 
 

@@ -1,4 +1,4 @@
-"""What a soft or hard Plan costs: one function for the expected cost of gates and the exact cost of a cut model."""
+"""What a plan costs: one function for the expected cost of gates and for the exact cost of a cut model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,12 @@ class Cost:
     """(groups,) float64: what one of its units costs."""
 
     def __call__(self, widths: Tensor, opens: Tensor) -> Tensor:
-        """Cost for (groups,) widths and (groups,) survivals; a scalar, differentiable in both."""
+        """Cost for expected widths and survivals; a scalar, differentiable in both.
+
+        Args:
+            widths: (groups,) units expected in a group while it is there.
+            opens: (groups,) probability that a group is there.
+        """
         return self.fixed + (opens * (self.branch + self.unit * widths)).sum()
 
     def of(self, plan: Plan) -> float:
@@ -41,10 +46,31 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class CurvedCost(Cost):
-    """A cost that rises along a curve of straight pieces with each group's width, from nothing at none.
+class SharedCost(Cost):
+    """A cost with tensors that two groups divide between them, as a convolution between two sets of channels.
 
-    cost = fixed + sum over groups of open * curve(width). `branch` is zero, and `unit` the mean price of a unit.
+    To the linear cost, in which `unit` counts each shared tensor for both groups at the other's full width, it adds
+    product * (a b - a B - b A), with a and b the expected widths of the two groups and A and B their full ones.
+    """
+
+    pairs: Tensor
+    """(tensors, 2) the groups that divide each shared tensor."""
+    sizes: Tensor
+    """(tensors, 2) float64: their full widths."""
+    products: Tensor
+    """(tensors,) float64: what one unit of the one group costs with one unit of the other."""
+
+    def __call__(self, widths: Tensor, opens: Tensor) -> Tensor:
+        own = (opens * widths)[self.pairs]
+        shared = own.prod(1) - (own * self.sizes.flip(1)).sum(1)
+        return super().__call__(widths, opens) + (self.products * shared).sum()
+
+
+@dataclass(frozen=True)
+class PiecewiseLinearCost(Cost):
+    """A cost that is piecewise linear in each group's width, and zero at width zero.
+
+    cost = fixed + sum over groups of open * curve(width). `branch` is zero, and `unit` the mean cost of a unit.
     """
 
     starts: Tensor
@@ -59,8 +85,15 @@ class CurvedCost(Cost):
         return self.fixed + (opens * (along * self.slopes).sum(1)).sum()
 
 
-def curved(fixed: float, curves: Sequence[Sequence[tuple[float, float]]], sizes: Sequence[int]) -> CurvedCost:
-    """A cost from the (width, cost) corners of every group's curve, ascending and above width 0, and its size."""
+def piecewise_linear(
+    fixed: float, curves: Sequence[Sequence[tuple[float, float]]], sizes: Sequence[int]
+) -> PiecewiseLinearCost:
+    """A cost from the curve of every group.
+
+    Args:
+        curves: (width, cost) points of every group, ascending and above width 0.
+        sizes: units of every group in the dense model.
+    """
     pieces = max((len(curve) for curve in curves), default=0)
     starts, lengths, slopes = (torch.zeros(len(curves), pieces, dtype=torch.float64) for _ in range(3))
     for group, curve in enumerate(curves):
@@ -70,12 +103,12 @@ def curved(fixed: float, curves: Sequence[Sequence[tuple[float, float]]], sizes:
     whole = torch.tensor(sizes, dtype=torch.float64)
     nothing = torch.zeros_like(whole)
     at_full = ((whole.unsqueeze(1) - starts).clamp_min(0).minimum(lengths) * slopes).sum(1)
-    return CurvedCost(fixed, nothing, at_full / whole.clamp_min(1), starts, lengths, slopes)
+    return PiecewiseLinearCost(fixed, nothing, at_full / whole.clamp_min(1), starts, lengths, slopes)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What is to be saved, as a share of the dense cost within a scope."""
+    """A cost to reduce, as a share of the dense model's within a scope."""
 
     name: str
     """`params`, `macs` or `latency`."""
@@ -83,6 +116,7 @@ class Budget:
     """The denominator, by its name in `Anatomy.scopes`."""
     cost: Cost
     dense: float
+    """Cost of the dense model."""
 
     @property
     def title(self) -> str:
@@ -101,25 +135,53 @@ class Budget:
 
 
 def accumulate(anatomy: Anatomy, tensors: Mapping[str, tuple[float, str | None, float]], scope: str) -> Cost:
-    """Add up (cost at full width, owning group or None, units that it's divided among or 0) of named tensors."""
+    """Sum the costs of named tensors by the group that they belong to.
+
+    Args:
+        tensors: name -> (cost at full width, path of the owning group or None, units that the tensor is divided among,
+            0 where it leaves only with the whole branch).
+        scope: the part of the model to count, a name of `Anatomy.scopes`.
+    """
     index = {group.path: position for position, group in enumerate(anatomy.groups)}
     fixed = 0.0
     branch = torch.zeros(len(index), dtype=torch.float64)
     unit = torch.zeros(len(index), dtype=torch.float64)
+    shared = shared_tensors(anatomy)
+    pairs: list[tuple[int, int]] = []
+    products: list[float] = []
     for name, (cost, owner, units) in tensors.items():
         if not name.startswith(anatomy.scopes[scope]):
             continue
-        if owner is None:
+        if name in shared:
+            one, other = (index[path] for path in shared[name])
+            for position in (one, other):
+                unit[position] += cost / anatomy.groups[position].size
+            pairs.append((one, other))
+            products.append(cost / (anatomy.groups[one].size * anatomy.groups[other].size))
+        elif owner is None:
             fixed += cost
         elif units:
             unit[index[owner]] += cost / units
         else:
             branch[index[owner]] += cost
-    return Cost(fixed, branch, unit)
+    if not pairs:
+        return Cost(fixed, branch, unit)
+    sizes = [[float(anatomy.groups[position].size) for position in pair] for pair in pairs]
+    shares = (torch.tensor(pairs), torch.tensor(sizes).double(), torch.tensor(products, dtype=torch.float64))
+    return SharedCost(fixed, branch, unit, *shares)
+
+
+def shared_tensors(anatomy: Anatomy) -> dict[str, tuple[str, str]]:
+    """Name of a tensor -> paths of the two groups that divide it, one along each of its axes."""
+    dividing: dict[str, list[str]] = {}
+    for group in anatomy.groups:
+        for row in group.kind.slices:
+            dividing.setdefault(f"{group.home}.{row.tensor}", []).append(group.path)
+    return {name: (paths[0], paths[1]) for name, paths in dividing.items() if len(paths) == 2}
 
 
 def owners(anatomy: Anatomy) -> dict[str, tuple[str, float]]:
-    """Name prefix of tensors -> (owning group, units that they are divided among or 0): what leaves with what."""
+    """Name prefix of tensors -> (path of the owning group, units that they are divided among, or 0)."""
     found: dict[str, tuple[str, float]] = {}
     for group in anatomy.groups:
         for prefix in filter(None, (*group.modules, group.norm)):
@@ -130,7 +192,7 @@ def owners(anatomy: Anatomy) -> dict[str, tuple[str, float]]:
 
 
 def owner_of(name: str, prefixes: Mapping[str, tuple[str, float]]) -> tuple[str | None, float]:
-    """The longest prefix that a tensor's name has decides."""
+    """The entry of `owners` with the longest prefix of a tensor's name; (None, 0) where none has one."""
     stem = name
     if stem in prefixes:
         return prefixes[stem]

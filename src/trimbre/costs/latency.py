@@ -1,4 +1,4 @@
-"""Latency: what one second of audio costs in time, by a table that was measured where the model is to run."""
+"""Latency budgets: seconds of computation per second of audio, from a table measured on the target device."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from trimbre.costs.cost import Budget, curved
+from trimbre.costs.cost import Budget, piecewise_linear
 from trimbre.errors import UserError
 from trimbre.files import write_json
 from trimbre.models.anatomy import Anatomy, Group
@@ -25,34 +25,32 @@ class LatencyTable:
     """
 
     model: str
-    """What was measured, as it was named."""
+    """Path or Hub id of the model that was measured."""
     signature: str
-    """Of the parts that no cut changes: a table serves every model that shares them (`signature_of`)."""
+    """Signature of the parts that no cut changes (`signature_of`): a table serves every model that shares them."""
     runtime: str
-    """One of `options.BENCH_RUNTIMES`."""
+    """One of `config.BENCH_RUNTIMES`."""
     threads: int
     machine: Mapping[str, Any]
-    """The processor's name and how many cores there are."""
+    """Name of the processor and its number of cores."""
     versions: Mapping[str, str]
-    """Of the libraries that computed."""
+    """Versions of the libraries that computed."""
     seconds: float
-    """Length of the clip that was heard."""
+    """Length of the clip that was measured on."""
     fixed: float
-    """What no cut changes: features, front end, norms between the blocks, head, decoding."""
+    """Time of what no cut changes: features, front end, norms between the blocks, head, decoding."""
     curves: Mapping[str, tuple[tuple[int, float], ...]]
-    """Sort of module (`sort_of`) -> (width, what one such module costs), ascending; without units it costs nothing."""
+    """Class of modules (`curve_key`) -> (width, time of one such module), ascending; at width 0 it takes no time."""
     spread: float
-    """How far the curves are from what was measured, as a share of it: the largest distance over all that was."""
+    """Largest relative distance of the curves from the measured times."""
 
     def __post_init__(self) -> None:
-        corners = {
-            sort: tuple((int(width), float(cost)) for width, cost in curve) for sort, curve in self.curves.items()
-        }
-        object.__setattr__(self, "curves", corners)
-        for sort, curve in corners.items():
+        points = {key: tuple((int(width), float(cost)) for width, cost in curve) for key, curve in self.curves.items()}
+        object.__setattr__(self, "curves", points)
+        for key, curve in points.items():
             steps = zip([(0, 0.0), *curve], curve, strict=False)
             if not curve or any(before[0] >= after[0] or before[1] > after[1] for before, after in steps):
-                raise UserError(f"the latency table's curve of {sort} doesn't rise from corner to corner: measure anew")
+                raise UserError(f"the latency table's curve of {key} does not rise with the width: measure it again")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the inverse of `from_json`."""
@@ -68,7 +66,7 @@ class LatencyTable:
                 raise UserError(f"it is of format {known}, newer than this Trimbre reads ({FORMAT}): update Trimbre")
             return cls(**given)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"not a latency table: {error!r} (trimbre bench --table writes one)") from error
+            raise UserError(f"not a latency table: {error!r} (`trimbre bench --table` writes one)") from error
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -84,35 +82,35 @@ class LatencyTable:
 
 
 def latency_budget(table: LatencyTable, anatomy: Anatomy, *, scope: str = "blocks") -> Budget:
-    """Seconds per second of audio, to the group that they leave with.
+    """Seconds per second of audio, attributed to the groups that they leave with.
 
-    A clock sees a recogniser whole: what no cut changes is counted to `model` alone, and every other scope is the time
-    of the modules in it that can be cut.
+    Time is measured on the whole recogniser: what no cut changes counts to the scope `model` alone, and every other
+    scope is the time of its modules that can be cut.
 
     Raises:
-        UserError: the table knows nothing of one of the model's modules.
+        UserError: the table has no curve for one of the model's modules.
     """
     prefix = anatomy.scopes[scope]
     whole = not prefix
-    curves = [corners_of(table, group) if group.path.startswith(prefix) else () for group in anatomy.groups]
-    cost = curved(table.fixed if whole else 0.0, curves, [group.size for group in anatomy.groups])
+    curves = [curve_of(table, group) if group.path.startswith(prefix) else () for group in anatomy.groups]
+    cost = piecewise_linear(table.fixed if whole else 0.0, curves, [group.size for group in anatomy.groups])
     dense = cost.fixed + sum(float(unit) * group.size for unit, group in zip(cost.unit, anatomy.groups, strict=True))
     return Budget("latency", scope, cost, dense)
 
 
-def corners_of(table: LatencyTable, group: Group) -> tuple[tuple[int, float], ...]:
-    """The curve of a group; raises UserError where the table hasn't one as wide."""
-    curve = table.curves.get(sort_of(group), ())
+def curve_of(table: LatencyTable, group: Group) -> tuple[tuple[int, float], ...]:
+    """The curve of a group; raises UserError where the table has none as wide."""
+    curve = table.curves.get(curve_key(group), ())
     if not curve or curve[-1][0] < group.size:
         raise UserError(
-            f"the latency table knows nothing of {group.size} {group.kind.unit}s as in {group.path}: "
-            "write one of this model with trimbre bench --table FILE MODEL"
+            f"the latency table has no curve up to {group.size} {group.kind.unit}s as in {group.path}: "
+            "measure a table of this model (`trimbre bench --table FILE MODEL` does)"
         )
     return curve
 
 
-def sort_of(group: Group) -> str:
-    """What groups that cost alike have in common: their kind and whose blocks they are in.
+def curve_key(group: Group) -> str:
+    """The name of a group's latency curve: groups of one kind share it, if they are in blocks of one stack.
 
     A decoder's feed-forward is applied to other positions than an encoder's.
     """
@@ -121,7 +119,7 @@ def sort_of(group: Group) -> str:
 
 
 def signature_of(model: nn.Module, anatomy: Anatomy) -> str:
-    """A short name of all that cutting leaves as it is: class, number of blocks, shapes of all that is outside them."""
+    """A hash of all that cutting leaves as it is: class, number of blocks, shapes of all that is outside them."""
     given = anatomy.scopes["blocks"]
     blocks = (given,) if isinstance(given, str) else given
     outside = {name: list(p.shape) for name, p in model.named_parameters() if not name.startswith(blocks)}
@@ -138,7 +136,7 @@ def check_fits(table: LatencyTable, model: nn.Module, anatomy: Anatomy, name: st
     """Raise UserError where a table was measured on a model of another shape."""
     if table.signature != signature_of(model, anatomy):
         raise UserError(
-            f"--table {name} was measured on {table.model}, which is of another shape than this model: "
-            "write one of this model with trimbre bench --table FILE MODEL"
+            f"the latency table {name} was measured on {table.model}, whose shape differs from this model's: "
+            "measure a table of this model (`trimbre bench --table FILE MODEL` does)"
         )
     latency_budget(table, anatomy, scope="model")

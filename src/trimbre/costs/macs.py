@@ -1,4 +1,4 @@
-"""Multiply-accumulates: what one second of audio costs in arithmetic."""
+"""MAC budgets: multiply-accumulates per second of audio, counted operator by operator."""
 
 import copy
 from dataclasses import dataclass
@@ -14,34 +14,34 @@ from trimbre.models.families.registry import head_of
 from trimbre.models.inputs import window_of
 
 REFERENCE_SECONDS = 10.0
-"""Length of the clip that MACs are counted for; attention's share grows with length. Whisper's is its window, 30 s."""
+"""Seconds of audio that MACs are counted on; the share of attention grows with it. A Whisper's is its window, 30 s."""
 TOKENS_PER_SECOND = 3.0
-"""Text that a decoder writes for a second of audio, as far as MACs are counted: about ordinary English speech."""
+"""Tokens per second of audio that a decoder is counted to write: about those of ordinary English speech."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One clip that a model's arithmetic is counted for."""
+    """The clip that a model's MACs are counted on."""
 
     model: nn.Module
     inputs: dict[str, Tensor]
-    """What the forward takes, batch 1, without a padding mask."""
+    """Inputs of the forward, batch 1, without a padding mask."""
     seconds: float
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """How many positions the model's linears and convolutions are applied at, by path (`positions_of`)."""
+        """Positions that each linear and convolution is applied at, by path (`positions_of`)."""
         return positions_of(self.model, self.inputs)
 
 
 def macs_budget(model: nn.Module, anatomy: Anatomy, reference: Reference, *, scope: str = "blocks") -> Budget:
-    """Count the multiply-accumulates of one second of audio, to the group that they leave with.
+    """Count the multiply-accumulates of one second of audio, attributed to the groups that they leave with.
 
-    Every weight counts once for each position that it is applied at; attention's products between activations come
-    from the anatomy.
+    Every weight counts once for each position that it is applied at; the products between activations of attention
+    come from the anatomy.
 
     Args:
-        reference: the clip that they are counted for, for this model (`reference_of`).
+        reference: the clip that they are counted on, for this model (`reference_of`).
     """
     positions = reference.positions
     prefixes = owners(anatomy)
@@ -60,10 +60,10 @@ def macs_budget(model: nn.Module, anatomy: Anatomy, reference: Reference, *, sco
 
 
 def reference_of(model: Any, processor: Any) -> Reference:
-    """Silence of `REFERENCE_SECONDS`, or of the window that the extractor pads everything to (Whisper).
+    """Silence of `REFERENCE_SECONDS`, or of the window that the extractor pads every input to (Whisper).
 
-    A decoder is counted as reading `TOKENS_PER_SECOND` at once: each of its weights once for every token, keys and
-    values of the audio once, its own attention over all tokens.
+    A decoder is run on `TOKENS_PER_SECOND` in one forward: each of its weights counts once for every token, keys and
+    values of the encoder output once, self-attention over all tokens.
     """
     extractor = processor.feature_extractor
     seconds = float(window_of(processor) or REFERENCE_SECONDS)
@@ -81,22 +81,22 @@ def on_meta(model: nn.Module) -> nn.Module:
 
 
 def positions_of(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, int]:
-    """How many positions every linear and convolution is applied at for `inputs`, by path.
+    """Positions that every linear and convolution is applied at for `inputs`, by path.
 
-    They are measured on a meta-device copy, so that no arithmetic is done.
+    They are recorded in a forward of a copy on the meta device, which computes nothing.
     """
     ghost = on_meta(model).eval()
     found: dict[str, int] = {}
 
-    def watch(path: str, module: nn.Module) -> None:
-        def note(module: Any, args: Any, output: Tensor) -> None:
+    def record(path: str, module: nn.Module) -> None:
+        def hook(module: Any, args: Any, output: Tensor) -> None:
             found[path] = found.get(path, 0) + output.numel() // max(module.weight.shape[0], 1)
 
-        module.register_forward_hook(note)
+        module.register_forward_hook(hook)
 
     for path, module in ghost.named_modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
-            watch(path, module)
+            record(path, module)
     with torch.no_grad():
         ghost(**{name: value.to("meta") for name, value in inputs.items()})
     return found

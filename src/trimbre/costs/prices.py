@@ -1,4 +1,4 @@
-"""What units cost beside each other: how a constraint on one or two budgets weighs on each of them."""
+"""Prices of units: how the Lagrange multipliers of one or two budgets act on each of them."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from trimbre.models.anatomy import Anatomy
 def prices(anatomy: Anatomy, budgets: Sequence[Budget]) -> Tensor:
     """(groups, budgets) float64: how far one multiplier of each budget moves the logits of each group's gates.
 
-    The first moves all alike. The second, where there are two budgets, moves a gate by how much dearer its units are in
-    the second budget than in the first, relative to the others: it decides between, say, heads and feed-forward units.
-    It leaves those alone that the budgets don't count, which lie outside of their scope.
+    The first moves all alike. The second, where there are two budgets, moves a gate by the log ratio of its units'
+    costs in both budgets, relative to the mean: it decides between, say, heads and feed-forward units. It leaves groups
+    alone that the budgets do not count, which lie outside of their scope.
     """
     columns = [torch.ones(len(anatomy.groups), dtype=torch.float64)]
     if len(budgets) == 2:
@@ -34,13 +34,15 @@ def unit_prices(anatomy: Anatomy, budgets: Sequence[Budget]) -> Tensor:
     return shares[anatomy.owner]
 
 
-def worth_for_price(anatomy: Anatomy, budgets: Sequence[Budget], scores: Tensor) -> Tensor:
-    """(units,) float64: the logarithm of scores, none below zero, relative to what each unit costs.
+def score_per_price(anatomy: Anatomy, budgets: Sequence[Budget], scores: Tensor) -> Tensor:
+    """(units,) float64: the logarithm of each unit's score over its cost.
 
-    On this scale a multiplier of the constraint moves all units alike (`prices`). What is worth nothing at all lies far
-    below the rest, and not at minus infinity, where no search could tell anything apart; nor is what costs nothing, for
-    the budgets don't count it, beyond all bounds.
+    On this scale a multiplier of the constraint moves all units alike (`prices`). A score of zero ends far below the
+    rest and not at minus infinity, which no search could order; so does a unit that the budgets do not count.
+
+    Args:
+        scores: (units,) none below zero.
     """
     price = unit_prices(anatomy, budgets)
-    worth = torch.where(price > 0, scores.double().cpu() / price, 0.0)
-    return (worth / worth.max().clamp_min(1e-300)).clamp_min(1e-30).log()
+    ratio = torch.where(price > 0, scores.cpu().double() / price, 0.0)
+    return (ratio / ratio.max().clamp_min(1e-300)).clamp_min(1e-30).log()

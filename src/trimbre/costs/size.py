@@ -1,4 +1,4 @@
-"""How big a model is: parameters, and multiply-accumulates as torch's FlopCounterMode counts them."""
+"""Size of a model: parameters, and multiply-accumulates as torch's FlopCounterMode counts them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from trimbre.costs.macs import on_meta, reference_of
 
 @dataclass(frozen=True)
 class Size:
-    """What a model holds and what it computes."""
+    """Parameters and arithmetic of a model."""
 
     parameters: int
     macs_per_second: float
@@ -24,9 +24,9 @@ class Size:
 
 
 def size(model: nn.Module, processor: Any) -> Size:
-    """Count parameters, and MACs as torch's FlopCounterMode sees them; nothing is computed.
+    """Count parameters, and MACs with torch's FlopCounterMode on the meta device; `model` stays as it was.
 
-    Attention is counted in its eager form: under SDPA on a CPU the counter takes both its products as free.
+    Attention is counted in its eager form: under SDPA on a CPU the counter misses both of its products.
     """
     ghost: Any = on_meta(model).eval()
     ghost.set_attn_implementation("eager")

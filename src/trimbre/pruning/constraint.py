@@ -1,10 +1,10 @@
-"""Holding learned gates to a target: the multipliers of the size constraint, solved at every step.
+"""The size constraint on learned gates: Lagrange multipliers that are solved for after every step.
 
-The Lagrangian of learning gates under `removed(gates) = target` asks for multipliers that balance the constraint
-against the loss. Ascent on them (Wang et al. 2020) winds up: they lag behind the ramp, then overshoot it, since they
-integrate the error. Here the constraint is met exactly after every step instead: the multipliers are the amounts by
-which all gates' logits have to move along the budgets' prices until the expected cost is the ramp's (Newton's method
-from the last solution). It is projected gradient descent on the logits: what the loss wants kept sinks least.
+Gates are learned under the constraint `removed(gates) = target`. Gradient ascent on its multipliers (Wang et al. 2020)
+integrates the error, so that they lag behind the ramp and then overshoot it. Here the constraint is met after every
+step instead: the multipliers are the amounts by which the logits of all gates have to move along the budgets' prices
+until the expected cost is the ramp's (Newton's method, from the last solution). This is projected gradient descent on
+the logits: the gates that the loss needs most sink least.
 """
 
 from collections.abc import Sequence
@@ -18,25 +18,25 @@ from trimbre.costs.prices import prices
 from trimbre.pruning.gates import Gates, keep_probability
 
 SETTLED = 1e4
-"""|log_alpha| beyond which a gate takes no part any more (protected, or closed for good)."""
+"""|log_alpha| from which a gate is fixed: protected, or closed for good."""
 LONGEST = 2.0
-"""How far a step of Newton's method moves a multiplier, at most: gates that are open or shut have hardly any slope."""
+"""Longest step of Newton's method on a multiplier: gates that are open or closed have hardly any gradient."""
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """The share to remove at a step: from nothing to `target` over `steps`, then held."""
+    """A linear ramp of the share to remove: from zero to `target` over `steps`, then held."""
 
     target: float
     steps: int
 
     def __call__(self, step: int) -> float:
-        """Share to have removed after `step` steps, counted from 1."""
+        """Share to remove after `step` steps, counted from 1."""
         return self.target * min(1.0, step / max(self.steps, 1))
 
 
 class Multipliers:
-    """Moves gates onto their target cost after every step."""
+    """Moves the logits of gates onto their target cost, after every step of their optimizer."""
 
     def __init__(self, gates: Gates, budgets: Sequence[Budget]):
         self.gates = gates
@@ -44,7 +44,7 @@ class Multipliers:
         self.prices = prices(gates.anatomy, budgets)
 
     def removed(self) -> list[float]:
-        """Expected share removed, per budget."""
+        """Expected share removed, of each budget."""
         with torch.no_grad():
             widths, opens = (value.cpu() for value in self.gates.expected())
             return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in self.budgets]
@@ -64,7 +64,7 @@ class Multipliers:
             misses = self._residual(units - free @ shift, branches - free_branches @ shift, target)
             slope = torch.stack([torch.autograd.grad(miss, shift, retain_graph=True)[0] for miss in misses])
             step = torch.linalg.lstsq(slope, misses.detach().unsqueeze(1)).solution.squeeze(1)
-            step = step * min(1.0, LONGEST / float(step.abs().max()))  # shorter, not turned: each miss has to shrink
+            step = step * min(1.0, LONGEST / float(step.abs().max()))  # the same direction: each miss has to shrink
             moved = False
             for damping in (1.0, 0.5, 0.25, 0.1, 0.03):
                 trial = best - damping * step

@@ -1,4 +1,4 @@
-"""Hard-concrete gates on every unit and every module (Louizos et al. 2018; joint coarse and fine: Xia et al. 2022)."""
+"""Hard-concrete gates on every unit and every branch (Louizos et al. 2018; joint coarse and fine: Xia et al. 2022)."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ GAMMA, ZETA, BETA = -0.1, 1.1, 2 / 3
 KEEP_SHIFT = -BETA * math.log(-GAMMA / ZETA)
 """P(z != 0) = sigmoid(log_alpha + KEEP_SHIFT)."""
 UNHARMED = 4.0
-"""log_alpha at the start: P(keep) = 0.996, so that a trained model isn't damaged before learning starts."""
+"""Initial log_alpha: P(keep) = 0.996, so that the gates do not damage a trained model."""
 
 
 def keep_probability(log_alpha: Tensor) -> Tensor:
@@ -24,12 +24,12 @@ def keep_probability(log_alpha: Tensor) -> Tensor:
 
 
 def deterministic(log_alpha: Tensor) -> Tensor:
-    """The gate's value without noise, in [0, 1], elementwise."""
+    """The noiseless value of a gate, in [0, 1], elementwise."""
     return (torch.sigmoid(log_alpha) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 
 
 def sample(log_alpha: Tensor) -> Tensor:
-    """A draw of the hard-concrete gate, in [0, 1], differentiable in `log_alpha`, elementwise."""
+    """A sample of the hard-concrete gate, in [0, 1], differentiable in `log_alpha`, elementwise."""
     noise = torch.empty_like(log_alpha).uniform_(1e-6, 1 - 1e-6)
     stretched = torch.sigmoid((noise.logit() + log_alpha) / BETA) * (ZETA - GAMMA) + GAMMA
     return stretched.clamp(0, 1)
@@ -42,10 +42,10 @@ class Gates(nn.Module):
     """
 
     def __init__(self, anatomy: Anatomy, *, sampled: bool = True):
-        """Make gates that harm nothing yet.
+        """Make open gates, which change nothing yet.
 
         Args:
-            sampled: whether training draws their values at random, or takes the noiseless ones too.
+            sampled: sample the gates in train mode; False uses their noiseless values there too.
         """
         super().__init__()
         self.anatomy = anatomy
@@ -61,17 +61,17 @@ class Gates(nn.Module):
         self._values: tuple[tuple[Tensor, ...], Tensor] | None = None
 
     def draw(self, *, noise: bool) -> None:
-        """Set the values that the hooks multiply by: a sample, or the noiseless value."""
+        """Set the values that the hooks multiply by: samples, or the noiseless values."""
         gate = sample if noise else deterministic
         self._values = (gate(self.units).split(self.sizes), self._held_open(gate(self.branches)))
 
     def values(self, position: int) -> tuple[Tensor, Tensor]:
-        """The drawn values of group `position`: (its units,) and a scalar."""
+        """The drawn values of the group at `position`: (units,) and a scalar."""
         assert self._values is not None
         return self._values[0][position], self._values[1][position]
 
     def expected(self) -> tuple[Tensor, Tensor]:
-        """Expected width of every open group and survival of every branch, both (groups,) float64."""
+        """Expected width of every group while it is there, and its survival: (groups,) float64 each."""
         keep = keep_probability(self.units.double())
         widths = torch.zeros(len(self.sizes), dtype=keep.dtype, device=keep.device).index_add(0, self.owner, keep)
         return widths, self._held_open(keep_probability(self.branches.double()))
@@ -80,18 +80,18 @@ class Gates(nn.Module):
         """Values of the branch gates, one where a group cannot be skipped."""
         return torch.where(self.skippable, branches, torch.ones_like(branches))
 
-    def scales(self) -> GateValues:
-        """The noiseless gate values, to be folded into the weights at the cut."""
+    def noiseless(self) -> GateValues:
+        """The noiseless values, which a cut folds into the weights."""
         units = deterministic(self.units.detach()).split(self.sizes)
         branches = self._held_open(deterministic(self.branches.detach()))
         paths = [group.path for group in self.groups]
         return GateValues(dict(zip(paths, units, strict=True)), dict(zip(paths, branches, strict=True)))
 
     @torch.no_grad()
-    def set_values(self, scales: GateValues) -> None:
-        """Give the gates these noiseless values (0 closes for good, 1 opens for good)."""
-        units = torch.cat([scales.units[group.path] for group in self.groups])
-        branches = torch.stack([scales.branches[group.path] for group in self.groups])
+    def set_values(self, values: GateValues) -> None:
+        """Set the noiseless values; 0 closes a gate for good, 1 opens it for good."""
+        units = torch.cat([values.units[group.path] for group in self.groups])
+        branches = torch.stack([values.branches[group.path] for group in self.groups])
         for parameter, value in ((self.units, units), (self.branches, branches)):
             sigmoid = ((value.double() - GAMMA) / (ZETA - GAMMA)).clamp(0, 1)
             log_alpha = torch.logit(sigmoid)
@@ -102,12 +102,12 @@ class Gates(nn.Module):
 
 @contextmanager
 def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
-    """Put the gates into the model's forward; on leaving, the model is as it was before.
+    """Put the gates into the forward of `model`; on leaving, the model is as it was before.
 
-    Within, every forward of `model` draws the gates anew: with noise if it's in train mode and they are sampled.
+    Within the context, every forward of `model` draws the gates anew: with noise in train mode, if they are sampled.
     """
     handles = [model.register_forward_pre_hook(lambda module, args: _draw(gates, module))]
-    # generate() runs an encoder and a decoder apart, with no forward of the model around them.
+    # generate() calls encoder and decoder separately, without a forward of the model around them.
     for group in gates.groups[:1]:
         entry = model.get_submodule(group.consumer)
         handles.append(entry.register_forward_pre_hook(lambda module, args: _draw_in_eval(gates, module)))

@@ -1,9 +1,8 @@
-"""Weighted least squares for a projection: what is read, how much each frame counts, and a pull toward what is there.
+"""Weighted ridge regression of a projection's weights; frames are weighted by the squared gradient of the loss.
 
-Frames are not alike: what a model hears in silence it ignores, and what it makes of a word hangs on a few frames. The
-loss's slopes g tell them apart: to second order it rises by what moves along them, and of the Kronecker factors of
-E[x x^T (x) g g^T] the first that fits, given that all directions of g are alike, is E[|g|^2 x x^T] (Van Loan &
-Pitsianis 1993), where E[x x^T] takes slopes to be the same at every frame.
+To second order the loss rises by what moves along its gradient g. Of the Kronecker factors of E[x x^T (x) g g^T], the
+first that fits, if all directions of g are alike, is E[|g|^2 x x^T] (Van Loan & Pitsianis 1993), whereas E[x x^T]
+takes the gradient to be the same at every frame: silence would weigh as much as speech.
 """
 
 from collections.abc import Callable
@@ -13,18 +12,18 @@ import torch
 from torch import Tensor
 
 RIDGE = 3e-3
-"""Pull toward the weights that are there, relative to the mean energy of the projection's inputs."""
+"""Weight of the ridge, relative to the mean energy of the projection's inputs."""
 EVEN = 0.5
-"""Share of what a frame counts that doesn't go by its slopes: a few windows don't show all that may matter."""
+"""Share of a frame's weight that does not depend on its gradient: a few batches do not show all that may matter."""
 STEEPEST = 20.0
-"""Times the mean that slopes count for at most, so that no single frame decides."""
+"""Largest squared gradient of a frame, relative to the mean, so that no single frame decides."""
 STRIP = 256
 """Columns of second moments that are multiplied at once."""
 
 
-def frame_weights(slopes: Tensor) -> Tensor:
-    """(frames,) what each frame counts, about one on average, by the loss's slopes over it, (frames, dim)."""
-    energy = slopes.square().sum(-1)
+def frame_weights(gradients: Tensor) -> Tensor:
+    """(frames,) weights, about one on average, from the loss's gradients at them, (frames, dim)."""
+    energy = gradients.square().sum(-1)
     steep = energy / energy.mean().clamp_min(torch.finfo(energy.dtype).tiny)
     return EVEN + (1 - EVEN) * steep.clamp(max=STEEPEST)
 
@@ -35,10 +34,10 @@ def with_bias_column(inputs: Tensor) -> Tensor:
 
 
 def gram(rows: Tensor) -> Tensor:
-    """(channels, channels) sums of x x^T over `rows`, (frames, channels); multiplied out above the diagonal only."""
+    """(channels, channels) sums of x x^T over `rows`, (frames, channels); only the upper triangle is multiplied out."""
     channels = rows.shape[1]
     sums = rows.new_empty(channels, channels)
-    with torch.autocast(rows.device.type, enabled=False):  # a weak ridge bears no rounding to bfloat16
+    with torch.autocast(rows.device.type, enabled=False):  # rounding to bfloat16 would outweigh a weak ridge
         for start in range(0, channels, STRIP):
             strip = rows[:, start : start + STRIP].T @ rows[:, start:]
             sums[start : start + STRIP, start:] = strip
@@ -46,44 +45,56 @@ def gram(rows: Tensor) -> Tensor:
     return sums
 
 
-def with_ridge(inner: Tensor, ridge: float) -> Tensor:
+def with_ridge(moments: Tensor, ridge: float) -> Tensor:
     """(channels + 1, channels + 1): second moments of `with_bias_column` plus `ridge` times the mean energy."""
-    pull = ridge * inner.diagonal()[:-1].mean()
-    return inner + pull * torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
+    pull = ridge * moments.diagonal()[:-1].mean()
+    return moments + pull * torch.eye(len(moments), dtype=moments.dtype, device=moments.device)
 
 
 class Correction:
-    """How a projection's weights should move, as normal equations for what they still miss by.
+    """The change of a projection's weights that minimises a weighted squared error, by its normal equations.
 
-    All in float64: with a weak ridge the system is near singular, and weights would move by what rounding missed.
+    All in float64: with a weak ridge the system is near singular, and rounding errors would move the weights.
     """
 
-    def __init__(self, projection: Any, ridge: float, together: Callable[[Tensor], Tensor]):
-        """Args as of `refit.refit`, which this is a part of."""
-        self.projection, self.ridge, self.together = projection, ridge, together
-        self.inner: Tensor | float = 0.0
-        self.outer: Tensor | float = 0.0
+    def __init__(self, projection: Any, ridge: float, reduce_sum: Callable[[Tensor], Tensor] = lambda own: own):
+        """Start with empty sums.
 
-    def add(self, inputs: Tensor, missed: Tensor, counts: Tensor | None) -> None:
-        """(frames, channels), (frames, outputs) wanted less there, (frames,) what each counts; None: all the same."""
-        x, missed = with_bias_column(inputs).double(), missed.double()
-        if counts is not None:
-            root = counts.sqrt().unsqueeze(1)
-            x, missed = root * x, root * missed
-        self.inner = self.inner + gram(x)
-        self.outer = self.outer + x.T @ missed
+        Args:
+            projection: a linear layer or a convolution over single frames, with or without a bias.
+            ridge: weight of the pull toward the weights as they are, relative to the mean energy of the inputs.
+            reduce_sum: sums a tensor over the processes that add frames of their own.
+        """
+        self.projection, self.ridge, self.reduce_sum = projection, ridge, reduce_sum
+        self.moments: Tensor | float = 0.0
+        self.products: Tensor | float = 0.0
+
+    def add(self, inputs: Tensor, missing: Tensor, weights: Tensor | None) -> None:
+        """Add frames to the sums.
+
+        Args:
+            inputs: (frames, channels) of the projection.
+            missing: (frames, outputs) wanted outputs less the present ones.
+            weights: (frames,) of the squared errors; None weighs all alike.
+        """
+        x, missing = with_bias_column(inputs).double(), missing.double()
+        if weights is not None:
+            root = weights.sqrt().unsqueeze(1)
+            x, missing = root * x, root * missing
+        self.moments = self.moments + gram(x)
+        self.products = self.products + x.T @ missing
 
     def apply(self) -> None:
-        """Move the projection's weights."""
-        assert isinstance(self.inner, Tensor)
-        assert isinstance(self.outer, Tensor)
-        system, outer = with_ridge(self.together(self.inner), self.ridge), self.together(self.outer)
+        """Change the projection's weight, and its bias if it has one, in place."""
+        assert isinstance(self.moments, Tensor)
+        assert isinstance(self.products, Tensor)
+        system, products = with_ridge(self.reduce_sum(self.moments), self.ridge), self.reduce_sum(self.products)
         weight, bias = self.projection.weight, self.projection.bias
         if bias is None:
-            system, outer = system[:-1, :-1], outer[:-1]
-        moved = torch.linalg.solve(system, outer)
+            system, products = system[:-1, :-1], products[:-1]
+        change = torch.linalg.solve(system, products)
         channels = weight.flatten(1).shape[1]
-        weight.add_(moved[:channels].T.reshape(weight.shape))
+        weight.add_(change[:channels].T.reshape(weight.shape))
         if bias is not None:
-            bias.add_(moved[-1])
-        torch.clear_autocast_cache()  # of the weights as they were
+            bias.add_(change[-1])
+        torch.clear_autocast_cache()  # it holds the weights as they were

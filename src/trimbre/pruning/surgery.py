@@ -1,4 +1,4 @@
-"""Cutting: a model and a Plan become a smaller model."""
+"""Cutting a model by a Plan into a physically smaller model."""
 
 import copy
 from collections.abc import Mapping
@@ -17,24 +17,24 @@ from trimbre.plan import Plan
 
 @dataclass(frozen=True)
 class GateValues:
-    """Gate values to fold into the weights when a model is cut: soft gates that are neither 0 nor 1."""
+    """Values of the gates of a model, 0 to 1, which a cut folds into the weights."""
 
     units: Mapping[str, Tensor]
-    """(units before the cut,) of every group."""
+    """Path of a group -> (units,) before the cut."""
     branches: Mapping[str, Tensor]
-    """A scalar for every group."""
+    """Path of a group -> scalar."""
 
     @classmethod
     def open(cls, anatomy: Anatomy) -> "GateValues":
-        """Gates that change nothing."""
+        """All gates at 1, which changes nothing."""
         units = {group.path: torch.ones(group.size) for group in anatomy.groups}
         return cls(units, {path: torch.tensor(1.0) for path in units})
 
-    def hardened(self, plan: Plan) -> "GateValues":
-        """The gates' values on what the plan keeps, zero elsewhere; a gate that stood at zero but is kept is opened.
+    def restricted_to(self, plan: Plan) -> "GateValues":
+        """These values on what the plan keeps, and zero elsewhere.
 
-        The search for the exact cost may bring back units whose gate was shut; folding that zero would keep
-        dead weight.
+        A gate at zero that the plan keeps is opened a little: the search for the exact cost may bring back units whose
+        gate was closed, and folding that zero would keep dead weights.
         """
         units = {}
         for path, values in self.units.items():
@@ -48,10 +48,12 @@ class GateValues:
         return GateValues(units, branches)
 
 
-def cut(model: PreTrainedModel, plan: Plan, *, scales: GateValues | None = None) -> PreTrainedModel:
+def cut(model: PreTrainedModel, plan: Plan, *, gate_values: GateValues | None = None) -> PreTrainedModel:
     """Return a smaller copy of `model` that holds only what `plan` keeps; `model` stays as it was.
 
-    With `scales`, the copy equals the gated model whose gates had these values on what is kept and zero elsewhere.
+    Args:
+        gate_values: gates to fold into the weights: the copy equals the gated model whose gates have these values on
+            what is kept and zero elsewhere. None folds nothing.
 
     Raises:
         UserError: the plan was made for a model of another shape, or removes what has to stay.
@@ -64,8 +66,8 @@ def cut(model: PreTrainedModel, plan: Plan, *, scales: GateValues | None = None)
             if group.path in plan.skipped:
                 modeling_trimbre.skip(small, group.path, **_skipped(group))
                 continue
-            if scales is not None:
-                _fold(small.get_submodule(group.consumer), scales, group.path, group.kind)
+            if gate_values is not None:
+                _fold(small.get_submodule(group.consumer), gate_values, group.path, group.kind)
             if len(plan.kept[group.path]) < group.size:
                 modeling_trimbre.narrow(small, group.path, group.kind.to_json(), plan.kept[group.path], group.size)
         _own_weights(small)
@@ -76,7 +78,11 @@ def cut(model: PreTrainedModel, plan: Plan, *, scales: GateValues | None = None)
 
 
 def layout(anatomy: Anatomy, plan: Plan, earlier: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What `config.trimbre` says of a model cut by `plan`; `earlier` is what it said before the cut."""
+    """The `config.trimbre` of a model cut by `plan`: the width of every group that differs from the dense model's.
+
+    Args:
+        earlier: the `config.trimbre` before the cut, where the model had been cut before.
+    """
     now: dict[str, Any] = copy.deepcopy(dict(earlier)) if earlier else {"kinds": {}, "widths": {}, "skipped": {}}
     now["format"] = modeling_trimbre.FORMAT
     for group in anatomy.groups:
@@ -93,28 +99,28 @@ def layout(anatomy: Anatomy, plan: Plan, earlier: Mapping[str, Any] | None) -> d
 
 
 def _skipped(group: Group) -> dict[str, Any]:
-    """What skipping a branch takes, as `modeling_trimbre.skip` reads it."""
+    """Arguments of `modeling_trimbre.skip` for a branch, as JSON."""
     return {"norm": group.norm, "outputs": group.kind.outputs, "parts": list(group.kind.parts)}
 
 
-def _fold(consumer: Any, scales: GateValues, path: str, kind: Any) -> None:
-    """Multiply the consumer's columns by the units' gates, and all of it by the branch's."""
+def _fold(consumer: Any, values: GateValues, path: str, kind: Any) -> None:
+    """Multiply the consumer's columns by the units' gates, and its weight and bias by the branch's."""
     weight = consumer.weight
-    units = scales.units[path].to(weight).repeat_interleave(kind.rows)
-    branch = scales.branches[path].to(weight)
+    units = values.units[path].to(weight).repeat_interleave(kind.rows)
+    branch = values.branches[path].to(weight)
     consumer.weight = nn.Parameter(weight * units.reshape(1, -1, *[1] * (weight.dim() - 2)) * branch)
     if consumer.bias is not None:
         consumer.bias = nn.Parameter(consumer.bias * branch)
 
 
 def _copy_sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy whose structure is its own and whose tensors are still the model's: what leaves is never copied."""
+    """A copy that shares the model's tensors, so that no memory is spent on what will leave."""
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared)
 
 
 def _own_weights(model: nn.Module) -> None:
-    """Give the copy storage of its own for the tensors that it still shares."""
+    """Give a copy that shares tensors storage of its own."""
     own: dict[int, nn.Parameter] = {}  # tied parameters stay tied
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):

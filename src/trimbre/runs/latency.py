@@ -31,13 +31,13 @@ def measured_latency(dense: Recogniser, pruned: Pruned, rtf: float | None) -> di
     Args:
         rtf: the real-time factor that was asked for; None where a share was.
     """
-    table, budget = pruned.ledger.table, pruned.ledger.budgets["latency", "model"]
+    table, budget = pruned.costs.table, pruned.costs.budgets["latency", "model"]
     assert table is not None
     return {
-        "where": pruned.ledger.words,
+        "where": pruned.costs.measured_in,
         "asked": rtf,
         "unpruned": budget.dense,
-        "pruned": budget.cost.of(pruned.choice.plan),
+        "pruned": budget.cost.of(pruned.result.plan),
         "measured": by_the_clock(dense, pruned.model, table),
         "table": table.to_json(),
     }

@@ -6,7 +6,8 @@ import numpy as np
 
 from trimbre.benchmark.timing import RealTimeFactors, real_time_factor
 from trimbre.data.audio import load_cut
-from trimbre.data.source import CutsLike, resolve_cuts
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import resolve_cuts
 from trimbre.errors import at_least
 from trimbre.inference.graph.source import GraphLike, resolve_graph
 from trimbre.models.device import resolve_device

@@ -1,6 +1,6 @@
-"""What every method is given and what it gives back."""
+"""The interface of pruning methods: what a method is given, and what it returns."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,155 +11,119 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trimbre.config import PruneConfig
+from trimbre.config import GateConfig
 from trimbre.data.batches import Batch
-from trimbre.models.anatomy import Group
-from trimbre.models.regularisation import without_regularisation
 from trimbre.plan import Plan
 from trimbre.pruning.allocation import PruningTarget
-from trimbre.pruning.gates import Gates
-from trimbre.pruning.scores.obs import losses, moments
-from trimbre.pruning.scores.taylor import importance
+from trimbre.pruning.scores.activation import activation_scores
+from trimbre.pruning.scores.obs import obs_scores
+from trimbre.pruning.scores.taylor import taylor_scores
 from trimbre.pruning.surgery import GateValues
-from trimbre.training.distillation import Distiller, Objective
-from trimbre.training.loop import FitResult, fit
-from trimbre.training.low_memory import recomputed
-from trimbre.training.recovery import Training, learnable, rate_for
-
-MOMENTS_BYTES = 2**30
-"""Memory that second moments may take at once."""
+from trimbre.training.distillation import Distiller
+from trimbre.training.loop import FitResult
+from trimbre.training.recovery import Training
 
 
 @dataclass(frozen=True)
 class PruningContext:
-    """What there is to learn from."""
+    """Data, teacher and options of a pruning run, and the scores that methods have in common."""
 
     distiller: Distiller
     training: Training
-    options: PruneConfig
     loss: Callable[[PreTrainedModel, Batch], Tensor]
-    """The task's own loss, which is not at its minimum for the unpruned model."""
+    """The task's own loss, which is not at its minimum for the dense model."""
+    gates: GateConfig = field(default_factory=GateConfig)
+    """Options of the methods that train."""
+    batches: int = 64
+    """Calibration batches that scores are computed on."""
+    low_memory: bool = False
+    """The teacher is held in bfloat16, and activations are recomputed in the backward."""
 
-    def heard(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """So many batches to measure on, as they were recorded, from batch `start` of the training data on."""
+    def calibration_batches(self, number: int | None = None, start: int = 0) -> Iterator[Batch]:
+        """Batches of the training data without augmentation, on the device.
+
+        Args:
+            number: how many; None: as many as scores are computed on.
+            start: first batch of the training data.
+        """
         device = self.training.accelerator.device
+        number = self.batches if number is None else number
         return (batch.to(device) for batch in islice(self.training.recorded(start), number))
 
-    def precisely(self) -> AbstractContextManager[Any]:
-        """Where things are measured and solved: in full precision, unless the teacher is held in less.
+    def full_precision(self) -> AbstractContextManager[Any]:
+        """Context for scores and refit: float32, or autocast where the teacher is held in bfloat16.
 
-        A few batches decide. Slopes in bfloat16 are noise to a fair part, and a branch, as the difference of two larger
-        streams, is mostly their rounding.
+        Few batches decide here. In bfloat16 a good part of a gradient is rounding error, and so is most of a branch
+        that is computed as the difference of two larger streams.
         """
-        return self.training.accelerator.autocast() if self.options.low_memory else nullcontext()
+        return self.training.accelerator.autocast() if self.low_memory else nullcontext()
 
-    def slopes(self, model: PreTrainedModel, aim: PruningTarget, start: int = 0) -> Tensor:
-        """(units,) first-order (Taylor) scores of `model` as it stands, the same for all processes.
+    def taylor_scores(self, model: PreTrainedModel, target: PruningTarget, start: int = 0) -> Tensor:
+        """(units,) float64: first-order scores of `model` as it stands, the same in all processes.
 
         Args:
-            start: first batch of the training data to hear.
+            start: first batch of the training data to use.
         """
-        heard = self.heard(self.options.calibration_batches, start)
-        with self.precisely():
-            found = importance(model, aim.anatomy, heard, partial(self.loss, model))
-        scores: Tensor = self.training.accelerator.reduce(found, reduction="mean")
-        return scores.double().cpu()
+        with self.full_precision():
+            own = taylor_scores(model, target.anatomy, self.calibration_batches(start=start), partial(self.loss, model))
+        return self._mean(own).cpu().double()
 
-    def losses(self, model: PreTrainedModel, aim: PruningTarget) -> Tensor:
-        """(units,) second-order scores of `model` as it stands, the same for all processes; 0 for what is protected.
-
-        Where the moments of all projections don't fit into MOMENTS_BYTES, the audio is heard again for each part.
-        """
-        mean = partial(self.training.accelerator.reduce, reduction="mean")
-        groups, scores = aim.anatomy.groups, {}
-        for part in _parts(model, [g for g, held in zip(groups, aim.protected.tolist(), strict=True) if not held]):
-            heard = self.heard(self.options.calibration_batches)
-            with self.precisely():
-                found = moments(model, part, heard, partial(self.loss, model), mean=mean)
-            for group, own in zip(part, found, strict=True):
-                bias = model.get_submodule(group.consumer).bias is not None
-                scores[group.path] = losses(_consumer_weight(model, group), own, rows=group.kind.rows, bias=bias).cpu()
+    def obs_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
+        """(units,) float64: second-order scores of `model` as it stands, the same in all processes; 0 if protected."""
+        groups = target.anatomy.groups
+        free = [group for group, protected in zip(groups, target.protected.tolist(), strict=True) if not protected]
+        with self.full_precision():
+            scores = obs_scores(
+                model, free, self.calibration_batches, partial(self.loss, model), reduce_mean=self._mean
+            )
         return torch.cat([scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups])
 
-    def learn(
-        self,
-        model: PreTrainedModel,
-        gates: Gates,
-        *,
-        on_step: Callable[[int], Mapping[str, float]],
-        optimizers: Sequence[torch.optim.Optimizer] = (),
-    ) -> FitResult:
-        """Train the weights of a model behind `gates` for `learn_steps`; the gates too, where an optimizer has them.
+    def activation_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
+        """(units,) float64: activation scores of `model` as it stands, the same in all processes."""
+        return self._mean(activation_scores(model, target.anatomy.groups, self.calibration_batches())).cpu()
 
-        Args:
-            on_step: what moves the gates after each step, as in `loop.fit`.
-            optimizers: further ones beside the weights' own.
-        """
-        options = self.options
-        rate = rate_for(self.distiller.teacher, options.gates.weight_rate)
-        weights = torch.optim.AdamW(learnable(model), lr=rate, weight_decay=1e-3, fused=True)
-        with without_regularisation(model), recomputed(model) if options.low_memory else nullcontext():
-            model.train()
-            return fit(
-                stage="learn",
-                steps=options.gates.steps,
-                batches=self.training.batches,
-                objective=Objective(model, self.distiller),
-                optimizers=[weights, *optimizers],
-                modules={"model": model, "gates": gates},
-                on_step=on_step,
-                state_dir=None if self.training.run is None else self.training.run / "learn",
-                **self.training.stage(model),
-            )
-
-
-def _consumer_weight(model: PreTrainedModel, group: Group) -> Tensor:
-    """(dim, channels) of a group's consumer."""
-    return model.get_submodule(group.consumer).get_parameter("weight").detach().flatten(1)
-
-
-def _parts(model: PreTrainedModel, groups: Sequence[Group]) -> Iterator[list[Group]]:
-    """The groups in order, as many at a time as their second moments fit into MOMENTS_BYTES, at least one."""
-    part: list[Group] = []
-    held = 0
-    for group in groups:
-        size = 8 * sum(side * side for side in _consumer_weight(model, group).shape)
-        if part and held + size > MOMENTS_BYTES:
-            yield part
-            part, held = [], 0
-        part.append(group)
-        held += size
-    if part:
-        yield part
+    def _mean(self, own: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        mean: Tensor = self.training.accelerator.reduce(own, reduction="mean")
+        return mean
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What a method decided, and what it took."""
+    """What a method decided, and what its training took."""
 
     plan: Plan
-    scales: GateValues
-    """Values that the gates ended with, to be folded into the weights at the cut."""
+    gate_values: GateValues
+    """Final values of the gates, which the cut folds into the weights."""
     fit: FitResult | None = None
-    """What training took meanwhile; None for a method that looks and decides."""
+    """Report of the training; None for a method that trains nothing."""
     expected: list[float] = field(default_factory=list)
-    """Expected share removed when learning ended, per budget, for a method that learns gates."""
+    """Expected share removed at the end of training, per budget, for a method that learns gates."""
     moved: float | None = None
-    """Share of the units that the search for the exact cost decided otherwise than the method."""
+    """Share of the units on which the search for the exact cost differs from the gates."""
     as_seeded: float | None = None
-    """Share of the units cut that the scores which gates started from would have cut too."""
+    """Share of the cut units that the scores from which the gates started would have cut too."""
 
 
 class Method(Protocol):
-    """A module of this package."""
+    """A way to choose what is cut: a module or an object with these two names (see `registry.register_method`)."""
 
-    LEARNS: bool
-    """Whether it trains the model while it decides, and so takes `learn_steps`."""
+    TRAINS: bool
+    """Whether it trains the model while it decides, for `GateConfig.steps`."""
 
-    def choose(self, model: PreTrainedModel, context: PruningContext, aim: PruningTarget) -> MethodResult:
-        """Decide what `model` keeps; a method that learns trains its weights in place."""
+    def choose(self, model: PreTrainedModel, context: PruningContext, target: PruningTarget) -> MethodResult:
+        """Decide what `model` keeps.
+
+        Args:
+            model: on its device, in eval mode. A method with TRAINS may change its weights in place; no other may.
+            context: data, options and scores.
+            target: shares to remove; `allocation.plan_for_target` makes a plan that meets them from any scores.
+
+        Returns:
+            The plan, and the gate values to fold (`one_shot` makes one without). Every process has to return the same.
+        """
 
 
-def one_shot(plan: Plan, aim: PruningTarget) -> MethodResult:
-    """The choice of a method that trains nothing."""
-    return MethodResult(plan, GateValues.open(aim.anatomy))
+def one_shot(plan: Plan, target: PruningTarget) -> MethodResult:
+    """The result of a method that trains nothing."""
+    return MethodResult(plan, GateValues.open(target.anatomy))

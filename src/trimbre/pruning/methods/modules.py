@@ -1,4 +1,4 @@
-"""Module gates only: whole feed-forwards, attentions and convolutions are learned to leave, and no unit by itself."""
+"""Module gates only: whole feed-forwards, attentions and convolutions are learned to be removed, no single units."""
 
 import torch
 from torch import Tensor
@@ -10,22 +10,21 @@ from trimbre.pruning.gates import UNHARMED, Gates, keep_probability
 from trimbre.pruning.methods import l0
 from trimbre.pruning.methods.base import MethodResult, PruningContext
 
-LEARNS = True
+TRAINS = True
 
 
-def choose(model: PreTrainedModel, context: PruningContext, aim: PruningTarget) -> MethodResult:
-    """Learn the gates of modules as `l0` does; where no set of modules has the exact cost, one leaves in part."""
-    options = context.options.gates
-    gates = Gates(aim.anatomy, sampled=options.sampled).to(model.device)
+def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarget) -> MethodResult:
+    """Learn the gates of modules as `l0` does; where no set of modules has the exact cost, one is cut in part."""
+    gates = Gates(target.anatomy, sampled=context.gates.sampled).to(model.device)
     with torch.no_grad():
         gates.units.fill_(SETTLED)
-        gates.branches.fill_(UNHARMED + options.spread)
-    l0.hold_protected(gates, aim)
-    return l0.learned(model, gates, context, aim, plan=lambda: plan_for_target(aim, _scores(gates, aim)))
+        gates.branches.fill_(UNHARMED + context.gates.spread)
+    l0.hold_protected(gates, target)
+    return l0.learned(model, gates, context, target, plan=lambda: plan_for_target(target, _scores(gates, target)))
 
 
-def _scores(gates: Gates, aim: PruningTarget) -> Tensor:
-    """(units,) the modules in their order; within one, units leave in the order of their numbers."""
-    survival = keep_probability(gates.branches.detach().double().cpu())
+def _scores(gates: Gates, target: PruningTarget) -> Tensor:
+    """(units,) the order of the modules; within one, units are cut in the order of their indices."""
+    survival = keep_probability(gates.branches.detach().cpu().double())
     order = survival.argsort().argsort().double()
-    return order[aim.anatomy.owner] + ranks_within(aim.anatomy, -torch.arange(len(aim.anatomy.owner)))
+    return order[target.anatomy.owner] + ranks_within(target.anatomy, -torch.arange(len(target.anatomy.owner)))

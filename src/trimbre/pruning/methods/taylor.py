@@ -1,15 +1,15 @@
-"""One-shot first-order Taylor pruning (Molchanov et al. 2019): the units that are worth least for their cost leave."""
+"""One-shot pruning by first-order Taylor scores (Molchanov et al. 2019), relative to the cost of each unit."""
 
 from transformers import PreTrainedModel
 
-from trimbre.costs.prices import worth_for_price
+from trimbre.costs.prices import score_per_price
 from trimbre.pruning.allocation import PruningTarget, plan_for_target
 from trimbre.pruning.methods.base import MethodResult, PruningContext, one_shot
 
-LEARNS = False
+TRAINS = False
 
 
-def choose(model: PreTrainedModel, context: PruningContext, aim: PruningTarget) -> MethodResult:
-    """Cut by the squared slope of the loss over each unit's gate, relative to its price, over the whole model."""
-    worth = worth_for_price(aim.anatomy, aim.budgets, context.slopes(model, aim))
-    return one_shot(plan_for_target(aim, worth), aim)
+def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarget) -> MethodResult:
+    """Cut by the squared gradient of the loss at each unit's gate, relative to its price, over the whole model."""
+    scores = score_per_price(target.anatomy, target.budgets, context.taylor_scores(model, target))
+    return one_shot(plan_for_target(target, scores), target)

@@ -1,48 +1,49 @@
-"""Iterative Taylor pruning (Molchanov et al. 2019): score, cut a little, train a little, and again."""
+"""Iterative Taylor pruning (Molchanov et al. 2019): score, cut a little, train a little, and repeat."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
 from transformers import PreTrainedModel
 
-from trimbre.costs.prices import worth_for_price
+from trimbre.costs.prices import score_per_price
 from trimbre.plan import Plan
 from trimbre.pruning.allocation import PruningTarget, plan_for_target
 from trimbre.pruning.constraint import Ramp
 from trimbre.pruning.gates import Gates, gated
 from trimbre.pruning.methods.base import MethodResult, PruningContext
+from trimbre.pruning.methods.gate_training import train_gated
 from trimbre.pruning.surgery import GateValues
 
-LEARNS = True
+TRAINS = True
 ROUNDS = 8
-"""How often units leave, the target rising from round to round."""
+"""Rounds of cutting, the target rising from round to round."""
 
 
-def choose(model: PreTrainedModel, context: PruningContext, aim: PruningTarget) -> MethodResult:
-    """Train with gates that are open or shut, shutting more of them in every round by the scores of the moment."""
-    steps = context.options.gates.steps
+def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarget) -> MethodResult:
+    """Train behind gates that are open or closed, and close more of them in every round by the current scores."""
+    steps = context.gates.steps
     every = max(1, steps // ROUNDS)
-    ramp = Ramp(aim.share, max(1, round(context.options.gates.ramp * steps)))
-    gates = Gates(aim.anatomy).to(model.device).requires_grad_(False)
-    gates.set_values(GateValues.open(aim.anatomy))
+    ramp = Ramp(target.share, max(1, round(context.gates.ramp * steps)))
+    gates = Gates(target.anatomy).to(model.device).requires_grad_(False)
+    gates.set_values(GateValues.open(target.anatomy))
 
     def decide(done: int) -> Plan:
-        # What was shut has no slope, and so stays shut.
-        scores = context.slopes(model, aim, done * context.training.accumulate)
-        worth = worth_for_price(aim.anatomy, aim.budgets, scores)
-        share = ramp(min(steps, done + every)) if steps else aim.share
-        return plan_for_target(replace(aim, share=share), worth)
+        # Closed units have no gradient, and so stay closed.
+        scores = context.taylor_scores(model, target, done * context.training.accumulate)
+        scores = score_per_price(target.anatomy, target.budgets, scores)
+        share = ramp(min(steps, done + every)) if steps else target.share
+        return plan_for_target(replace(target, share=share), scores)
 
-    def shut(plan: Plan) -> None:
-        gates.set_values(GateValues.open(aim.anatomy).hardened(plan))
+    def close(plan: Plan) -> None:
+        gates.set_values(GateValues.open(target.anatomy).restricted_to(plan))
 
     def on_step(done: int) -> Mapping[str, float]:
         if done % every == 0 and done < steps:
-            shut(decide(done))
+            close(decide(done))
         return {}
 
     with gated(model, gates):
-        shut(decide(0))
-        result = context.learn(model, gates, on_step=on_step)
+        close(decide(0))
+        result = train_gated(model, gates, context, on_step=on_step)
         plan = decide(steps)
-    return MethodResult(plan, GateValues.open(aim.anatomy), result)
+    return MethodResult(plan, GateValues.open(target.anatomy), result)

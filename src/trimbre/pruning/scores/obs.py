@@ -1,12 +1,12 @@
-"""Second-order importance: what the loss loses with a unit once the units that stay have made up for what they can.
+"""Optimal Brain Surgeon scores for whole units: the loss increase when a unit is removed and the rest is re-solved.
 
 Optimal Brain Surgeon (Hassibi & Stork 1993) over whole units, with the curvature of each consuming projection factored
-as in K-FAC (Martens & Grosse 2015): into second moments of what the projection reads, and of the loss's slope over what
-it writes. The weights move as units leave, as the refit moves them after the cut. Neighbours are ZipLM (Kurtic et al.
-2023) and the LLM Surgeon (van der Ouderaa et al. 2024).
+as in K-FAC (Martens & Grosse 2015): into the second moments of its inputs and of the loss's gradients with respect to
+its outputs. The remaining weights change with each removal, as the refit changes them after the cut. Related methods:
+ZipLM (Kurtic et al. 2023) and the LLM Surgeon (van der Ouderaa et al. 2024).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +18,13 @@ from transformers import PreTrainedModel
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
 from trimbre.models.positions import valid_frames
+from trimbre.pruning.frozen import frozen_eval
 from trimbre.pruning.least_squares import RIDGE, frame_weights, gram, with_bias_column, with_ridge
-from trimbre.pruning.scores.taylor import frozen_eval
 
 ROUNDS = 64
-"""How often units leave a projection, a few at a time."""
+"""Rounds in which the units of a projection are removed, a few at a time."""
+MOMENTS_BYTES = 2**30
+"""Memory that second moments may take at once."""
 
 
 @dataclass(frozen=True)
@@ -32,101 +34,138 @@ class Moments:
     inputs: Tensor
     """(channels + 1, channels + 1): mean over frames of x x^T, with a one after the channels for the bias.
 
-    Frames count by the loss's slopes there, see `leastsquares`.
+    Frames are weighted by the loss's squared gradient there, see `least_squares`.
     """
-    slopes: Tensor
-    """(dim, dim): sum over a batch's frames of g g^T, mean over batches, g being the loss's slope over the output."""
+    gradients: Tensor
+    """(dim, dim): sum over a batch's frames of g g^T, mean over batches, with g the loss's gradient at the output."""
 
 
-def moments(
+def obs_scores(
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    batches: Callable[[], Iterable[Batch]],
+    loss: Callable[[Batch], Tensor],
+    *,
+    reduce_mean: Callable[[Tensor], Tensor] = lambda own: own,
+) -> dict[str, Tensor]:
+    """Scores of the units of `groups`: path -> (units,) float64 on the CPU. The model is left as it was.
+
+    Where the second moments of all projections exceed MOMENTS_BYTES, the batches are run again for each part of them.
+
+    Args:
+        batches: returns the calibration batches, the same ones at every call.
+        loss: of `model` on a batch, not at its minimum, as for `taylor_scores`.
+        reduce_mean: averages a tensor over the processes that run batches of their own.
+    """
+    scores = {}
+    for part in parts(model, groups):
+        moments = collect_moments(model, part, batches(), loss, reduce_mean=reduce_mean)
+        for group, own in zip(part, moments, strict=True):
+            bias = model.get_submodule(group.consumer).bias is not None
+            weight = _consumer_weight(model, group)
+            scores[group.path] = projection_scores(weight, own, rows=group.kind.rows, bias=bias).cpu()
+    return scores
+
+
+def parts(model: PreTrainedModel, groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """The groups in order, as many at a time as their second moments fit into MOMENTS_BYTES, at least one."""
+    part: list[Group] = []
+    held = 0
+    for group in groups:
+        size = 8 * sum(side * side for side in _consumer_weight(model, group).shape)
+        if part and held + size > MOMENTS_BYTES:
+            yield part
+            part, held = [], 0
+        part.append(group)
+        held += size
+    if part:
+        yield part
+
+
+def collect_moments(
     model: PreTrainedModel,
     groups: Sequence[Group],
     batches: Iterable[Batch],
     loss: Callable[[Batch], Tensor],
     *,
-    mean: Callable[[Tensor], Tensor] = lambda own: own,
+    reduce_mean: Callable[[Tensor], Tensor] = lambda own: own,
 ) -> list[Moments]:
-    """Moments of every group's consumer over the valid frames of `batches`; the model's weights are left alone.
-
-    Args:
-        loss: must not be at its minimum, as for `importance`.
-        mean: averages a tensor over the processes that hear batches of their own.
-    """
+    """Moments at every group's consumer over the valid frames of `batches`; arguments as of `obs_scores`."""
     inner: list[Any] = [0.0] * len(groups)
     outer: list[Any] = [0.0] * len(groups)
     count = 0
     with frozen_eval(model):
         for batch in batches:
-            for place, (inputs, slopes) in enumerate(_observed(model, groups, batch, loss)):
-                counted = frame_weights(slopes).sqrt().unsqueeze(1) * inputs
-                # The last entry, one times one, adds up what the frames count.
-                inner[place] = inner[place] + gram(counted).double()
-                outer[place] = outer[place] + gram(slopes).double()
+            for place, (inputs, gradients) in enumerate(_recorded(model, groups, batch, loss)):
+                weighted = frame_weights(gradients).sqrt().unsqueeze(1) * inputs
+                # The last entry, one times one, is the sum of the frames' weights.
+                inner[place] = inner[place] + gram(weighted).double()
+                outer[place] = outer[place] + gram(gradients).double()
             count += 1
-    inner = [mean(one) for one in inner]
-    return [Moments(one / one[-1, -1], mean(other) / count) for one, other in zip(inner, outer, strict=True)]
+    inner = [reduce_mean(one) for one in inner]
+    return [Moments(one / one[-1, -1], reduce_mean(other) / count) for one, other in zip(inner, outer, strict=True)]
 
 
-def _observed(
+def _recorded(
     model: PreTrainedModel, groups: Sequence[Group], batch: Batch, loss: Callable[[Batch], Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Of every group (valid frames, channels + 1) that its consumer reads, and (valid frames, dim) the slopes."""
+    """Per group, its consumer's inputs (valid frames, channels + 1) and the gradients at its outputs (..., dim)."""
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
 
-    def watch(path: str) -> Any:
-        def note(module: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(path: str) -> Any:
+        def hook(module: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
             inputs[path] = args[0].detach()
             outputs[path] = output if output.requires_grad else output.requires_grad_()
 
-        return note
+        return hook
 
     with ExitStack() as stack:
         for group in groups:
             consumer = model.get_submodule(group.consumer)
-            stack.callback(consumer.register_forward_hook(watch(group.consumer)).remove)
+            stack.callback(consumer.register_forward_hook(record(group.consumer)).remove)
         value = loss(batch)
-    gradients = torch.autograd.grad(value, [outputs[group.consumer] for group in groups])
+    all_gradients = torch.autograd.grad(value, [outputs[group.consumer] for group in groups])
     found = []
-    for group, slopes in zip(groups, gradients, strict=True):
-        read = inputs[group.consumer]
+    for group, gradients in zip(groups, all_gradients, strict=True):
+        units = inputs[group.consumer]
         if group.kind.channel_axis == 1:
-            read, slopes = read.transpose(1, 2), slopes.transpose(1, 2)
-        valid = valid_frames(model, batch.inputs, read, positions=group.positions)
-        found.append((with_bias_column(read[valid].float()), slopes[valid].float()))
+            units, gradients = units.transpose(1, 2), gradients.transpose(1, 2)
+        valid = valid_frames(model, batch.inputs, units, positions=group.positions)
+        found.append((with_bias_column(units[valid].float()), gradients[valid].float()))
     return found
 
 
-def losses(
-    weight: Tensor, found: Moments, *, rows: int = 1, bias: bool = True, rounds: int = ROUNDS, ridge: float = RIDGE
+def projection_scores(
+    weight: Tensor, moments: Moments, *, rows: int = 1, bias: bool = True, rounds: int = ROUNDS, ridge: float = RIDGE
 ) -> Tensor:
-    """(units,) how much the loss rises as units leave, the cheapest first, the rest making up for each as it leaves.
+    """(units,) loss increase at the removal of each unit of one projection, the cheapest first.
 
-    With H the moments of what is read, W the weights as they stand and G the moments of the slopes, unit u costs
+    With H the second moments of the inputs, W the weights as they stand and G those of the gradients, unit u costs
 
         tr(G W_u [H^-1]_uu^-1 W_u^T) / 2,
 
-    and as it leaves W moves by -W_u [H^-1]_uu^-1 [H^-1]_u. No unit counts as cheaper than one that left before it.
+    and at its removal W changes by -W_u [H^-1]_uu^-1 [H^-1]_u. No unit scores below one that was removed before it.
 
     Args:
         weight: (dim, channels) of the projection.
         rows: channels of one unit.
-        bias: the projection has one, which makes up for what a unit is on average.
-        rounds: how often units leave, as many at a time as that takes.
-        ridge: pull toward the weights that are there, as in `refit`.
+        bias: the projection has one, which compensates for a unit's mean.
+        rounds: number of rounds, each of which removes the same number of units.
+        ridge: weight of the pull toward the weights as they are, as in `refit`.
     """
-    system = with_ridge(found.inputs, ridge)
-    # The bias never leaves.
+    system = with_ridge(moments.inputs, ridge)
+    # The bias is never removed.
     inverse = torch.linalg.inv(system)[:-1, :-1] if bias else torch.linalg.inv(system[:-1, :-1])
-    # |R W_u|^2 is tr(G W_u W_u^T) for G = R^T R, and R W moves as W does.
-    values, vectors = torch.linalg.eigh(found.slopes)
+    # |R W_u|^2 is tr(G W_u W_u^T) for G = R^T R, and R W changes as W does.
+    values, vectors = torch.linalg.eigh(moments.gradients)
     weight = values.clamp_min(0).sqrt().unsqueeze(1) * (vectors.T @ weight.double())
     units = weight.shape[1] // rows
     left = torch.arange(units, device=weight.device)
     scores = weight.new_zeros(units)
     dearest = weight.new_zeros(())
     while len(left):
-        costs = _costs(weight, inverse, rows)
+        costs = _removal_costs(weight, inverse, rows)
         gone = torch.argsort(costs, stable=True)[: max(1, units // rounds)]
         scores[left[gone]] = costs[gone].clamp_min(dearest)
         dearest = scores[left[gone]].max()
@@ -139,9 +178,14 @@ def losses(
     return scores
 
 
-def _costs(weight: Tensor, inverse: Tensor, rows: int) -> Tensor:
-    """(units,) what each of the units that are left would cost if it left next."""
+def _removal_costs(weight: Tensor, inverse: Tensor, rows: int) -> Tensor:
+    """(units,) loss increase if each of the remaining units were the next to be removed."""
     units = weight.shape[1] // rows
     own = weight.view(len(weight), units, rows).permute(1, 2, 0)  # (units, rows, dim)
     blocks = inverse.view(units, rows, units, rows).diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # (units, rows, rows)
     return torch.linalg.solve(blocks, own @ own.transpose(1, 2)).diagonal(dim1=1, dim2=2).sum(-1) / 2
+
+
+def _consumer_weight(model: PreTrainedModel, group: Group) -> Tensor:
+    """(dim, channels) of a group's consumer."""
+    return model.get_submodule(group.consumer).get_parameter("weight").detach().flatten(1)
