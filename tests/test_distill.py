@@ -9,6 +9,7 @@ from torch import nn
 from trimbre.config import LAYER_DISTANCES, DistillationConfig
 from trimbre.data.batches import Batch
 from trimbre.errors import UserError
+from trimbre.models.families.registry import head_of
 from trimbre.models.heads.ctc import CTC, blank_id, collapse
 from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
@@ -175,7 +176,7 @@ def test_hidden_states_weigh_what_suits_the_family_or_what_was_asked(model, padd
         for weight in (None, 1.0, 2.0)
     }
     assert found[2.0] == pytest.approx(2 * found[1.0])
-    assert found[None] == pytest.approx((1 if model.config.is_encoder_decoder else 100) * found[1.0])
+    assert found[None] == pytest.approx((1 if head_of(model).reads_text else 100) * found[1.0])
     assert not DistillationConfig(posterior_weight=0, layer_weight=0).from_teacher
     assert DistillationConfig(posterior_weight=0).from_teacher
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import soundfile
 from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
@@ -12,6 +13,8 @@ from trimbre.data.text import unspellable_characters
 from trimbre.errors import UserError
 from trimbre.evaluation.evaluate import Evaluation, compare, evaluate, evaluate_sets
 from trimbre.inference.greedy import greedy
+from trimbre.inference.long_form import transcribe
+from trimbre.models.heads.base import CHUNK_SECONDS
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import Recogniser
 from trimbre.report.rates import evaluation_table, verdicts
@@ -70,6 +73,27 @@ def test_batching_changes_nothing_and_the_mode_is_kept(recogniser, heard):
     recogniser.model.eval()
     assert together.hypotheses == apart.hypotheses
     assert together.ids == apart.ids
+
+
+def test_a_long_recording_is_evaluated_in_the_pieces_that_transcription_takes(recogniser, tmp_path):
+    """Ten minutes, beside a short clip: the same texts, and no forward sees more than a chunk."""
+    seconds = {"long": 600.0, "edge": CHUNK_SECONDS, "short": 1.7}
+    files = {name: tmp_path / f"{name}.wav" for name in seconds}
+    for name, length in seconds.items():
+        soundfile.write(files[name], np.tile(clips(10.0)[0] / 8, 60)[: round(length * 16_000)], 16_000)
+    texts = dict.fromkeys(files.values(), "a bad abba")
+    frames = []
+    entry = recogniser.model.encoder.subsampling
+    with entry.register_forward_pre_hook(
+        lambda module, args, kwargs: frames.append((args or tuple(kwargs.values()))[0].shape[1]), with_kwargs=True
+    ):
+        found = evaluate(model=recogniser.model, processor=recogniser.processor, data=cutset(texts), normalize="none")
+    assert len(frames) > 600 / CHUNK_SECONDS
+    assert max(frames) <= 100 * CHUNK_SECONDS + 1  # feature frames of 10 ms
+    transcripts = transcribe(model=recogniser.model, processor=recogniser.processor, files=map(files.get, found.ids))
+    assert list(found.hypotheses) == [each.text for each in transcripts]
+    assert found.seconds == pytest.approx(sum(seconds.values()))
+    assert len(set(found.hypotheses)) == 3
 
 
 def test_normalisation_is_the_same_on_both_sides(recogniser, heard):

@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import ProcessorMixin
 
-from trimbre.data.cuts import transcript_of
-from trimbre.data.source import CutsLike, resolve_cuts
+from trimbre.data.cuts import CutsLike, transcript_of
+from trimbre.data.source import resolve_cuts
 from trimbre.data.splits import SPLITS, sentences_in
 from trimbre.data.text import labels_of, normalise
 from trimbre.errors import UserError, at_least
