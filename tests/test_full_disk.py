@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES, shaken
+from helpers.families import FAMILIES, shaken
 from helpers.forks import Ended
 
 from trimbre.errors import UserError

@@ -18,7 +18,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TESTS = Path(__file__).resolve().parent.parent
+from helpers.places import ROOT, TESTS
+
 SECONDS = 300
 """A process that takes longer is killed."""
 PRELOADED = ("trimbre.api", "trimbre.runs.prune", "trimbre.runs.train", "trimbre.cli.prune", "trimbre.cli.train")
@@ -51,7 +52,7 @@ class Forks:
             self.server = subprocess.Popen(
                 [sys.executable, "-m", "helpers.forks"],
                 env=environment,
-                cwd=TESTS.parent,
+                cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
