@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from mini_recogniser import clips, mini_processor
-from tones import corpus_of, tone
+from helpers.mini_recogniser import clips, mini_processor
+from helpers.tones import corpus_of, tone
 
 from trimbre.config import AugmentConfig, BatchConfig
 from trimbre.data.audio import load_cut

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from helpers.mini_recogniser import mini_processor
 from lhotse import CutSet
-from mini_recogniser import mini_processor
 
 from trimbre.data.check import check_training_data
 from trimbre.data.cuts import cut_of

@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 import soundfile
+from helpers.tones import corpus_of, level, pitch, tone
 from lhotse import SupervisionSegment
 from lhotse.cut import MixedCut
 from lhotse.utils import fastcopy
-from tones import corpus_of, level, pitch, tone
 
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import MANIFEST, language_of, read_cuts, transcript_of, write_cuts

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import FAMILIES, shaken
-from tones import pitch, tone
+from helpers.tones import pitch, tone
 
 from trimbre.cli import run
 from trimbre.data import librispeech as recipe

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from mini_recogniser import mini_processor
+from helpers.mini_recogniser import mini_processor
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
 from trimbre.data.text import labels_of, normalise, unspellable_characters

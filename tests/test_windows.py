@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES
+from helpers.tones import corpus_of, tone
 from lhotse import CutSet
-from tones import corpus_of, tone
 
 from trimbre.config import AugmentConfig, BatchConfig
 from trimbre.data.batches import Batch, evaluation_batches, training_batches
