@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,16 @@ import transformers
 from mini_recogniser import clips, mini_parakeet, mini_processor
 
 import trimbre.cli
-from trimbre import api as looking
+from trimbre.cli import options
 from trimbre.cli.console import app
+from trimbre.config import AugmentConfig, PruneConfig, TrainConfig
 from trimbre.data.cuts import read_cuts
+from trimbre.errors import OptionError
 from trimbre.inference.greedy import greedy
 from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import load
+from trimbre.runs import timing
 from trimbre.training.distillation import Objective
 from trimbre.training.from_scratch import Average
 
@@ -172,6 +176,65 @@ def test_help_comes_without_the_heavy_libraries():
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage: trimbre prune" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# Flags and configs
+
+
+def flags_of(flags) -> dict:
+    """Every field that is a flag, those of groups too, with its value."""
+    found = {}
+    for field in fields(flags):
+        value = getattr(flags, field.name)
+        found |= flags_of(value) if is_dataclass(value) else {f"--{field.name.replace('_', '-')}": value}
+    return found
+
+
+def config_of(config) -> dict:
+    """Every field of a config, those of its parts too, by the flag that errors name, with its value."""
+    found = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            found |= config_of(value)
+            continue
+        flag = options.flag(OptionError(field.name, value, "", owner=type(config).__name__))
+        assert flag not in found
+        found[flag] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("flags", "config"), [(options.PruneFlags(), PruneConfig()), (options.TrainFlags(), TrainConfig())]
+)
+def test_every_field_of_a_config_is_one_flag_with_the_same_default(flags, config):
+    flags, config = flags_of(flags), config_of(config)
+    if "--augment" in flags:  # which switches all of them on
+        config |= config_of(AugmentConfig()) | {"--augment": False}
+    assert config.pop("--seed") == 0  # an option of several commands
+    if "--remove" in flags:  # that it was not given matters beside --rtf
+        assert (flags.pop("--remove"), config.pop("--remove")) == (None, 0.5)
+    assert flags == config
+
+
+@pytest.mark.parametrize(
+    ("error", "typed"),
+    [
+        (OptionError("remove", 1.2, "give a share", owner="PruneConfig"), "--remove 1.2: give a share"),
+        (OptionError("rate", 0.0, "more", owner="GateConfig"), "--gate-rate 0: more"),
+        (OptionError("rate", 0.0, "more", owner="RecoveryConfig"), "--recover-rate 0: more"),
+        (OptionError("rate", 0.0, "more", owner="TrainConfig"), "--rate 0: more"),
+        (OptionError("snr", (9.0, 5.0), "the lowest first", owner="AugmentConfig"), "--snr 9 5: the lowest first"),
+        (OptionError("watch", {"street": "gone"}, "is not there"), "--watch street=gone: is not there"),
+        (OptionError("resume", True, "there is none"), "--resume: there is none"),
+        (OptionError("out", "half", "exists"), "--out half: exists"),
+        (OptionError("margin_percent", -1.0, "give 0 or more"), "--margin -1: give 0 or more"),
+        (OptionError("model", "gone", "is not there"), "MODEL gone: is not there"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_error_is_said_as_it_was_typed(error, typed):
+    assert options.as_typed(error) == typed
 
 
 # What is refused
@@ -365,13 +428,13 @@ def test_a_graph_changes_what_eval_and_transcribe_write(there, run):
 
 def test_eval_times_decoding_by_the_graph(there, run, monkeypatch):
     assert run("graph mini --transcripts data --out own")[0] == 0
-    timed, real = [], looking.real_time_factor
+    timed, real = [], timing.real_time_factor
 
     def noting(models, *, graph, **given):
         timed.append(graph)
         return real(models, graph=graph, **given)
 
-    monkeypatch.setattr(looking, "real_time_factor", noting)
+    monkeypatch.setattr(timing, "real_time_factor", noting)
     assert run("eval mini --data data --graph own --clips 1")[0] == 0
     assert [graph.to_json()["out"] for graph in timed] == ["own", "own"]
     timed.clear()
