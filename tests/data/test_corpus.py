@@ -33,7 +33,7 @@ def test_a_corpus_holds_its_splits_and_says_what_it_left_out(tmp_path):
     made = write_corpus(utterances(), tmp_path / "out", source="me", licence="mine")
     assert made.utterances == {"train": 2, "test": 1}
     assert made.hours == {"train": round(1 / 3600, 4), "test": round(0.5 / 3600, 4)}
-    assert made.skipped == [*(f"clip {number} is broken" for number in range(3)), "silent holds no sound"]
+    assert made.skipped == [*(f"clip {number} is broken" for number in range(3)), "silent holds no audio"]
     assert said(tmp_path / "out/train") == {"u0": "text 0", "u2": "text 2"}
     assert [pitch(load_cut(cut)) for cut in read_cuts(tmp_path / "out/train")] == [300, 700]
     (cut,) = read_cuts(tmp_path / "out/test")
@@ -66,7 +66,7 @@ def test_what_is_there_is_not_written_over(tmp_path):
     (tmp_path / "full/mine.txt").write_text("precious")
     (tmp_path / "file").write_text("precious")
     for name in ("full", "file"):
-        with pytest.raises(UserError, match=f"--out .*/{name} is there and not empty"):
+        with pytest.raises(UserError, match=f"out=.*/{name}.: it exists and is not empty"):
             write_corpus(utterances(), tmp_path / name, source="s", licence="l")
     (tmp_path / "empty").mkdir()
     write_corpus(utterances(), tmp_path / "empty", source="s", licence="l")
@@ -126,7 +126,7 @@ def test_a_folder_of_recordings_alone_is_unlabelled(recordings, tmp_path):
 
 
 def test_folders_that_cannot_be_brought_in(recordings, tmp_path):
-    with pytest.raises(UserError, match=r"no folder .*/missing"):
+    with pytest.raises(UserError, match=r"source=.*/missing.: there is no such folder"):
         folder(source=tmp_path / "missing", out=tmp_path / "out")
     (recordings / "a.txt").write_bytes("é".encode("latin-1"))
     with pytest.raises(UserError, match=r"cannot read the transcript .*/a\.txt"):

@@ -123,7 +123,7 @@ def test_what_does_not_go_with_little_memory_is_named(model, processor, noise_co
     with pytest.raises(UserError, match="control=True: low_memory"):
         PruneConfig(control=True, low_memory=True)
     teacher = str(save(model, processor, tmp_path / "teacher"))
-    with pytest.raises(UserError, match=r"--low-memory.*--precision fp32"):
+    with pytest.raises(UserError, match=r"low_memory=True: .*precision"):
         pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, low_memory=True), precision="fp32")
     assert not (tmp_path / "half.run").exists()
 
