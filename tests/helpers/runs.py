@@ -1,13 +1,17 @@
 """Short pruning runs on tiny models."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
 
 import trimbre
 from trimbre.config import AugmentConfig, BatchConfig, GateConfig, PruneConfig, RecoveryConfig
+from trimbre.data.cuts import read_cuts
 from trimbre.models.loading import load
 
 QUICK = PruneConfig(
@@ -44,3 +48,22 @@ def assert_equal_weights(one: str | Path, other: str | Path) -> None:
     ours, theirs = weights(one), weights(other)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+class Passes:
+    """Cuts that count how often they are gone through, and end one pass as Ctrl-C would."""
+
+    def __init__(self, data: str | Path, *, interrupted: int | None = None):
+        self.held = list(read_cuts(data))
+        self.interrupted = interrupted
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Cut]:
+        self.count += 1
+        if self.count == self.interrupted:
+            raise KeyboardInterrupt
+        return iter(self.held)
+
+    @property
+    def cuts(self) -> CutSet:
+        return CutSet(self)

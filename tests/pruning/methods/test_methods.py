@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from helpers.runs import QUICK, SMALL, pruned
+from helpers.runs import QUICK, SMALL, Passes, pruned
 
 from trimbre.config import PruneConfig, RecoveryConfig
 from trimbre.costs.macs import macs_budget, reference_of
@@ -178,28 +178,16 @@ def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, target)
 
 
 @pytest.mark.once
-def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_corpus, tmp_path, monkeypatch):
+def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_corpus, tmp_path):
     teacher = str(save(model, processor, tmp_path / "teacher"))
-    options = replace(
-        QUICK, method="taylor-iterative", gates=replace(QUICK.gates, steps=8), recovery=replace(QUICK.recovery, steps=0)
-    )
-    pruned(teacher, noise_corpus, tmp_path / "whole", options)
-    from trimbre.training import loop
-
-    usual, count = loop.save_state, []
-
-    def breaks(*args, **kwargs):
-        found = usual(*args, **kwargs)
-        count.append(1)
-        if len(count) == 2:
-            raise KeyboardInterrupt
-        return found
-
-    monkeypatch.setattr(loop, "save_state", breaks)
+    gates, recovery = replace(QUICK.gates, steps=8), replace(QUICK.recovery, steps=0)
+    config = replace(QUICK, method="taylor-iterative", gates=gates, recovery=recovery)
+    dev = Passes(noise_corpus)
+    pruned(teacher, noise_corpus, tmp_path / "whole", config, dev=dev.cuts, validate_every=2)
+    dev = Passes(noise_corpus, interrupted=dev.count // 2)
     with pytest.raises(KeyboardInterrupt):
-        pruned(teacher, noise_corpus, tmp_path / "stopped", options)
-    monkeypatch.setattr(loop, "save_state", usual)
-    pruned(teacher, noise_corpus, tmp_path / "stopped", options, resume=True)
+        pruned(teacher, noise_corpus, tmp_path / "stopped", config, dev=dev.cuts, validate_every=2)
+    pruned(teacher, noise_corpus, tmp_path / "stopped", config, dev=dev.cuts, validate_every=2, resume=True)
     assert load_plan(tmp_path / "stopped") == load_plan(tmp_path / "whole")
 
 
