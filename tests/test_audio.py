@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tones import encode, pitch, tone
+from helpers.tones import encode, pitch, tone
 
 from trimbre.data.audio import SAMPLE_RATE, read_audio, resample, write_audio
 from trimbre.errors import UserError

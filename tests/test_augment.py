@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tones import level, pitch, tone
+from helpers.tones import level, pitch, tone
 
 from trimbre.config import AugmentConfig
 from trimbre.data.augment import add_noise, augment_clips, band_limit, mask_features, reverberate

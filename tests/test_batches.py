@@ -1,4 +1,4 @@
-"""Batches: every utterance in its turn, the same for the same seed, heard as it was recorded."""
+"""Batches: every utterance once per epoch, the same for the same seed, at any sampling rate."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from mini_recogniser import clips, mini_processor
-from tones import corpus_of, tone
+from helpers.mini_recogniser import clips, mini_processor
+from helpers.tones import corpus_of, tone
 
 from trimbre.config import AugmentConfig, BatchConfig
 from trimbre.data.audio import load_cut
@@ -177,7 +177,7 @@ def test_a_missing_transcript_leaves_the_batch_without_labels():
     assert (moved.labels, moved.ids, moved.seconds) == (None, ("a", "b"), 0.5)
 
 
-def test_evaluation_sees_every_utterance_once_and_undisturbed(data):
+def test_evaluation_takes_every_utterance_once_without_augmentation(data):
     cuts = {cut.id: cut for cut in read_cuts(data)}
     batches = list(evaluation_batches(read_cuts(data), processor=mini_processor(), max_seconds=2.0))
     assert sorted(ids(batches), key=int) == list(cuts)
@@ -192,7 +192,7 @@ def test_evaluation_sees_every_utterance_once_and_undisturbed(data):
     assert [len(batch.ids) for batch in alone] == [1] * COUNT
 
 
-def test_other_rates_and_channels_are_heard_as_16_khz_mono(tmp_path):
+def test_other_rates_and_channels_are_read_as_16_khz_mono(tmp_path):
     # Only the first of four channels sounds: the mean of all is a quarter of it.
     for rate in (8000, 44_100):
         sound = np.stack([tone(440, 0.5, rate), *np.zeros((3, rate // 2), dtype=np.float32)], axis=1)
@@ -221,7 +221,7 @@ def test_audio_that_cannot_be_read_is_named(tmp_path, workers):
         assert "\n" not in str(refused.value)
     silence = np.full(4800, np.nan)
     soundfile.write(spoiled, silence, 16_000, format="WAV", subtype="FLOAT")
-    with pytest.raises(UserError, match=f"^{spoiled} holds samples that are not finite"):
+    with pytest.raises(UserError, match=f"^{spoiled} has samples that are not finite"):
         next(stream(folder, options))
 
 
@@ -241,7 +241,7 @@ def test_a_few_bad_clips_in_a_large_corpus_are_left_out_and_listed(tmp_path, wor
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_of_bad_clips_alone_becomes_a_clip_that_can_be_heard(tmp_path, workers):
+def test_a_batch_of_unreadable_clips_is_replaced_by_a_readable_one(tmp_path, workers):
     """As long recordings are, which have batches to themselves."""
     folder = corpus_of(tmp_path, clips(0.9, 0.3, 0.3), ["a", "b", "a"])
     (folder / "audio/0.flac").write_bytes(b"this is no sound")
@@ -269,18 +269,18 @@ def test_what_was_left_out_is_known_to_the_run_that_goes_on(tmp_path):
 def test_many_bad_clips_are_an_error_that_counts_them():
     tolerance = UnreadableClips(250, "mine")
     tolerance.note({"a": "no sound in a.wav"})
-    tolerance.note({"b": "no sound in b.wav", "a": "no sound in a.wav"})  # heard again in a later epoch
+    tolerance.note({"b": "no sound in b.wav", "a": "no sound in a.wav"})  # read again in a later epoch
     with pytest.raises(UserError, match=r"^no sound in a.wav \(3 of 250 utterances of mine so far\)$"):
         tolerance.note({"c": "no sound in c.wav"})
 
 
 def test_nothing_to_train_on_is_refused(tmp_path):
     corpus_of(tmp_path, [], [])
-    with pytest.raises(UserError, match="holds no utterance: check the manifest given to --train"):
+    with pytest.raises(UserError, match="the training data hold no utterance: check the manifest"):
         next(stream(tmp_path))
     assert list(evaluation_batches(read_cuts(tmp_path), processor=mini_processor())) == []
 
 
-def test_where_nobody_says_anything_there_is_a_label_to_look_at():
+def test_empty_transcripts_give_a_label_of_padding():
     batch = collate(clips(0.5, 0.3), ["", ""], ["a", "b"], processor=mini_processor(), normalize="basic")
     assert batch.labels.tolist() == [[-100], [-100]]

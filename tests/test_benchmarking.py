@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from mini_recogniser import mini_parakeet, mini_processor
+from helpers.mini_recogniser import mini_parakeet, mini_processor
 
 from trimbre.benchmark import bench as module
 from trimbre.benchmark.bench import SECONDS, Subject, bench

@@ -1,10 +1,10 @@
-"""Looking through training data: what is counted, and what is not worth hours of training."""
+"""Checks of training data: what is counted, and what is refused before hours of training."""
 
 from pathlib import Path
 
 import pytest
+from helpers.mini_recogniser import mini_processor
 from lhotse import CutSet
-from mini_recogniser import mini_processor
 
 from trimbre.data.check import check_training_data
 from trimbre.data.cuts import cut_of
@@ -33,7 +33,7 @@ def test_one_in_a_hundred_unspellable_characters_is_borne_and_more_is_not():
 
 
 def test_the_characters_named_are_the_most_frequent_ones():
-    with pytest.raises(UserError, match=r"\(most often 'z', 'y', 'x', 'w', 'v'\).*--normalize basic"):
+    with pytest.raises(UserError, match=r"\(most often 'z', 'y', 'x', 'w', 'v'\).*the normalisation basic"):
         checked(["z" * 6 + "y" * 5 + "x" * 4 + "w" * 3 + "v" * 2 + "u"])
 
 
@@ -46,5 +46,5 @@ def test_capitals_count_where_nothing_is_normalised():
 def test_unlabelled_audio_is_accepted_and_none_is_not():
     found = checked([None, None])
     assert (found.utterances, found.transcribed, found.unspellable) == (2, 0, {})
-    with pytest.raises(UserError, match="--train data/mine holds no utterance"):
+    with pytest.raises(UserError, match="train='data/mine': there is no utterance in it"):
         checked([])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import transformers
-from mini_recogniser import clips, mini_parakeet, mini_processor
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 
 import trimbre.cli
 from trimbre.cli import options

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from tones import encode, pitch, tone
+from helpers.tones import encode, pitch, tone
 
 from trimbre.data.audio import load_cut
 from trimbre.data.corpus import Utterance, write_corpus

@@ -1,4 +1,4 @@
-"""Manifests and folders as people have them, and what is said of those that can't be read."""
+"""Manifests, folders and cuts in memory, and the errors of those that cannot be read."""
 
 import gzip
 import json
@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 import soundfile
+from helpers.tones import corpus_of, level, pitch, tone
 from lhotse import SupervisionSegment
 from lhotse.cut import MixedCut
-from tones import corpus_of, level, pitch, tone
+from lhotse.utils import fastcopy
 
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import MANIFEST, language_of, read_cuts, transcript_of, write_cuts
@@ -24,7 +25,8 @@ def folder(tmp_path):
     return corpus_of(tmp_path / "made", [tone(hertz, 0.3) for hertz in (300, 500, 700, 900)], ["a", "b é", "c", None])
 
 
-def heard(cuts) -> list[float]:
+def pitches(cuts) -> list[float]:
+    """What is read, in Hz."""
     return [pitch(load_cut(cut)) for cut in cuts]
 
 
@@ -32,17 +34,17 @@ def test_a_manifest_is_found_by_its_name_or_its_folder_and_stays_with_its_audio(
     plain = folder / "plain.jsonl"
     plain.write_bytes(gzip.decompress((folder / MANIFEST).read_bytes()))
     for path in (folder, folder / MANIFEST, plain, str(folder)):
-        assert heard(read_cuts(path)) == [300, 500, 700, 900]
+        assert pitches(read_cuts(path)) == [300, 500, 700, 900]
     folder.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     for path in ("moved", f"moved/{MANIFEST}", tmp_path / "moved/plain.jsonl"):
         cuts = read_cuts(path)
-        assert heard(cuts) == [300, 500, 700, 900]
+        assert pitches(cuts) == [300, 500, 700, 900]
         assert [cut.supervisions[0].text if cut.supervisions else None for cut in cuts] == ["a", "b é", "c", None]
     monkeypatch.chdir(tmp_path / "moved")
     cuts = list(read_cuts("plain.jsonl"))
     monkeypatch.chdir(tmp_path)
-    assert heard(cuts) == [300, 500, 700, 900]
+    assert pitches(cuts) == [300, 500, 700, 900]
 
 
 def test_absolute_paths_into_the_folder_are_written_as_relative_ones(folder, tmp_path):
@@ -52,7 +54,7 @@ def test_absolute_paths_into_the_folder_are_written_as_relative_ones(folder, tmp
     cuts[3].recording.sources[0].source = str(elsewhere)
     write_cuts(cuts, folder)
     folder.rename(tmp_path / "moved")
-    assert heard(read_cuts(tmp_path / "moved", allow_outside=True)) == [300, 500, 700, 900]
+    assert pitches(read_cuts(tmp_path / "moved", allow_outside=True)) == [300, 500, 700, 900]
 
 
 @pytest.mark.parametrize("way", ["absolute", "upward", "a link", "a linked folder", "..", "metadata"])
@@ -81,10 +83,10 @@ def test_audio_outside_the_folder_must_be_allowed(folder, tmp_path, way):
         data["recording"]["sources"][0]["source"] = names[way]
         place = culprit = folder / "mine.jsonl"
         culprit.write_text(json.dumps(data) + "\n")
-    with pytest.raises(UserError, match=rf"{culprit}, (line|row) 1: the audio .* lies outside .*--allow-outside"):
+    with pytest.raises(UserError, match=rf"^allow_outside=False: {culprit}, (line|row) 1: the audio .* lies outside"):
         list(read_cuts(place))
     if way != "..":
-        assert heard(read_cuts(place, allow_outside=True)) == [300]
+        assert pitches(read_cuts(place, allow_outside=True)) == [300]
 
 
 def test_a_link_within_the_folder_is_no_way_out(folder, tmp_path):
@@ -94,7 +96,7 @@ def test_a_link_within_the_folder_is_no_way_out(folder, tmp_path):
     data["recording"]["sources"][0]["source"] = "again.flac"
     (folder / "mine.jsonl").write_text(json.dumps(data) + "\n")
     (tmp_path / "seen").symlink_to(folder)  # the folder itself may be reached by a link
-    assert heard(read_cuts(tmp_path / "seen/mine.jsonl")) == [500]
+    assert pitches(read_cuts(tmp_path / "seen/mine.jsonl")) == [500]
 
 
 def test_tracks_of_a_mixed_cut_are_found_beside_the_manifest_too(folder, tmp_path):
@@ -135,7 +137,7 @@ def test_audio_folder(tmp_path, suffix, column):
         (tmp_path / "metadata.jsonl").write_text("\n".join(lines) + "\n\n")
     cuts = read_cuts(tmp_path)
     assert [cut.supervisions[0].text for cut in cuts] == ["hello, you", "7"]
-    assert heard(cuts) == [300, 600]
+    assert pitches(cuts) == [300, 600]
     assert level(load_cut(next(iter(cuts)))) == pytest.approx(0.25 / np.sqrt(2), rel=0.01)
 
 
@@ -149,9 +151,9 @@ def test_several_are_joined_by_commas_and_read_again(folder, tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(800, 0.5, 8000), 8000)
     (tmp_path / "metadata.csv").write_text("file_name,text\na.wav,x\n")
     joined = read_cuts(f"{folder}, {tmp_path},{folder / MANIFEST},")
-    assert heard(joined) == [300, 500, 700, 900, 800, 300, 500, 700, 900]
+    assert pitches(joined) == [300, 500, 700, 900, 800, 300, 500, 700, 900]
     assert len(list(joined)) == 9
-    assert heard(read_cuts(f"{tmp_path},{tmp_path}")) == [800, 800]
+    assert pitches(read_cuts(f"{tmp_path},{tmp_path}")) == [800, 800]
 
 
 @pytest.mark.parametrize(
@@ -222,16 +224,37 @@ def test_what_is_no_data_is_refused_by_name(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("a")
     complaints = {
-        "missing.jsonl": "no data at",
-        "a.txt": "should end in .jsonl or .jsonl.gz",
-        "empty": "holds neither cuts.jsonl.gz nor shards nor metadata.csv nor metadata.jsonl",
+        "missing.jsonl": "there is no such file",
+        "a.txt": "the name of a manifest should end in .jsonl or .jsonl.gz",
+        "empty": "this folder holds neither cuts.jsonl.gz nor shards nor metadata.csv nor metadata.jsonl",
     }
     for name, complaint in complaints.items():
         with pytest.raises(UserError, match=re.escape(complaint)) as refused:
             read_cuts(tmp_path / name)
         assert str(tmp_path / name) in str(refused.value)
-    with pytest.raises(UserError, match="no data given"):
-        read_cuts(" , ")
+    with pytest.raises(UserError, match=r"^train=' , ': give the path of a manifest or a folder$"):
+        read_cuts(" , ", option="train")
+
+
+def test_cuts_in_memory_are_taken_as_they_are(folder):
+    cuts = read_cuts(folder)
+    assert read_cuts(cuts) is cuts
+    for given in (list(cuts), tuple(cuts), list(cuts) + list(cuts)[:1]):
+        assert pitches(read_cuts(given)) == [pitch(load_cut(cut)) for cut in given]
+        assert len(list(read_cuts(given))) == len(given)
+    assert list(read_cuts([])) == []
+
+
+def test_what_is_no_sequence_of_cuts_is_refused_by_its_option(folder):
+    first, *_ = read_cuts(folder)
+    for given, message in (
+        (3, "train=<class 'int'>: give a path, a CutSet of lhotse or a sequence"),
+        (iter([first]), "train=<class 'list_iterator'>: give a path"),  # it could be read only once
+        ([first, "a.wav"], "train=<class 'str'>: item 1 is no lhotse cut"),
+        ([fastcopy(first, recording=None)], "item 0 is no lhotse cut with a recording"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_cuts(given, option="train")
 
 
 def test_a_manifest_that_could_not_be_finished_is_not_there(folder):
@@ -290,7 +313,7 @@ def test_a_manifest_runs_no_command_unless_it_is_trusted(folder, tmp_path):
     cut["recording"]["sources"][0] |= {"type": "command", "source": f"touch {made}; cat {audio}"}
     manifest = folder / "strange.jsonl"
     manifest.write_text(json.dumps(cut) + "\n")
-    with pytest.raises(UserError, match=r"strange.jsonl, line 1: .* command: give --allow-outside"):
+    with pytest.raises(UserError, match=r"^allow_outside=False: .*strange.jsonl, line 1: .* from a command"):
         [load_cut(one) for one in read_cuts(manifest)]
     assert not made.exists()
     (one,) = read_cuts(manifest, allow_outside=True)
@@ -312,7 +335,9 @@ def test_shards_run_no_command_unless_they_are_trusted(folder, shards, tmp_path)
     lines = gzip.decompress(sorted(shards.glob("cuts.*"))[0].read_bytes()).splitlines(keepends=True)
     changed = json.dumps(cut).encode() + b"\n" + b"".join(lines[1:])
     sorted(shards.glob("cuts.*"))[0].write_bytes(gzip.compress(changed))
-    with pytest.raises(UserError, match=f"{shards}: the audio of {first.id} lies outside its shard"):
+    with pytest.raises(
+        UserError, match=f"^allow_outside=False: {shards}: the audio of {first.id} lies outside its shard"
+    ):
         [load_cut(one) for one in read_cuts(shards)]
     assert not made.exists()
     [load_cut(one) for one in read_cuts(shards, allow_outside=True)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from mini_recogniser import PIECES, clips, mini_parakeet, mini_processor
+from helpers.mini_recogniser import PIECES, clips, mini_parakeet, mini_processor
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2ConformerConfig,

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 from lhotse import CutSet, Recording, SupervisionSegment
-from mini_recogniser import clips, mini_parakeet, mini_processor
 from rich.console import Console
 
 from trimbre.data.text import unspellable_characters

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from conftest import edge_plans, random_plan, shaken
-from mini_recogniser import clips, mini_parakeet, mini_processor
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.errors import UserError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES
-from mini_recogniser import mini_parakeet, mini_processor
+from helpers.mini_recogniser import mini_parakeet, mini_processor
 
 from trimbre.data.splits import split_of
 from trimbre.data.text import labels_of

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import END, edge_plans, random_plan
-from mini_recogniser import clips, mini_parakeet, mini_processor
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 
 import trimbre
 from trimbre.benchmark import latency_tables as measuring

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import FAMILIES, shaken
-from tones import pitch, tone
+from helpers.tones import pitch, tone
 
 from trimbre.cli import run
 from trimbre.data import librispeech as recipe
@@ -35,7 +35,7 @@ def tree(tmp_path):
 
 @pytest.mark.parametrize("place", ["", "LibriSpeech"])
 def test_a_part_becomes_data_beside_its_audio(tree, tmp_path, place):
-    made = librispeech(source=tree / place)
+    made = librispeech(source=str(tree / place))
     assert made.utterances == {"dev-clean": 3}
     assert made.hours["dev-clean"] == pytest.approx(3 * 0.4 / 3600, abs=1e-4)
     (tree / "LibriSpeech").rename(tree / "moved")
@@ -45,12 +45,12 @@ def test_a_part_becomes_data_beside_its_audio(tree, tmp_path, place):
 
 
 def test_what_is_missing_is_named(tree, tmp_path):
-    with pytest.raises(UserError, match="--parts dev-dirty: LibriSpeech has dev-clean"):
+    with pytest.raises(UserError, match="parts='dev-dirty': LibriSpeech has dev-clean"):
         librispeech(source=tree, parts=["dev-dirty"])
-    with pytest.raises(UserError, match=r"--parts test-clean: there is no such folder in .*LibriSpeech"):
+    with pytest.raises(UserError, match=r"parts='test-clean': there is no such folder in .*LibriSpeech"):
         librispeech(source=tree, parts=["test-clean"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty holds no part of LibriSpeech"):
+    with pytest.raises(UserError, match="empty': it holds no part of LibriSpeech"):
         librispeech(source=tmp_path / "empty")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_pruning import QUICK, pruned
+from helpers.runs import QUICK, pruned
 from torch import nn
 
 from trimbre.benchmark.memory import resident

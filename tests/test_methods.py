@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from test_pruning import QUICK, SMALL, pruned
+from helpers.runs import QUICK, SMALL, pruned
 
 from trimbre.config import PruneConfig, RecoveryConfig
 from trimbre.costs.macs import macs_budget, reference_of

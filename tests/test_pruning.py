@@ -6,17 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.runs import QUICK, SMALL, assert_equal_weights, pruned, weights
 from lhotse import CutSet
 from lhotse.utils import fastcopy
 
 import trimbre
 from trimbre.config import (
     AugmentConfig,
-    BatchConfig,
     DistillationConfig,
-    GateConfig,
-    PruneConfig,
-    RecoveryConfig,
 )
 from trimbre.data.cuts import read_cuts, write_cuts
 from trimbre.errors import UserError
@@ -30,34 +27,10 @@ from trimbre.runs import prune as orchestration
 
 pytestmark = pytest.mark.once
 
-QUICK = PruneConfig(
-    remove=0.5,
-    method="l0",
-    calibration_batches=2,
-    gates=GateConfig(steps=6, spread=6.0),
-    recovery=RecoveryConfig(steps=4, refit_batches=1),
-)
-SMALL = BatchConfig(max_duration=6.0, buckets=2, augment=AugmentConfig.none())
-
 
 @pytest.fixture
 def teacher(model, processor, tmp_path):
     return str(save(model, processor, tmp_path / "teacher"))
-
-
-def pruned(teacher, corpus, out, options=QUICK, *, batches=SMALL, precision="fp32", validate_every=5, **more):
-    options = replace(options, batches=batches, precision=precision, save_every=2, validate_every=validate_every)
-    return trimbre.prune(teacher, train=str(corpus), out=out, config=options, **more).report
-
-
-def weights(path):
-    return load(path).model.state_dict()
-
-
-def assert_equal_weights(one, other):
-    one, other = weights(one), weights(other)
-    assert one.keys() == other.keys()
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("budget", ["params", "macs", "both"])

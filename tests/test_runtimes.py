@@ -10,7 +10,7 @@ import pytest
 import sherpa_onnx
 import torch
 from conftest import FAMILIES
-from mini_recogniser import mini_parakeet, mini_processor
+from helpers.mini_recogniser import mini_parakeet, mini_processor
 from test_shipped_model import CLIP, MODEL, SAID
 
 import trimbre

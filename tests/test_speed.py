@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 import torch
 from conftest import FAMILIES
-from mini_recogniser import clips, mini_parakeet, mini_processor
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 
 from trimbre.benchmark import timing as speed
 from trimbre.benchmark.timing import clock_for, real_time_factor, seconds_to, times_faster

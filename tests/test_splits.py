@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import soundfile
-from tones import tone
+from helpers.tones import tone
 
 from trimbre.data import voices as speech
 from trimbre.data.cuts import read_cuts

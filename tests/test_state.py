@@ -132,21 +132,21 @@ def test_a_run_is_begun_then_resumed(tmp_path):
 
 def test_what_cannot_be_begun_or_resumed_is_refused_and_nothing_is_written(tmp_path):
     out = tmp_path / "small"
-    with pytest.raises(UserError, match=r"--resume: there is no unfinished run for --out .*small"):
+    with pytest.raises(UserError, match=r"resume=True: there is no unfinished run for .*small"):
         prepare_run(out, settings(), resume=True)
     assert not list(tmp_path.iterdir())
     out.mkdir()
     for resume in (False, True):
-        with pytest.raises(UserError, match=r"--out .*small already exists"):
+        with pytest.raises(UserError, match=r"out='.*small': it already exists"):
             prepare_run(out, settings(), resume=resume)
-    with pytest.raises(UserError, match=r"--out \. already exists"):
+    with pytest.raises(UserError, match=r"out='\.': it already exists"):
         prepare_run(Path("."), settings(), resume=False)
     assert list(tmp_path.iterdir()) == [out]
 
 
 def test_another_run_is_not_overwritten(tmp_path):
     prepare_run(tmp_path / "small", settings(), resume=False)
-    with pytest.raises(UserError, match=r"--out .*small has an unfinished run in .*small\.run.*--resume"):
+    with pytest.raises(UserError, match=r"out='.*small': it has an unfinished run in .*small\.run: resume it"):
         prepare_run(tmp_path / "small", settings(), resume=False)
 
 

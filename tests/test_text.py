@@ -1,9 +1,9 @@
-"""Transcripts in one form, on examples written by hand."""
+"""Text normalisation and spelling, on examples by hand."""
 
 import json
 
 import pytest
-from mini_recogniser import mini_processor
+from helpers.mini_recogniser import mini_processor
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
 from trimbre.data.text import labels_of, normalise, unspellable_characters
@@ -45,7 +45,7 @@ def test_whisper_en_expands_words_and_writes_numbers_as_digits():
 
 
 def test_an_unknown_normaliser_is_refused_by_its_option():
-    with pytest.raises(UserError, match=r"^--normalize upper: choose one of none, basic, whisper-en$"):
+    with pytest.raises(UserError, match=r"^normalize='upper': choose one of none, basic, whisper-en$"):
         normalise("a", "upper")
 
 

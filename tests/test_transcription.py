@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from mini_recogniser import clips, mini_parakeet, mini_processor
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tones import level, pitch, tone
+from helpers.tones import level, pitch, tone
 
 from trimbre.data import voices as speech
 from trimbre.data.audio import load_cut
