@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 from lhotse import CutSet
-from mini_recogniser import clips, mini_parakeet, mini_processor
 
 import trimbre
 from trimbre.data.corpus import Utterance, write_corpus
