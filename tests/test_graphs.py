@@ -227,7 +227,7 @@ def test_a_damaged_graph_is_refused(saved_mini, tmp_path, capfd, file, change):
     if change == "cut short":
         damaged.write_bytes(whole[: len(whole) // 2])
     capfd.readouterr()
-    with pytest.raises(UserError, match=f"--graph {tmp_path / 'graph'} is"):
+    with pytest.raises(UserError, match=f"graph='{tmp_path / 'graph'}': it is"):
         load_graph(tmp_path / "graph", Recogniser(model, processor))
     assert capfd.readouterr().err == ""
 
