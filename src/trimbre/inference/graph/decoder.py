@@ -52,6 +52,14 @@ class GraphReport:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def check(self, *recognisers: Recogniser) -> None:
+        """Raise OptionError for a model that takes no graph or has another vocabulary."""
+        for recogniser in recognisers:
+            refuse_decoder(recogniser, "graph", self.out)
+            if self.labels != fingerprint(recogniser):
+                advice = f"it was made for the vocabulary of {self.model}, which is another; make one for this model"
+                raise OptionError("graph", self.out, advice)
+
 
 class DecodingGraph:
     """A graph that was loaded: `graph.text(scores)` is the most likely sentence."""
@@ -100,16 +108,13 @@ def load_graph(folder: str | Path, *recognisers: Recogniser) -> DecodingGraph:
     except (OSError, ValueError, TypeError) as error:
         advice = "it is no folder that make_graph wrote; make one with it"
         raise OptionError("graph", str(folder), advice) from error
-    for recogniser in recognisers:
-        refuse_decoder(recogniser, "graph", str(folder))
-        if described.labels != fingerprint(recogniser):
-            advice = f"it was made for the vocabulary of {described.model}, which is another; make one for this model"
-            raise OptionError("graph", str(folder), advice)
+    report = replace(described, out=str(folder))
+    report.check(*recognisers)
     # The library prints on stderr what it cannot read, and reads what is damaged elsewhere.
     if any(not (folder / name).is_file() or sha256(folder / name) != told for name, told in described.files.items()):
         raise OptionError("graph", str(folder), "it is damaged; make it anew")
     words = [line.rpartition(" ")[0] for line in (folder / WORDS).read_text().split("\n")[1:-1]]
-    return DecodingGraph(StdVectorFst.read(str(folder / NETWORK)), words, replace(described, out=str(folder)))
+    return DecodingGraph(StdVectorFst.read(str(folder / NETWORK)), words, report)
 
 
 def require_packages() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from trimbre.errors import OptionError
-from trimbre.inference.graph.decoder import DecodingGraph, fingerprint, load_graph, refuse_decoder
+from trimbre.inference.graph.decoder import DecodingGraph, load_graph
 from trimbre.models.loading import Recogniser
 
 GraphLike: TypeAlias = str | Path | DecodingGraph
@@ -27,7 +27,7 @@ def resolve_graph(
     if graph is None:
         return None
     if isinstance(graph, DecodingGraph):
-        _refuse_other_vocabulary(graph, *recognisers)
+        graph.described.check(*recognisers)
         loaded = graph
     else:
         loaded = load_graph(graph, *recognisers)
@@ -37,13 +37,3 @@ def resolve_graph(
             "normalize", normalize, f"the words of the graph are normalised by {written}: give the same to both"
         )
     return loaded
-
-
-def _refuse_other_vocabulary(graph: DecodingGraph, *recognisers: Recogniser) -> None:
-    """Raise UserError for models that the graph was not made for."""
-    for recogniser in recognisers:
-        refuse_decoder(recogniser, f"the graph of {graph.described.model}")
-        if graph.described.labels != fingerprint(recogniser):
-            raise OptionError(
-                "graph", graph.described.out, "it was made for another vocabulary: make one for this model"
-            )
