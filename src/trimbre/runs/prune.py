@@ -1,6 +1,5 @@
 """Pruning runs: from checked arguments to a pruned model with its evaluation and report."""
 
-import copy
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,6 @@ from trimbre.data.cuts import CutsLike
 from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name, validation_wer
-from trimbre.models.families.registry import head_of
 from trimbre.models.inputs import window_of
 from trimbre.models.loading import Recogniser, load
 from trimbre.models.source import ModelLike, ModelSource, resolve_model
@@ -32,7 +30,6 @@ from trimbre.runs.results import PruneResult
 from trimbre.runs.settings import begin_run, command_of, out_folder, step_size, unreadable_clips
 from trimbre.training.distributed import gather_unreadable, main_process_threads, on_main_process
 from trimbre.training.loop import accelerator_for
-from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.recovery import Training
 
 
@@ -53,6 +50,8 @@ class PruneJob:
     checked: TrainingData
     table: LatencyTable | None
     accelerator: Accelerator
+    owned: bool = False
+    """The run loaded the model itself, so that it need not be left as it was."""
 
     @classmethod
     def prepare(
@@ -91,8 +90,9 @@ class PruneJob:
         if config.target.budget == "latency":
             table = on_main_process(accelerator, partial(latency_table, recogniser, source.name, config, resumed))
         resolved = resolve_target(recogniser, config, table)
+        owned = isinstance(model, str | Path)
         ahead = preview(recogniser, resolved, table)  # refuses what cannot be reached
-        return cls(source, cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator)
+        return cls(source, cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator, owned)
 
     @property
     def step_size(self) -> dict[str, Any]:
@@ -118,10 +118,8 @@ def prune_run(job: PruneJob, *, out: str | Path | None, margin_percent: float, r
     run = begin_run(folder, job.settings, resume=resume, accelerator=accelerator)
     tolerance = unreadable_clips(job.checked.utterances, job.train.name, run, accelerator)
     teacher, processor = job.source.recogniser
-    if job.config.low_memory and job.source.path is None:
-        teacher = copy.deepcopy(teacher)  # whose matrices are cast
-    training = _training(job, teacher, run, tolerance)
-    pruned = prune_model(teacher, processor, config=job.config, training=training, table=job.table)
+    training = _training(job, run, tolerance)
+    pruned = prune_model(teacher, processor, config=job.config, training=training, table=job.table, in_place=job.owned)
     evaluation = _evaluate(job, pruned, margin_percent)
     report = _report(job, pruned, evaluation, Recogniser(teacher.float(), processor))
     report["data"]["unreadable"] = gather_unreadable(tolerance)
@@ -171,13 +169,12 @@ def _checked(train: NamedCuts, processor: Any, config: PruneConfig) -> TrainingD
     return checked
 
 
-def _training(job: PruneJob, teacher: PreTrainedModel, run: Path | None, tolerance: UnreadableClips) -> Training:
+def _training(job: PruneJob, run: Path | None, tolerance: UnreadableClips) -> Training:
     """Batches, precision, validation and state of all stages."""
     accelerator, config, processor = job.accelerator, job.config, job.source.recogniser.processor
-    text = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
     def stream(start: int, augment: AugmentConfig) -> Iterator[Batch]:
-        batches = training_batches(
+        return training_batches(
             job.train.cuts,
             processor=processor,
             options=replace(config.batches, augment=augment),
@@ -188,7 +185,6 @@ def _training(job: PruneJob, teacher: PreTrainedModel, run: Path | None, toleran
             tolerance=tolerance,
             transcripts=config.distillation.text == "transcripts",
         )
-        return map(text, batches) if text else batches
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert job.dev is not None
@@ -218,7 +214,7 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
     def evaluate() -> EvaluationReport:
         return evaluate_sets(
             recogniser=Recogniser(pruned.model, processor),
-            against=Recogniser(pruned.control, processor) if pruned.control else _dense(job.source),
+            against=Recogniser(pruned.control, processor) if pruned.control else _dense(job),
             dev=dev,
             watch={name: data.cuts for name, data in job.watch.items()},
             normalize=job.config.batches.normalize,
@@ -229,9 +225,10 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
         return on_main_process(job.accelerator, evaluate)
 
 
-def _dense(source: ModelSource) -> Recogniser:
-    """The model as it was given: with low memory the teacher's matrices were cast."""
-    return source.recogniser if source.path is None else load(source.path)
+def _dense(job: PruneJob) -> Recogniser:
+    """The dense model; loaded anew where its matrices were cast to bfloat16."""
+    cast = job.owned and job.config.low_memory
+    return load(job.source.name, device=job.accelerator.device) if cast else job.source.recogniser
 
 
 def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, teacher: Recogniser) -> dict[str, Any]:
@@ -242,7 +239,7 @@ def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, 
     found = pruned.to_json(job.config.target)
     if job.table is not None:
         rtf = job.asked.target.rtf
-        found["latency"] = on_main_process(job.accelerator, lambda: measured_latency(_dense(job.source), pruned, rtf))
+        found["latency"] = on_main_process(job.accelerator, lambda: measured_latency(_dense(job), pruned, rtf))
         found["missed"] = found["missed"] or missed_time(found["latency"])
     return {
         "model": job.source.name,
