@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import Family, shaken
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from helpers.families import Family, shaken
 from trimbre.models.modeling_trimbre import FORMAT
 
 CLIP = np.random.default_rng(0).standard_normal(24_000).astype(np.float32)

@@ -45,12 +45,12 @@ def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = Fal
     if isinstance(data, str | Path):
         return _read_paths(str(data), option, allow_outside)
     if not isinstance(data, Sequence):
-        raise OptionError(option, type(data).__name__, "give a path, a CutSet of lhotse or a sequence of its cuts")
+        raise OptionError(option, type(data), "give a path, a CutSet of lhotse or a sequence of its cuts")
     cuts = list(data)
     for number, cut in enumerate(cuts):
         if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
             raise OptionError(
-                option, type(cut).__name__, f"item {number} is no lhotse cut with a recording (join paths by commas)"
+                option, type(cut), f"item {number} is no lhotse cut with a recording (join paths by commas)"
             )
     return CutSet.from_cuts(cuts)
 

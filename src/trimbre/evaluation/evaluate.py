@@ -18,7 +18,7 @@ FAILS = 0.30
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ReferenceResult:
     """What a candidate is compared with on one set: another recogniser's evaluation and the paired difference."""
 
     evaluation: Evaluation
@@ -44,7 +44,7 @@ class SetResult:
     """One set of utterances: the candidate's evaluation, and that of every reference by name."""
 
     evaluation: Evaluation
-    references: Mapping[str, Reference] = field(default_factory=dict)
+    references: Mapping[str, ReferenceResult] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The candidate's figures and, where there are any, `references`: name -> the same with a `comparison`."""
@@ -112,7 +112,7 @@ def evaluate_sets(
         found[each] = SetResult(
             ours,
             {
-                reference: Reference(other, compare(ours, other, margin_percent=margin_percent))
+                reference: ReferenceResult(other, compare(ours, other, margin_percent=margin_percent))
                 for reference, other in zip(references, theirs, strict=True)
             },
         )
@@ -131,7 +131,7 @@ def _score_all(
     """Evaluations of one set, recogniser by recogniser, with progress in seconds of audio."""
     place = str(data) if isinstance(data, str | Path) else name
     cuts = list(read_cuts(data, allow_outside=allow_outside))
-    with seconds_done(f"seconds of {name}", len(recognisers) * sum(cut.duration for cut in cuts)) as on_batch:
+    with seconds_done(f"evaluating {name}", len(recognisers) * sum(cut.duration for cut in cuts)) as on_batch:
         return [
             score(model=one.model, processor=one.processor, data=cuts, name=place, on_batch=on_batch, **how)
             for one in recognisers

@@ -164,7 +164,7 @@ def seconds_done(stage: str, seconds: float) -> Iterator[Callable[[float], None]
         done += more
         show(min(total, math.ceil(done)))
 
-    with progress(stage, total) as show:
+    with progress(stage, total, unit="s of audio") as show:
         show(0)
         yield on_batch
 

@@ -1,7 +1,7 @@
 """The pruning pipeline: choose what is kept, cut, verify the cut, refit and recover."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,11 +11,14 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.config import PruneConfig, TargetConfig
 from trimbre.costs.latency import LatencyTable
+from trimbre.data.batches import Batch
+from trimbre.errors import UserError
 from trimbre.models.anatomy import Anatomy
-from trimbre.models.families.registry import anatomy_of
+from trimbre.models.families.registry import anatomy_of, head_of
 from trimbre.models.loading import Recogniser
 from trimbre.pruning.allocation import Protection, PruningTarget, check_reachable
 from trimbre.pruning.equivalence import check_equality
+from trimbre.pruning.frozen import frozen_copy
 from trimbre.pruning.methods.base import MethodResult, PruningContext
 from trimbre.pruning.methods.registry import method_called
 from trimbre.pruning.refit import refit
@@ -24,6 +27,7 @@ from trimbre.pruning.targets import ModelCosts, describe, shortfall
 from trimbre.training.distillation import Distiller
 from trimbre.training.loop import FitResult
 from trimbre.training.low_memory import cast_matrices_to_bfloat16, recomputed
+from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.recovery import Training, train_on
 from trimbre.training.task_loss import transcript_loss
 
@@ -94,16 +98,20 @@ def prune_model(
     config: PruneConfig,
     training: Training,
     table: LatencyTable | None = None,
+    in_place: bool = False,
 ) -> Pruned:
     """Prune a copy of `model`: choose what is kept, cut, verify the cut, refit and recover.
 
     Args:
-        model: the dense model, which is the teacher throughout.
-        training: data, device and seed.
+        model: the dense model, which is the teacher throughout. It stays as it was: weights, precision, device, mode,
+            flags and config. What it does not train (`requires_grad`) is not trained here either.
+        training: data, device and seed; the teacher adds the texts that a decoder reads.
         table: where latency comes from, for a latency budget.
+        in_place: take `model` itself for the teacher, which saves the memory of a copy where the device or
+            `low_memory` asks for one. Afterwards it is frozen, on that device and in that precision.
 
     Raises:
-        UserError: the target cannot be reached.
+        UserError: the target cannot be reached, or there is nothing to train.
     """
     anatomy = anatomy_of(model)
     costs = ModelCosts.of(model, anatomy, processor, table)
@@ -111,14 +119,17 @@ def prune_model(
     method = method_called(config.method)
 
     accelerator = training.accelerator
-    teacher = model.to(accelerator.device).eval()
-    student = copy.deepcopy(teacher)
     untouched = anatomy.untouched.get(config.of, ())
-    learned = {name for name, one in teacher.named_parameters() if one.requires_grad and not name.startswith(untouched)}
-    _set_trainable(student, learned)
+    trainable = {name for name, one in model.named_parameters() if one.requires_grad and not name.startswith(untouched)}
+    if not trainable and (method.TRAINS or config.recovery.steps):
+        raise UserError("all parameters of the model are frozen: call requires_grad_(True), or train for no steps")
+    student = copy.deepcopy(model).to(accelerator.device).eval()
+    _set_trainable(student, trainable)
+    teacher = (model if in_place else frozen_copy(model)).to(accelerator.device)
     if config.low_memory:
         cast_matrices_to_bfloat16(teacher)
     distiller = Distiller(teacher, config.distillation)
+    training = _with_texts(training, teacher, processor)
 
     context = PruningContext(
         distiller,
@@ -132,8 +143,9 @@ def prune_model(
     student.eval()
     gate_values = result.gate_values.restricted_to(result.plan)
     small = cut(student, result.plan, gate_values=gate_values)
-    _set_trainable(small, learned)
+    _set_trainable(small, trainable)
     equality = check_equality(student, small, gate_values, next(training.batches(0)).to(accelerator.device).inputs)
+    del student
 
     steps = result.fit.steps if result.fit else 0
     seen = steps * training.accumulate
@@ -163,7 +175,7 @@ def prune_model(
     control = None
     if config.control:
         control = copy.deepcopy(teacher)
-        _set_trainable(control, learned)
+        _set_trainable(control, trainable)
         fits["control"] = train_on(
             control,
             distiller,
@@ -180,6 +192,18 @@ def _set_trainable(model: PreTrainedModel, names: Collection[str]) -> None:
     """Make the parameters of these names trainable, and no others, in place."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in names)
+
+
+def _with_texts(training: Training, teacher: PreTrainedModel, processor: ProcessorMixin) -> Training:
+    """Training whose batches have the texts that the model reads beside the audio, if it reads any."""
+    if not head_of(teacher).reads_text:
+        return training
+    label = PseudoLabeller(teacher, processor, training.accelerator.autocast)
+
+    def labelled(batches: Callable[[int], Iterator[Batch]], start: int) -> Iterator[Batch]:
+        return map(label, batches(start))
+
+    return replace(training, batches=partial(labelled, training.batches), recorded=partial(labelled, training.recorded))
 
 
 def target_of(anatomy: Anatomy, costs: ModelCosts, config: PruneConfig) -> PruningTarget:

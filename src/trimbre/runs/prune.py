@@ -1,6 +1,5 @@
 """Pruning runs: from checked arguments to a pruned model with its evaluation and report."""
 
-import copy
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +20,6 @@ from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name
 from trimbre.evaluation.score import validation_wer
-from trimbre.models.device import device_of
-from trimbre.models.families.registry import head_of
 from trimbre.models.inputs import window_of
 from trimbre.models.loading import Recogniser, load
 from trimbre.models.source import ModelLike, ModelSource, resolve_model
@@ -34,7 +31,6 @@ from trimbre.runs.results import PruneResult
 from trimbre.runs.settings import begin_run, command_of, out_folder, step_size, unreadable_clips
 from trimbre.training.distributed import gather_unreadable, main_process_threads, on_main_process
 from trimbre.training.loop import accelerator_for
-from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.recovery import Training
 
 
@@ -55,6 +51,8 @@ class PruneJob:
     checked: TrainingData
     table: LatencyTable | None
     accelerator: Accelerator
+    owned: bool = False
+    """The run loaded the model itself, so that it need not be left as it was."""
 
     @classmethod
     def prepare(
@@ -93,8 +91,9 @@ class PruneJob:
         if config.target.budget == "latency":
             table = on_main_process(accelerator, partial(latency_table, recogniser, source.name, config, resumed))
         resolved = resolve_target(recogniser, config, table)
+        owned = isinstance(model, str | Path)
         ahead = preview(recogniser, resolved, table)  # refuses what cannot be reached
-        return cls(source, cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator)
+        return cls(source, cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator, owned)
 
     @property
     def step_size(self) -> dict[str, Any]:
@@ -120,10 +119,8 @@ def prune_run(job: PruneJob, *, out: str | Path | None, margin_percent: float, r
     run = begin_run(folder, job.settings, resume=resume, accelerator=accelerator)
     tolerance = unreadable_clips(job.checked.utterances, job.train.name, run, accelerator)
     teacher, processor = job.source.recogniser
-    if job.config.low_memory and job.source.path is None:
-        teacher = copy.deepcopy(teacher)  # whose matrices are cast
-    training = _training(job, teacher, run, tolerance)
-    pruned = prune_model(teacher, processor, config=job.config, training=training, table=job.table)
+    training = _training(job, run, tolerance)
+    pruned = prune_model(teacher, processor, config=job.config, training=training, table=job.table, in_place=job.owned)
     evaluation = _evaluate(job, pruned, margin_percent)
     report = _report(job, pruned, evaluation, Recogniser(teacher.float(), processor))
     report["data"]["unreadable"] = gather_unreadable(tolerance)
@@ -173,13 +170,12 @@ def _checked(train: NamedCuts, processor: Any, config: PruneConfig) -> TrainingD
     return checked
 
 
-def _training(job: PruneJob, teacher: PreTrainedModel, run: Path | None, tolerance: UnreadableClips) -> Training:
+def _training(job: PruneJob, run: Path | None, tolerance: UnreadableClips) -> Training:
     """Batches, precision, validation and state of all stages."""
     accelerator, config, processor = job.accelerator, job.config, job.source.recogniser.processor
-    text = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
     def stream(start: int, augment: AugmentConfig) -> Iterator[Batch]:
-        batches = training_batches(
+        return training_batches(
             job.train.cuts,
             processor=processor,
             options=replace(config.batches, augment=augment),
@@ -190,7 +186,6 @@ def _training(job: PruneJob, teacher: PreTrainedModel, run: Path | None, toleran
             tolerance=tolerance,
             transcripts=config.distillation.text == "transcripts",
         )
-        return map(text, batches) if text else batches
 
     def judge(student: PreTrainedModel) -> Mapping[str, float]:
         assert job.dev is not None
@@ -216,7 +211,7 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
     if job.dev is None:
         return None
     dev, processor = job.dev.cuts, job.source.recogniser.processor
-    references = {"dense": _dense(job.source)}
+    references = {"dense": _dense(job)}
     if pruned.control is not None:
         references["control"] = Recogniser(pruned.control, processor)
 
@@ -234,13 +229,10 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
         return on_main_process(job.accelerator, evaluate)
 
 
-def _dense(source: ModelSource) -> Recogniser:
-    """The model as it was given: with low memory the teacher's matrices were cast."""
-    if source.path is None:
-        return source.recogniser
-    model: Any
-    model, processor = load(source.path)
-    return Recogniser(model.to(device_of(source.recogniser.model)), processor)
+def _dense(job: PruneJob) -> Recogniser:
+    """The dense model; loaded anew where its matrices were cast to bfloat16."""
+    cast = job.owned and job.config.low_memory
+    return load(job.source.name, device=job.accelerator.device) if cast else job.source.recogniser
 
 
 def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, teacher: Recogniser) -> dict[str, Any]:
@@ -251,7 +243,7 @@ def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, 
     found = pruned.to_json(job.config.target)
     if job.table is not None:
         rtf = job.asked.target.rtf
-        found["latency"] = on_main_process(job.accelerator, lambda: measured_latency(_dense(job.source), pruned, rtf))
+        found["latency"] = on_main_process(job.accelerator, lambda: measured_latency(_dense(job), pruned, rtf))
         found["missed"] = found["missed"] or missed_time(found["latency"])
     return {
         "model": job.source.name,
