@@ -5,10 +5,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bare clean
 
 demo: $(VENV)/ready
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/demo
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2
@@ -17,6 +17,10 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Both commands above in a Debian 12 with nothing installed; needs root and debootstrap.
+bare:
+	.ci/bare
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

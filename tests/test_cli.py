@@ -37,9 +37,6 @@ VERBS = [
     ["graph"],
     ["corpus", "folder"],
     ["corpus", "librispeech"],
-    ["corpus", "prompts"],
-    ["corpus", "readings"],
-    ["corpus", "voices"],
 ]
 CONFIG = {
     "model_type": "parakeet_ctc",
@@ -245,7 +242,6 @@ def test_help_comes_without_the_heavy_libraries():
         ("prune mini --train data --out new --dry-run --resume", "--dry-run"),
         ("prune mini --train data --out new --control --low-memory", "--low-memory"),
         ("train --model mini --train data --dev data --out new --steps 5 --stop-at 6", "--steps 5"),
-        ("corpus voices --sentences config.json --out new --whole --splits dev", "--splits"),
         ("prune mini --train data --out new --watch street=data", "--dev"),
         ("prune mini --train data --out new --dev mute", "--dev mute"),
         ("prune mini --train data --out new --dev data --watch street=mute", "--watch street=mute"),
