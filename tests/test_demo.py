@@ -77,21 +77,23 @@ def test_the_last_line_of_a_command_is_saved(tmp_path, capfd):
 def test_processes_find_each_other_and_one_that_fails_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "PATIENCE", 0.5)
     script = tmp_path / "script.py"
+    # Whichever fails, the other would go on for ten minutes.
     script.write_text(
         "import datetime, os, sys, time\n"
         "from torch import distributed\n"
         "distributed.init_process_group('gloo', timeout=datetime.timedelta(seconds=60))\n"
         f"open(f'{tmp_path}/{{distributed.get_rank()}}-of-{{distributed.get_world_size()}}', 'w').close()\n"
         "distributed.barrier()\n"
-        "if distributed.get_rank() == 1 and sys.argv[1] == 'fail': sys.exit(3)\n"
-        "if sys.argv[1] == 'fail': time.sleep(600)\n"
+        "if sys.argv[1] == str(distributed.get_rank()): sys.exit(3)\n"
+        "if sys.argv[1] != 'neither': time.sleep(600)\n"
         "distributed.destroy_process_group()\n"
     )
-    commands.run(["python", str(script), "succeed"], processes=2)
+    commands.run(["python", str(script), "neither"], processes=2)
     assert sorted(path.name for path in tmp_path.glob("*-of-*")) == ["0-of-2", "1-of-2"]
-    with pytest.raises(commands.Failed) as failed:
-        commands.run(["python", str(script), "fail"], processes=2)
-    assert failed.value.code == 3
+    for rank in ("0", "1"):
+        with pytest.raises(commands.Failed) as failed:
+            commands.run(["python", str(script), rank], processes=2)
+        assert failed.value.code == 3
 
 
 def test_the_last_screen_says_five_things(tmp_path, monkeypatch, capsys):

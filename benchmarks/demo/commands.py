@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -102,36 +103,36 @@ def _start(program: Sequence[str], processes: int, out: IO | None = None) -> lis
         "LOCAL_WORLD_SIZE": str(processes),
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
     }
-    return [
-        subprocess.Popen(
-            program, stdout=out, env={**os.environ, **together, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        )
-        for rank in range(processes)
-    ]
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    return [subprocess.Popen(program, stdout=out, env={**os.environ, **together, **rank}) for rank in ranks]
 
 
 def _wait(running: Sequence[subprocess.Popen]) -> int:
-    """Wait for processes; where one fails end the others, and return the first exit code that is not 0."""
+    """Wait for processes until one fails, end the others, and return the exit code: the first one's, if it failed."""
     try:
         codes = [one.poll() for one in running]
         while None in codes and not any(codes):
             time.sleep(0.1)
             codes = [one.poll() for one in running]
+        if any(codes):
+            _let_end(running[:1])  # it alone speaks, and may be about to say what is wrong
+            codes = [one.poll() for one in running]
     except KeyboardInterrupt:
-        _end(running)  # they were interrupted, too, and say how to go on
+        _let_end(running)  # they were interrupted, too, and say how to go on
         raise
-    _end(running)
-    return next((one.returncode for one in running if one.returncode), 0)
-
-
-def _end(running: Sequence[subprocess.Popen]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    for one in running:
-        try:
-            one.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    finally:
+        for one in running:
             one.kill()
             one.wait()
+    code = next(filter(None, codes), 0)
+    return code if code >= 0 else 128 - code
+
+
+def _let_end(running: Sequence[subprocess.Popen]) -> None:
+    """Give processes some time to end by themselves."""
+    for one in running:
+        with suppress(subprocess.TimeoutExpired):
+            one.wait(PATIENCE)
 
 
 def _processes() -> int:
