@@ -77,7 +77,7 @@ def loud(model, batch):
 
 
 def test_gradients_are_those_of_the_last_block_alone(model, anatomy, batch):
-    last = [group for group in anatomy.groups if group.written == anatomy.groups[-1].written][-1].block
+    last = [group for group in anatomy.groups if group.positions == anatomy.groups[-1].positions][-1].block
     gradients = _gradients(model.eval(), batch, last, partial(loud, model))
     stream = []
     with model.get_submodule(last).register_forward_hook(
