@@ -42,7 +42,7 @@ from trimbre.data.cuts import read_cuts
 from trimbre.evaluation.compare_runs import CONTROL, Comparison, Run
 from trimbre.evaluation.evaluate import evaluate_sets
 from trimbre.files import write_json
-from trimbre.models.families.registry import anatomy_of
+from trimbre.models.families.registry import anatomy_of, head_of
 from trimbre.models.loading import Recogniser, load
 from trimbre.pruning.methods.at_random import uniform_plan
 from trimbre.pruning.pipeline import target_of
@@ -253,7 +253,7 @@ def _trained(
         model, removed = cut(model, plan), ledger.shares(plan)
         torch.manual_seed(options.seed)
         initialise(model)
-    dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
+    dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
     def stream(start: int) -> Iterator[Batch]:
         heard = training_batches(

@@ -5,7 +5,7 @@ import json
 import pickle
 
 import pytest
-from conftest import edge_plans, random_plan
+from helpers.families import edge_plans, random_plan
 
 from trimbre.errors import UserError
 from trimbre.plan import FORMAT, Plan

@@ -41,12 +41,24 @@ def log(monkeypatch):
     return log
 
 
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal of so many columns."""
+
+    def terminal(columns: int, *, first: float) -> Screen:
+        screen = Screen(terminal=True)
+        monkeypatch.setattr("sys.stderr", screen)
+        monkeypatch.setattr(module, "FIRST_LINE", first)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("TERM", "xterm")
+        return screen
+
+    return terminal
+
+
 @pytest.mark.parametrize("columns", [60, 80, 200])
-def test_count_time_and_every_figure_fit_on_a_narrow_terminal(monkeypatch, columns):
-    screen = Screen(terminal=True)
-    monkeypatch.setattr("sys.stderr", screen)
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("TERM", "xterm")
+def test_count_time_and_every_figure_fit_on_a_narrow_terminal(terminal, columns):
+    screen = terminal(columns, first=0.0)
     with progress("recovery", 400) as show:
         show(1, loss=2.0, wer=0.5)
         show(2, loss=1.2345, posterior=0.25, layer=0.125, removed=0.5, target=0.5)
@@ -59,6 +71,15 @@ def test_count_time_and_every_figure_fit_on_a_narrow_terminal(monkeypatch, colum
         assert wanted in last
     assert "…" not in plain
     assert "validation" not in last
+
+
+def test_a_bar_of_a_moment_is_taken_away_and_a_longer_one_stays(terminal):
+    up = "\x1b[1A\x1b[2K"  # the cursor goes up and clears the line
+    for first, left in ((1e9, False), (0.0, True)):
+        screen = terminal(80, first=first)
+        with progress("scores", 4) as show:
+            show(4)
+        assert screen.getvalue().endswith(up) != left
 
 
 def test_the_time_left_is_that_of_the_steps_left_at_the_rate_so_far():
@@ -83,7 +104,14 @@ def test_a_stage_of_unknown_length_counts_and_says_how_long_it_has_been_going():
     position = Position("reading", None, now=0.0)
     position.move(7000, {}, now=60.0)
     assert position.line(200.0) == "reading 7000  3.3 min so far"
-    assert position.line(200.0, ended=True) == "reading 7000  took 3.3 min"
+    position.ended = True
+    assert position.line(200.0) == "reading 7000  took 3.3 min"
+
+
+def test_a_unit_is_said_with_the_count():
+    position = Position("validation", 556, unit="s of audio", now=0.0)
+    position.move(228, {}, now=4.0)
+    assert position.line(4.0) == "validation 228/556 s of audio  6 s left"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "0 s"), (89, "89 s"), (91, "1.5 min"), (2 * 3600, "2.0 h")])

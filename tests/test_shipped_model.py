@@ -3,10 +3,10 @@
 import copy
 import json
 import random
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.places import CLIP, MODEL, SAID
 from safetensors import safe_open
 from transformers import pipeline
 
@@ -23,10 +23,6 @@ from trimbre.pruning.gates import Gates, gated
 from trimbre.pruning.surgery import cut
 from trimbre.pruning.targets import ModelCosts
 from trimbre.training.distillation import Distiller, Objective
-
-MODEL = Path(__file__).resolve().parent.parent / "models/telephone-en"
-CLIP = Path(__file__).resolve().parent / "data/please-hold.flac"
-SAID = "please hold while we try to connect you"
 
 
 @pytest.fixture(scope="module")

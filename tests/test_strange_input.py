@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.mini_recogniser import clips
+from helpers.tones import corpus_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from mini_recogniser import clips
-from tones import corpus_of
 
 from trimbre.cli import run
 from trimbre.config import TrainConfig

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import random_plan
-from test_pruning import QUICK, SMALL
+from helpers.families import random_plan
+from helpers.runs import QUICK, SMALL
 from torch import nn
 
 from trimbre.data.batches import Batch, training_batches

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from trimbre.models.families.registry import Family, register_family
     from trimbre.models.loading import Recogniser, load
     from trimbre.plan import Plan
+    from trimbre.pruning.methods.base import Method, MethodResult
+    from trimbre.pruning.methods.registry import register_method
     from trimbre.pruning.surgery import cut
     from trimbre.runs.results import PruneResult, TrainResult
 
@@ -57,6 +59,8 @@ _FACE = {
     "trimbre.models.families.registry": ("Family", "register_family"),
     "trimbre.models.loading": ("Recogniser", "load"),
     "trimbre.plan": ("Plan",),
+    "trimbre.pruning.methods.base": ("Method", "MethodResult"),
+    "trimbre.pruning.methods.registry": ("register_method",),
     "trimbre.pruning.surgery": ("cut",),
     "trimbre.runs.results": ("PruneResult", "TrainResult"),
 }
@@ -73,6 +77,8 @@ __all__ = [
     "GateConfig",
     "GraphReport",
     "LatencyConfig",
+    "Method",
+    "MethodResult",
     "OptionError",
     "Plan",
     "PruneConfig",
@@ -97,6 +103,7 @@ __all__ = [
     "preview",
     "prune",
     "register_family",
+    "register_method",
     "train",
     "transcribe",
 ]

@@ -10,19 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.benchmark.timing import RealTimeFactors, real_time_factor
 from trimbre.config import PruneConfig, TrainConfig
-from trimbre.data.audio import load_cut
-from trimbre.data.source import CutsLike, resolve_cuts
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import resolve_cuts
 from trimbre.errors import OptionError, UserError, at_least
 from trimbre.evaluation.compare_runs import Comparison, Run
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets
 from trimbre.inference import long_form
-from trimbre.inference.graph.decoder import DecodingGraph, load_graph
+from trimbre.inference.graph.source import GraphLike, resolve_graph
 from trimbre.inference.long_form import Transcript
 from trimbre.models.device import resolve_device
 from trimbre.models.families.registry import anatomy_of
@@ -59,8 +57,9 @@ def prune(
 
     Example:
         >>> model, processor = trimbre.load("models/telephone-en")
-        >>> result = trimbre.prune(model, processor, train="data/train", remove=0.5)
-        >>> result.save("half")
+        >>> config = trimbre.PruneConfig(recovery=trimbre.RecoveryConfig(steps=1200))
+        >>> result = trimbre.prune(model, processor, train="data/train", remove=0.5, config=config)
+        >>> result.save("smaller")
 
     Args:
         model: the dense model, or one that was pruned before; it is the teacher and stays as it was.
@@ -154,7 +153,8 @@ def train(
     """Train a model from scratch, or continue from a checkpoint.
 
     Example:
-        >>> result = trimbre.train("config.json", train="data/train", dev="data/dev", out="models/mine")
+        >>> config = trimbre.TrainConfig(steps=5000, rate=2e-3)
+        >>> trimbre.train("models/telephone-en", train="data/train", dev="data/dev", out="models/mine", config=config)
 
     Args:
         model: path of a config (`*.json`) to train from scratch, or a model to continue from.
@@ -189,7 +189,7 @@ def evaluate(
     data: CutsLike,
     against: ModelLike | None = None,
     watch: Mapping[str, CutsLike] | None = None,
-    graph: str | Path | DecodingGraph | None = None,
+    graph: GraphLike | None = None,
     normalize: str = "basic",
     margin_percent: float = 10.0,
     allow_outside: bool = False,
@@ -220,7 +220,7 @@ def evaluate(
     return evaluate_sets(
         recogniser=recogniser,
         against=other,
-        graph=_graph(graph, normalize, *filter(None, (recogniser, other))),
+        graph=resolve_graph(graph, *filter(None, (recogniser, other)), normalize=normalize),
         dev=resolve_cuts("data", data, allow_outside=allow_outside).cuts,
         name="data",
         watch={
@@ -236,7 +236,7 @@ def transcribe(
     processor: ProcessorMixin | None = None,
     *,
     files: str | Path | Iterable[str | Path],
-    graph: str | Path | DecodingGraph | None = None,
+    graph: GraphLike | None = None,
     device: str = "auto",
 ) -> Iterator[Transcript]:
     """Transcribe audio files of any length, in any format that libsndfile or FFmpeg reads, one after the other.
@@ -263,8 +263,8 @@ def transcribe(
         if not Path(path).is_file():
             raise UserError(f"no audio file at {path}: correct the path")
     recogniser = resolve_model(model, processor, device=resolve_device(device)).recogniser
-    decoded_by = _graph(graph, None, recogniser)
-    return long_form.transcribe(model=recogniser.model, processor=recogniser.processor, files=paths, graph=decoded_by)
+    decoder = resolve_graph(graph, recogniser)
+    return long_form.transcribe(model=recogniser.model, processor=recogniser.processor, files=paths, graph=decoder)
 
 
 def inspect(
@@ -297,47 +297,13 @@ def inspect(
     return found
 
 
-def real_time_factors(
-    models: Mapping[str, ModelLike],
-    *,
-    data: CutsLike,
-    clips: int = 20,
-    graph: str | Path | DecodingGraph | None = None,
-    threads: int = 1,
-    allow_outside: bool = False,
-    device: str = "auto",
-) -> dict[str, RealTimeFactors]:
-    """Time models side by side, features and decoding included.
-
-    Args:
-        models: by the name to show; the first is what the others are compared with.
-        clips: how many utterances of `data` are timed, the first ones.
-        graph: as in `evaluate`.
-        threads: of torch, on the CPU.
-
-    Returns:
-        `utterances`: one by one; `recording`: joined to one recording, decoded in chunks as `transcribe` does.
-    """
-    at_least("clips", clips, 1)
-    at_least("threads", threads, 1)
-    place = resolve_device(device)
-    loaded = {name: resolve_model(model, device=place).recogniser for name, model in models.items()}
-    cuts = resolve_cuts("data", data, allow_outside=allow_outside).cuts
-    audio = [load_cut(cut) for cut in cuts.subset(first=clips)]
-    decoded_by = _graph(graph, None, *loaded.values())
-    timed = {"utterances": audio, "recording": [np.concatenate(audio)]}
-    return {
-        name: real_time_factor(loaded, clips=each, graph=decoded_by, threads=threads) for name, each in timed.items()
-    }
-
-
 def compare(
     runs: Sequence[str | Path | PruneResult] | Mapping[str, str | Path | PruneResult],
 ) -> Comparison:
     """Pruning runs side by side: error rates and costs, with paired differences on the same sentences.
 
     Example:
-        >>> trimbre.compare({"half": "half", "by Taylor scores": result}).to_json()["rows"]
+        >>> trimbre.compare({"curvature": "half", "Taylor scores": "half-by-taylor"}).to_json()["rows"]
 
     Args:
         runs: directories that `prune` wrote, their `prune.json`, or results in memory; all evaluated on the same sets.
@@ -369,22 +335,3 @@ def _other(against: ModelLike, recogniser: Recogniser, device: torch.device) -> 
     """The model to compare with; one in memory without a processor takes the recogniser's."""
     shared = recogniser.processor if isinstance(against, PreTrainedModel) else None
     return resolve_model(against, shared, device=device).recogniser
-
-
-def _graph(
-    graph: str | Path | DecodingGraph | None, normalize: str | None, *recognisers: Recogniser
-) -> DecodingGraph | None:
-    """The decoding graph for all of the recognisers.
-
-    Args:
-        normalize: text normalisation of an evaluation, which the words of the graph have to agree with.
-    """
-    if graph is None:
-        return None
-    loaded = load_graph(graph, *recognisers) if isinstance(graph, str | Path) else graph
-    written = loaded.described.normalize
-    if None not in (written, normalize) and (normalize == "none") != (written == "none"):
-        raise OptionError(
-            "normalize", normalize, f"the words of the graph are normalised by {written}: give the same to both"
-        )
-    return loaded

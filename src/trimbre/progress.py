@@ -42,13 +42,15 @@ class Position:
     Args:
         total: number of steps; None where it is unknown.
         done: steps that an earlier sitting did, which tell nothing about the time left.
+        unit: of a step, such as `s of audio`.
         now: time of the start, in seconds of any clock.
     """
 
-    def __init__(self, stage: str, total: int | None, *, done: int = 0, now: float):
-        self.stage, self.total = stage, total
+    def __init__(self, stage: str, total: int | None, *, done: int = 0, unit: str = "", now: float):
+        self.stage, self.total, self.unit = stage, total, unit
         self.first = self.done = done
         self.began = self.moved = now
+        self.ended = False
         self.figures: dict[str, float] = {}
 
     def move(self, step: int, figures: dict[str, float], *, now: float) -> None:
@@ -60,12 +62,13 @@ class Position:
     @property
     def count(self) -> str:
         """Steps done, of how many."""
-        return f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+        count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+        return f"{count} {self.unit}".rstrip()
 
     def time(self, now: float) -> str:
         """Time left; without an estimate the time so far, and at the end the whole time."""
         so_far = now - self.began
-        if self.total is not None and self.done >= self.total:
+        if self.ended or (self.total is not None and self.done >= self.total):
             return f"took {span(so_far)}"
         if self.total is None or self.done <= self.first:
             return f"{span(so_far)} so far"
@@ -79,10 +82,9 @@ class Position:
             for name, value in self.figures.items()
         )
 
-    def line(self, now: float, *, ended: bool = False) -> str:
+    def line(self, now: float) -> str:
         """All of it in a line for a log."""
-        when = f"took {span(now - self.began)}" if ended else self.time(now)
-        return "  ".join(part for part in (f"{self.stage} {self.count}", self.words(), when) if part)
+        return "  ".join(part for part in (f"{self.stage} {self.count}", self.words(), self.time(now)) if part)
 
 
 def span(seconds: float) -> str:
@@ -93,19 +95,23 @@ def span(seconds: float) -> str:
 
 
 @contextmanager
-def progress(stage: str, total: int | None, *, done: int = 0, shown: bool | None = None) -> Iterator[Bar]:
+def progress(
+    stage: str, total: int | None, *, done: int = 0, unit: str = "", shown: bool | None = None
+) -> Iterator[Bar]:
     """Show the progress of `stage` on stderr while the block runs.
 
-    A stage within another one gets a bar of its own below it, or lines in its place.
+    A stage within another one gets a bar of its own below it, or lines in its place. What ends within `FIRST_LINE`
+    seconds leaves nothing behind.
 
     Args:
         total: number of steps; None where it is unknown.
         done: steps that an earlier sitting has done.
+        unit: of a step, such as `s of audio`.
         shown: whether to show it at all; None shows it on the first of several processes (torchrun's `RANK`).
     """
     if shown is None:
         shown = os.environ.get("RANK", "0") == "0"
-    position = Position(stage, total, done=done, now=time.monotonic())
+    position = Position(stage, total, done=done, unit=unit, now=time.monotonic())
 
     def show(step: int, **figures: float) -> None:
         position.move(step, figures, now=time.monotonic())
@@ -176,6 +182,8 @@ def _bar(position: Position) -> Iterator[None]:
         _displays.set((display,))
         try:
             yield
+            position.ended = True
+            display.live.transient = time.monotonic() - position.began < FIRST_LINE
         finally:
             _displays.set(())
 
@@ -196,9 +204,10 @@ def _lines(position: Position) -> Iterator[None]:
         _writers.set(outer)
         if outer:
             outer[-1].silent.clear()
+    position.ended = True
     now = time.monotonic()
     if now - position.began >= writer.first:
-        writer.write(position.line(now, ended=True))
+        writer.write(position.line(now))
 
 
 class _Writer(threading.Thread):

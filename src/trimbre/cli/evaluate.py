@@ -59,6 +59,7 @@ def evaluate(
     from trimbre import api
     from trimbre.report.rates import evaluation_table, verdicts
     from trimbre.report.times import times_table
+    from trimbre.runs.timing import real_time_factors
 
     at_least("threads", threads, 1)
     at_least("clips", clips, 0)
@@ -76,7 +77,7 @@ def evaluate(
     found: dict[str, Any] = {"model": model, "data": data, "against": against, **report.to_json()}
     shown: list[Any] = [evaluation_table(report), *verdicts(found)]
     if clips > 0:
-        timed = api.real_time_factors(
+        timed = real_time_factors(
             {model: model} if against is None else {against: against, model: model},
             data=data,
             clips=clips,

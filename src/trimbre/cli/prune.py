@@ -70,6 +70,8 @@ def prune(
 
     if dry_run and resume:
         raise UserError("--dry-run writes nothing and --resume continues to write: give one of them")
+    if watch and dev is None:
+        raise UserError("--watch needs --dev beside it: give --dev CUTS")
     given = {
         "train": train,
         "dev": dev,

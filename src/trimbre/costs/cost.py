@@ -46,6 +46,27 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class SharedCost(Cost):
+    """A cost with tensors that two groups divide between them, as a convolution between two sets of channels.
+
+    To the linear cost, in which `unit` counts each shared tensor for both groups at the other's full width, it adds
+    product * (a b - a B - b A), with a and b the expected widths of the two groups and A and B their full ones.
+    """
+
+    pairs: Tensor
+    """(tensors, 2) the groups that divide each shared tensor."""
+    sizes: Tensor
+    """(tensors, 2) float64: their full widths."""
+    products: Tensor
+    """(tensors,) float64: what one unit of the one group costs with one unit of the other."""
+
+    def __call__(self, widths: Tensor, opens: Tensor) -> Tensor:
+        own = (opens * widths)[self.pairs]
+        shared = own.prod(1) - (own * self.sizes.flip(1)).sum(1)
+        return super().__call__(widths, opens) + (self.products * shared).sum()
+
+
+@dataclass(frozen=True)
 class PiecewiseLinearCost(Cost):
     """A cost that is piecewise linear in each group's width, and zero at width zero.
 
@@ -125,16 +146,38 @@ def accumulate(anatomy: Anatomy, tensors: Mapping[str, tuple[float, str | None, 
     fixed = 0.0
     branch = torch.zeros(len(index), dtype=torch.float64)
     unit = torch.zeros(len(index), dtype=torch.float64)
+    shared = shared_tensors(anatomy)
+    pairs: list[tuple[int, int]] = []
+    products: list[float] = []
     for name, (cost, owner, units) in tensors.items():
         if not name.startswith(anatomy.scopes[scope]):
             continue
-        if owner is None:
+        if name in shared:
+            one, other = (index[path] for path in shared[name])
+            for position in (one, other):
+                unit[position] += cost / anatomy.groups[position].size
+            pairs.append((one, other))
+            products.append(cost / (anatomy.groups[one].size * anatomy.groups[other].size))
+        elif owner is None:
             fixed += cost
         elif units:
             unit[index[owner]] += cost / units
         else:
             branch[index[owner]] += cost
-    return Cost(fixed, branch, unit)
+    if not pairs:
+        return Cost(fixed, branch, unit)
+    sizes = [[float(anatomy.groups[position].size) for position in pair] for pair in pairs]
+    shares = (torch.tensor(pairs), torch.tensor(sizes).double(), torch.tensor(products, dtype=torch.float64))
+    return SharedCost(fixed, branch, unit, *shares)
+
+
+def shared_tensors(anatomy: Anatomy) -> dict[str, tuple[str, str]]:
+    """Name of a tensor -> paths of the two groups that divide it, one along each of its axes."""
+    dividing: dict[str, list[str]] = {}
+    for group in anatomy.groups:
+        for row in group.kind.slices:
+            dividing.setdefault(f"{group.home}.{row.tensor}", []).append(group.path)
+    return {name: (paths[0], paths[1]) for name, paths in dividing.items() if len(paths) == 2}
 
 
 def owners(anatomy: Anatomy) -> dict[str, tuple[str, float]]:

@@ -157,7 +157,7 @@ def validation_wer(model: nn.Module, processor: Any, data: CutSet, *, normalize:
         done += seconds
         show(min(total, math.ceil(done)))
 
-    with progress("validation", total) as show:
+    with progress("validation", total, unit="s of audio") as show:
         return evaluate(
             model=model, processor=processor, data=data, normalize=normalize, bfloat16=bfloat16, on_batch=on_batch
         ).wer

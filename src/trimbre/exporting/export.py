@@ -15,7 +15,8 @@ from transformers import ProcessorMixin
 
 from trimbre.config import EXPORT_PRECISIONS, RUNTIMES
 from trimbre.data.audio import load_cut
-from trimbre.data.source import CutsLike, resolve_cuts
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import resolve_cuts
 from trimbre.errors import UserError, at_least, one_of
 from trimbre.evaluation.evaluate import evaluate
 from trimbre.files import directory_written_whole, refuse_existing

@@ -72,9 +72,7 @@ def refuse_pickles(folder: Path) -> None:
     pickled = [file for file in files if file.suffix in PICKLES]
     if pickled and not any(file.suffix == ".safetensors" for file in files):
         if pickled[0].name == "model.bin":  # transformers' pickle is pytorch_model.bin
-            raise UserError(
-                f"{folder} is a CTranslate2 model: run trimbre convert ctranslate2 {folder} --out DIR first"
-            )
+            raise UserError(f"{folder} is a CTranslate2 model: convert it first (trimbre convert ctranslate2 {folder})")
         raise UserError(
             f"{pickled[0]} holds weights as a pickle, which can run code when it's read: "
             "convert it to safetensors first (load it where you trust it and call save_pretrained)"

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedModel, ProcessorMi
 import trimbre.auto  # noqa: F401  registers the pruned classes
 from trimbre.errors import UserError
 from trimbre.models.checkpoint import refuse_pickles
-from trimbre.models.families.registry import UnknownModelError, head_of, unknown_family
+from trimbre.models.families.registry import UnknownModelError, expose, family_of, unknown_family
 from trimbre.models.modeling_trimbre import FORMAT
 
 
@@ -43,7 +43,10 @@ def load(path: str | Path, *, revision: str | None = None, device: str | torch.d
         raise UserError(f"no model {name!r}: name a directory that holds a config.json, or OWNER/NAME on the Hub")
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-        auto = getattr(transformers, head_of(config).auto_class)
+        family = family_of(config)
+        if getattr(config, "trimbre", None):
+            expose(family)  # also one that was registered where the model was pruned, and not here
+        auto = getattr(transformers, family.head.auto_class)
         model, found = auto.from_pretrained(
             name, revision=revision, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )

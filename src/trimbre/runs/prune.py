@@ -15,7 +15,8 @@ from trimbre.config import AugmentConfig, PruneConfig
 from trimbre.costs.latency import LatencyTable
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.check import TrainingData, UnreadableClips, check_training_data, refuse_unjudgeable
-from trimbre.data.source import CutsLike, NamedCuts, resolve_cuts
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name, validation_wer
 from trimbre.models.inputs import window_of

@@ -17,11 +17,7 @@ from trimbre.report.model_card import model_card
 
 @dataclass(frozen=True, eq=False)
 class PruneResult:
-    """A pruned model and how it came to be.
-
-    >>> result = trimbre.prune("models/telephone-en", train="data/train", remove=0.5)  # doctest: +SKIP
-    >>> result.save("half")  # doctest: +SKIP
-    """
+    """A pruned model and how it came to be."""
 
     model: PreTrainedModel
     """The smaller model, in eval mode."""

@@ -11,7 +11,8 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.config import TrainConfig
 from trimbre.data.check import check_training_data, refuse_unjudgeable
-from trimbre.data.source import CutsLike, NamedCuts, resolve_cuts
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.errors import OptionError, UserError
 from trimbre.models.families.registry import head_of
 from trimbre.models.loading import Recogniser

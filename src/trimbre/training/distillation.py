@@ -1,4 +1,4 @@
-"""Learning from the unpruned model: its posteriors and the hidden states of its layers."""
+"""Distillation from the dense model: KL divergence of posteriors, and distance of hidden states layer by layer."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -30,7 +30,7 @@ def posterior_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
 
 
 def squared_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """Squared distance of one layer's hidden states over valid frames, relative to the teacher's energy.
+    """Squared distance of the hidden states of one layer over valid frames, relative to the teacher's energy.
 
     Args:
         student: (batch, time, dim); so is `teacher`.
@@ -41,9 +41,13 @@ def squared_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
 
 
 def l1_cosine_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """Mean absolute difference plus one less the cosine, over valid frames (DPHuBERT, Peng et al. 2023).
+    """Mean absolute difference plus one minus the cosine, over valid frames (DPHuBERT, Peng et al. 2023).
 
-    DPHuBERT leaves the one out, which makes it zero for a student that is its teacher.
+    DPHuBERT leaves out the constant one, with which the distance of equal states is zero.
+
+    Args:
+        student: (batch, time, dim); so is `teacher`.
+        valid: (batch, time) bool, False for padding.
     """
     apart = (student - teacher).abs().mean(-1) + 1 - functional.cosine_similarity(student, teacher, dim=-1)
     return (apart * valid).sum() / valid.sum()
@@ -66,14 +70,19 @@ def layer_loss(
         student: (batch, time, dim) of every layer; so is `teacher`, with as many layers.
         valid: (batch, time) bool, False for padding.
         distance: a name of DISTANCES.
-        every: compare the first and every so many-th after it.
+        every: compare every n-th hidden state, from the first on.
     """
     pairs = list(zip(student, teacher, strict=True))[::every]
     return torch.stack([DISTANCES[distance](mine.float(), theirs.float(), valid) for mine, theirs in pairs]).mean()
 
 
 class Distiller:
-    """Runs the frozen teacher on a batch and measures how far the student is from it."""
+    """Runs the frozen teacher on a batch and computes the distillation losses of a student.
+
+    Args:
+        teacher: the dense model; put into eval mode and frozen.
+        options: weights of the losses.
+    """
 
     def __init__(self, teacher: PreTrainedModel, options: DistillationConfig):
         self.teacher = teacher.eval().requires_grad_(False)
@@ -82,10 +91,11 @@ class Distiller:
         self.layer_weight: float = self.head.layer_weight if options.layer_weight is None else options.layer_weight
 
     def __call__(self, student: Any, inputs: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
-        """Weighted terms for a student's output (with logits and hidden states) on the same `inputs`.
+        """Weighted losses, `posterior` and `layer`, of the output of a student for `inputs`.
 
         Args:
-            valid: (batch, time) bool, the positions of the logits that count: frames, or tokens of a text.
+            student: output of its forward, with hidden states.
+            valid: (batch, time) bool, positions of the logits that count: frames, or tokens of a text.
         """
         with torch.no_grad(), without_regularisation(self.teacher):
             teacher = self.teacher(**inputs, output_hidden_states=self.layer_weight > 0)
@@ -104,7 +114,11 @@ class Distiller:
 
 
 class Objective:
-    """What a student is trained on: its own task where there are transcripts, and its teacher."""
+    """The training loss of a student: its task loss where there are labels, and the distillation losses.
+
+    Args:
+        distiller: None trains on the task loss alone.
+    """
 
     def __init__(self, student: PreTrainedModel, distiller: Distiller | None):
         self.student = student

@@ -1,4 +1,4 @@
-"""Training a recogniser: from nothing, by a config, or on from a checkpoint."""
+"""Training a CTC recogniser, from scratch by a config or further from a checkpoint."""
 
 import copy
 import json
@@ -26,11 +26,14 @@ from trimbre.data.batches import Batch, training_batches
 from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import transcript_of
 from trimbre.data.text import normalise
-from trimbre.errors import UserError
+from trimbre.errors import OptionError, UserError
 from trimbre.evaluation.evaluate import validation_wer
 from trimbre.models.loading import Recogniser
 from trimbre.training.loop import FitResult, cosine, fit
 from trimbre.training.tokenizer import train_tokenizer
+
+FROM_SCRATCH = ("parakeet_ctc",)
+"""Model types that can be trained from scratch."""
 
 
 def train_model(
@@ -43,16 +46,19 @@ def train_model(
     tolerance: UnreadableClips | None = None,
     run: Path | None = None,
 ) -> tuple[PreTrainedModel, FitResult]:
-    """Train a recogniser on `cuts`, judged on `dev`; return the running average of its weights.
+    """Train a recogniser on `cuts`, in place, and validate it on `dev`.
 
     Args:
-        tolerance: takes note of audio that cannot be read.
-        run: folder for the state to resume from.
+        tolerance: counts audio that cannot be read.
+        run: folder for the states to resume from.
+
+    Returns:
+        The moving average of its weights, as a model in eval mode, and what training took.
     """
     network, processor = start
     network.to(accelerator.device).train()
     average = Average(network, options.average)
-    weights = torch.optim.AdamW(_decayed(network), lr=options.rate, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(_parameter_groups(network), lr=options.rate, betas=(0.9, 0.98), fused=True)
 
     def validate(step: int) -> Mapping[str, float]:
         bfloat16 = accelerator.mixed_precision == "bf16"
@@ -68,7 +74,7 @@ def train_model(
         batches=_short_first(cuts, processor, options, accelerator, tolerance),
         accumulate=options.batches.accumulate,
         objective=objective,
-        optimizers=[weights],
+        optimizers=[optimizer],
         modules={"model": network, "average": average.model},
         accelerator=accelerator,
         seed=options.seed,
@@ -82,21 +88,22 @@ def train_model(
     return average.model.eval(), result
 
 
-def build(path: Path, cuts: CutSet, options: TrainConfig) -> Recogniser:
-    """A random model by a config file, with a vocabulary learned from the transcripts of `cuts`.
+def build(path: str | Path, cuts: CutSet, options: TrainConfig) -> Recogniser:
+    """A randomly initialised model by a config file, with a tokenizer trained on the transcripts of `cuts`.
 
     Raises:
-        UserError: the file is missing, is not JSON or does not describe a ParakeetForCTC.
+        UserError: the file is missing, is not JSON or is not a config of a ParakeetForCTC.
     """
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the model config {path}: {error}") from error
-    if not isinstance(fields, dict) or fields.pop("model_type", None) != "parakeet_ctc":
-        raise UserError(f'{path} has no "model_type": "parakeet_ctc", the family that can be trained from nothing')
+    family = fields.pop("model_type", None) if isinstance(fields, dict) else None
+    if family not in FROM_SCRATCH:
+        raise UserError(f'{path} needs a "model_type" that can be trained from scratch: {", ".join(FROM_SCRATCH)}')
     stated = fields.pop("vocab_size", 256)
     if not isinstance(stated, int) or stated < 2:
-        raise UserError(f"{path} asks for a vocab_size of {stated!r}: give the number of subwords, 2 or more")
+        raise UserError(f"{path} has a vocab_size of {stated!r}: give the number of subwords, 2 or more")
     tokenizer = _tokenizer(cuts, options, options.vocab_size or stated)
     torch.manual_seed(options.seed)
     try:
@@ -106,24 +113,25 @@ def build(path: Path, cuts: CutSet, options: TrainConfig) -> Recogniser:
         processor = ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mels), tokenizer, decoder_type="ctc")
     except Exception as error:  # transformers checks some fields, and fails on the others in as many ways as there are
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} is no config of a ParakeetForCTC with an encoder_config: {reason}") from error
+        raise UserError(f"{path} is not a config of a ParakeetForCTC with an encoder_config: {reason}") from error
     initialise(model)
     return Recogniser(model, processor)
 
 
 def replace_vocabulary(start: Recogniser, cuts: CutSet, options: TrainConfig) -> Recogniser:
-    """The same encoder with a vocabulary of `options.vocab_size` subwords learned from the transcripts of `cuts`.
+    """The same encoder with a new head for `options.vocab_size` subwords, trained on the transcripts of `cuts`.
 
-    CTC learns to align letters within minutes and whole words hardly ever, but an encoder that hears letters learns
-    words at once, and words don't get misspelled. The new head knows the blank alone.
+    CTC training of letters aligns within minutes, of whole words hardly ever. An encoder that was trained on letters
+    goes on to words at once, and words are not misspelled. Of the head, only the blank is kept.
 
     Raises:
-        UserError: the model has no CTC head of its own.
+        OptionError: the model is not a ParakeetForCTC.
     """
     model, processor = start
     old = getattr(model, "ctc_head", None)
     if not isinstance(old, nn.Conv1d):
-        raise UserError("--vocab-size: the model is no ParakeetForCTC, whose head can be replaced")
+        advice = "the model is not a ParakeetForCTC, whose head can be replaced: leave it out"
+        raise OptionError("vocab_size", options.vocab_size, advice, owner="TrainConfig")
     tokenizer = _tokenizer(cuts, options, options.vocab_size or len(processor.tokenizer))
     torch.manual_seed(options.seed)
     head = type(old)(old.in_channels, len(tokenizer), kernel_size=1)
@@ -145,14 +153,18 @@ def _tokenizer(cuts: CutSet, options: TrainConfig, size: int) -> ParakeetTokeniz
 
 
 def initialise(model: nn.Module) -> None:
-    """PyTorch's own initialisation: transformers' (std 0.02) stalls CTC at small widths."""
+    """Initialise as PyTorch does: transformers' initialisation (std 0.02) stalls CTC at small widths."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             module.reset_parameters()
 
 
 class Average:
-    """A running average of a model's weights and statistics, a model itself."""
+    """Moving average of a model's weights and statistics, kept as a model of its own.
+
+    Args:
+        decay: of the average per step.
+    """
 
     def __init__(self, model: PreTrainedModel, decay: float):
         self.source = model
@@ -161,7 +173,7 @@ class Average:
 
     @torch.no_grad()
     def __call__(self, step: int) -> Mapping[str, float]:
-        """Move the average a little toward the model, more in the first steps."""
+        """Move the average toward the model, faster in the first steps."""
         decay = min(self.decay, step / (step + 10))
         mine, theirs = self.model.state_dict(), self.source.state_dict()
         floating = [name for name, value in mine.items() if value.is_floating_point()]
@@ -170,7 +182,7 @@ class Average:
 
 
 def best_of(result: FitResult) -> Mapping[str, float] | None:
-    """The point of the curve with the lowest WER."""
+    """The point of the validation curve with the lowest WER."""
     return min(result.curve, key=lambda point: point["wer"]) if result.curve else None
 
 
@@ -201,8 +213,8 @@ def _is_short(cut: Any, *, longest: float) -> bool:
     return cut.duration <= longest
 
 
-def _decayed(model: nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices alone."""
+def _parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups with weight decay for matrices alone."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     return [{"params": matrices, "weight_decay": 1e-2}, {"params": vectors, "weight_decay": 0.0}]

@@ -1,4 +1,4 @@
-"""The text that a model reads while it is trained: transcripts, or the teacher's own words."""
+"""Pseudo-labels: text of the teacher for audio without transcripts, as decoder input and labels."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,11 @@ from trimbre.models.heads.base import Texts
 
 
 class PseudoLabeller:
-    """Gives a batch the text that the teacher's head wants beside the audio (`Head.add_texts`)."""
+    """Adds to batches the text that the teacher's head takes beside the audio (`Head.add_texts`).
+
+    Args:
+        precision: makes the context that the teacher runs in, such as `accelerator.autocast`.
+    """
 
     def __init__(
         self,
@@ -25,7 +29,7 @@ class PseudoLabeller:
         self.head = head_of(teacher)
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with its text as inputs and labels; without a transcript, the teacher writes one."""
+        """The batch with its text as decoder input and labels; where there is no transcript, the teacher writes it."""
         given = Texts(batch.inputs, batch.labels, batch.texts)
         inputs, labels, texts = self.head.add_texts(
             self.teacher, self.processor, given, languages=batch.languages, precision=self.precision

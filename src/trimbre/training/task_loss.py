@@ -1,4 +1,4 @@
-"""The task that a recogniser was made for, as a loss: what importance is measured by."""
+"""The task loss of a recogniser, whose increase the importance scores estimate."""
 
 from torch import Tensor
 from transformers import PreTrainedModel

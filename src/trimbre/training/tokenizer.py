@@ -1,4 +1,4 @@
-"""Subword vocabularies for recognisers that are trained from nothing."""
+"""Subword tokenizers for recognisers that are trained from scratch."""
 
 from collections.abc import Iterable
 
@@ -10,10 +10,10 @@ UNKNOWN, BLANK = "<unk>", "<pad>"
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> ParakeetTokenizer:
-    """Learn `vocab_size` subwords from normalised transcripts, by byte-pair merges, or fewer if they run out.
+    """Train a byte-pair tokenizer of `vocab_size` subwords on normalised transcripts; fewer if the merges run out.
 
-    Every letter becomes one, even if that makes more than `vocab_size`. `<pad>` is the CTC blank.
-    Subwords are needed because FastConformer has one frame in 80 ms, fewer than letters.
+    Every letter becomes a subword, even if that makes more than `vocab_size`. `<pad>` is the CTC blank. A FastConformer
+    needs subwords: it has one frame in 80 ms, which is fewer than the letters of speech.
     """
     tokenizer = Tokenizer(BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()

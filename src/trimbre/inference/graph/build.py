@@ -9,11 +9,11 @@ from typing import Any
 
 from transformers import ProcessorMixin
 
-from trimbre.data.cuts import transcript_of
-from trimbre.data.source import CutsLike, resolve_cuts
+from trimbre.data.cuts import CutsLike, transcript_of
+from trimbre.data.source import resolve_cuts
 from trimbre.data.splits import SPLITS, sentences_in
 from trimbre.data.text import labels_of, normalise
-from trimbre.errors import UserError, at_least
+from trimbre.errors import OptionError, UserError, at_least
 from trimbre.files import NoRoom, directory_written_whole, refuse_existing
 from trimbre.inference.graph.decoder import (
     DESCRIPTION,
@@ -69,27 +69,29 @@ def make_graph(
     at_least("order", 1 if order is None else order, 1)
     at_least("weight", weight, 0)
     if math.isinf(weight):
-        raise UserError("--weight inf: give a number such as 0.4")
+        raise OptionError("weight", weight, "give a number such as 0.4")
     if arpa is not None and (sentences is not None or transcripts is not None or order is not None):
-        raise UserError("--arpa holds n-grams already: leave --sentences, --transcripts and --order out")
+        given = {"sentences": sentences, "transcripts": transcripts, "order": order}
+        named = " and ".join(name for name, value in given.items() if value is not None)
+        raise OptionError("arpa", str(arpa), f"it holds n-grams already, so that {named} cannot count: leave it out")
     if arpa is None and sentences is None and transcripts is None:
-        raise UserError("a graph needs words: give --sentences FILE or --transcripts CUTS or both, or --arpa FILE")
+        raise UserError("a graph needs words: give sentences, transcripts or both, or n-grams as arpa")
     if splits and sentences is None:
-        raise UserError("--splits chooses among the lines of --sentences: give that, or leave it out")
+        raise OptionError("splits", tuple(splits), "it chooses among sentences, and none are given: leave it out")
     require_packages()
     out = Path(out)
     refuse_existing(out, mark=NETWORK)
     source = resolve_model(model, processor)
     recogniser = source.recogniser
-    refuse_decoder(recogniser, source.name)
-    said = [] if sentences is None else [line for line, _ in sentences_in(Path(sentences), splits or SPLITS)]
+    refuse_decoder(recogniser, "model", source.name)
+    lines = [] if sentences is None else [line for line, _ in sentences_in(Path(sentences), splits or SPLITS)]
     if transcripts is not None:
         cuts = resolve_cuts("transcripts", transcripts, allow_outside=allow_outside).cuts
-        said += [text for cut in cuts if (text := transcript_of(cut))]
-    said = [text for line in said if (text := normalise(line, normalize).strip())]
-    if arpa is None and not said:
-        raise UserError(f"--transcripts {transcripts}: there are none; give recordings with transcripts")
-    ngrams = estimate(said, order or ORDER) if arpa is None else read_arpa(Path(arpa))
+        lines += [text for cut in cuts if (text := transcript_of(cut))]
+    lines = [text for line in lines if (text := normalise(line, normalize).strip())]
+    if arpa is None and not lines:
+        raise UserError("there is no sentence to estimate n-grams from: give sentences, or recordings with transcripts")
+    ngrams = estimate(lines, order or ORDER) if arpa is None else read_arpa(Path(arpa))
     spellings = _spellings(ngrams, recogniser.processor, normalize)
     left_out = [word for word in ngrams.words if word not in spellings]
     if not spellings:
@@ -102,7 +104,7 @@ def make_graph(
         weight=weight,
         words=len(spellings),
         ngrams=sum(map(len, ngrams.costs.values())),
-        sentences=None if arpa else len(said),
+        sentences=None if arpa else len(lines),
         left_out=left_out,
         normalize=None if arpa else normalize,
         space=_space(recogniser.processor),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trimbre.errors import UserError
+from trimbre.errors import OptionError, UserError
 from trimbre.models.families.registry import head_of
 from trimbre.models.heads.ctc import blank_id
 from trimbre.models.loading import Recogniser
@@ -51,6 +51,14 @@ class GraphReport:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def check(self, *recognisers: Recogniser) -> None:
+        """Raise OptionError for a model that takes no graph or has another vocabulary."""
+        for recogniser in recognisers:
+            refuse_decoder(recogniser, "graph", self.out)
+            if self.labels != fingerprint(recogniser):
+                advice = f"it was made for the vocabulary of {self.model}, which is another; make one for this model"
+                raise OptionError("graph", self.out, advice)
 
 
 class DecodingGraph:
@@ -98,19 +106,15 @@ def load_graph(folder: str | Path, *recognisers: Recogniser) -> DecodingGraph:
     try:
         described = GraphReport(**json.loads((folder / DESCRIPTION).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"--graph {folder} is no folder that trimbre graph wrote: make one with it") from error
-    for recogniser in recognisers:
-        refuse_decoder(recogniser, f"--graph {folder}")
-        if described.labels != fingerprint(recogniser):
-            raise UserError(
-                f"--graph {folder} was made for the vocabulary of {described.model}, which is another: "
-                "make one for this model with trimbre graph"
-            )
+        advice = "it is no folder that make_graph wrote; make one with it"
+        raise OptionError("graph", str(folder), advice) from error
+    report = replace(described, out=str(folder))
+    report.check(*recognisers)
     # The library prints on stderr what it cannot read, and reads what is damaged elsewhere.
     if any(not (folder / name).is_file() or sha256(folder / name) != told for name, told in described.files.items()):
-        raise UserError(f"--graph {folder} is damaged: make it anew with trimbre graph")
+        raise OptionError("graph", str(folder), "it is damaged; make it anew")
     words = [line.rpartition(" ")[0] for line in (folder / WORDS).read_text().split("\n")[1:-1]]
-    return DecodingGraph(StdVectorFst.read(str(folder / NETWORK)), words, replace(described, out=str(folder)))
+    return DecodingGraph(StdVectorFst.read(str(folder / NETWORK)), words, report)
 
 
 def require_packages() -> None:
@@ -122,11 +126,11 @@ def require_packages() -> None:
         raise UserError('a decoding graph needs kaldifst and kaldi-decoder: pip install "trimbre[graph]"') from error
 
 
-def refuse_decoder(recogniser: Recogniser, name: str) -> None:
-    """Raise UserError for a model that writes text by itself."""
+def refuse_decoder(recogniser: Recogniser, option: str, value: str) -> None:
+    """Raise OptionError, about the option given, for a model that takes no graph."""
     if not head_of(recogniser.model).takes_graph:
         kind = type(recogniser.model).__name__
-        raise UserError(f"{name}: a {kind} has a decoder of its own and takes no graph; give a model with a CTC head")
+        raise OptionError(option, value, f"a {kind} has a decoder of its own and takes no graph; give a CTC model")
 
 
 def fingerprint(recogniser: Recogniser) -> str:

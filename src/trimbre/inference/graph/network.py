@@ -114,5 +114,5 @@ def _topology(labels: Iterable[int], blank: int) -> StdVectorFst:
     return frames
 
 
-def _arc(network: Any, state: int, heard: int, said: int, cost: float, following: int) -> None:
-    network.add_arc(state, StdArc(heard, said, cost, following))
+def _arc(network: Any, state: int, label_in: int, label_out: int, cost: float, following: int) -> None:
+    network.add_arc(state, StdArc(label_in, label_out, cost, following))

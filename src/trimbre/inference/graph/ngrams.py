@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimbre.errors import UserError
+from trimbre.errors import OptionError
 
 START, END = "<s>", "</s>"
 BLANKS = " \t\r\n"
@@ -103,7 +103,7 @@ def read_arpa(path: Path) -> NGrams:
                     try:
                         cost, words, weight = _ngram(told, order)
                     except ValueError as error:
-                        raise UserError(f"--arpa {path}: line {number} is no {order}-gram: {error}") from error
+                        raise OptionError("arpa", str(path), f"line {number} is no {order}-gram: {error}") from error
                     if UNKNOWN & set(words):
                         continue
                     if words[-1] != START:
@@ -112,13 +112,13 @@ def read_arpa(path: Path) -> NGrams:
                         costs.setdefault(words, {})
                         backoff[words] = weight
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--arpa {path}: {error}") from error
+        raise OptionError("arpa", str(path), str(error)) from error
     if not order:
-        raise UserError(f"--arpa {path}: there are no n-grams in it; give a file that KenLM or SRILM wrote")
+        raise OptionError("arpa", str(path), "there are no n-grams in it; give a file that KenLM or SRILM wrote")
     if not ended:
-        raise UserError(f"--arpa {path} does not end with \\end\\, so that a part is missing: fetch it again")
+        raise OptionError("arpa", str(path), "it does not end with \\end\\, so that a part is missing: fetch it again")
     if END not in costs[()]:
-        raise UserError(f"--arpa {path} lacks {END} among its 1-grams, without which no sentence ends")
+        raise OptionError("arpa", str(path), f"it lacks {END} among its 1-grams, without which no sentence ends")
     for history in list(costs):  # what a back-off leads to has to be there
         while history:
             backoff.setdefault(history, 0.0)

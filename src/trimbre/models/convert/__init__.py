@@ -1,0 +1,1 @@
+"""Recognisers of other toolkits, made into directories that transformers reads."""

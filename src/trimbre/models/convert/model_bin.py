@@ -48,10 +48,10 @@ def read_model_bin(path: Path) -> ModelBin:
         UserError: it's no such file, cut off, damaged, or of a version that isn't known.
     """
     with path.open("rb") as file:
-        return _Reader(path, file).read()
+        return _ModelBinReader(path, file).read()
 
 
-class _Reader:
+class _ModelBinReader:
     """A cursor in a file that says so where the file ends too early."""
 
     def __init__(self, path: Path, file: BinaryIO):

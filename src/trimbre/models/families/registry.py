@@ -89,9 +89,10 @@ def family_of(model: Any) -> Family:
         if model_type and _config_of(known) == name:
             return family
     for table, head in _TASKS.items():
-        known = getattr(modeling_auto, table)
-        if name in known.values() or model_type in known:
-            return Family(name, (name,), head, None, runtimes=("onnx",) if head.name == "ctc" else ())
+        tasks = getattr(modeling_auto, table)
+        if name in tasks.values() or model_type in tasks:
+            made = tasks.get(model_type, name)
+            return Family(made, (made,), head, None, runtimes=("onnx",) if head.name == "ctc" else ())
     raise unknown_family(f"a {name}")
 
 

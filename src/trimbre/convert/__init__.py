@@ -1,1 +1,0 @@
-"""Recognisers of other toolkits, made into directories that transformers reads."""
