@@ -1,17 +1,21 @@
-# Two commands for a fresh clone: `make demo` prunes the shipped recogniser on real speech, `make test` runs the tests.
+# Two commands for a fresh clone: `make demo` prunes the shipped recogniser on real speech, `make test` runs the tests;
+# `make quick` runs those of one family that take no long time.
 # pip and not another installer: it takes the CPU build of torch where one is at hand.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint bare clean
+.PHONY: demo test quick lint bare clean
 
 demo: $(VENV)/ready
 	$(BIN)/python benchmarks/demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+quick: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --family parakeet
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -12,20 +12,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trimbre.anatomy import anatomy_of
+from trimbre.config import BatchConfig, GateConfig, PruneConfig
 from trimbre.data.batches import training_batches
 from trimbre.data.cuts import read_cuts
-from trimbre.distill import Distiller
-from trimbre.lagrangian import Multipliers, Ramp
-from trimbre.loop import accelerator_for
-from trimbre.methods import l0
-from trimbre.methods.interface import Lesson
-from trimbre.models import load
-from trimbre.options import BatchOptions, PruneOptions, Target
-from trimbre.pruning import aim_of
-from trimbre.stages import Training
-from trimbre.target import Ledger
-from trimbre.task import transcript_loss
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.loading import load
+from trimbre.pruning.constraint import Multipliers, Ramp
+from trimbre.pruning.methods import l0
+from trimbre.pruning.methods.base import PruningContext
+from trimbre.pruning.pipeline import target_of
+from trimbre.pruning.targets import ModelCosts
+from trimbre.training.distillation import Distiller
+from trimbre.training.loop import accelerator_for
+from trimbre.training.recovery import Training
+from trimbre.training.task_loss import transcript_loss
 
 
 def main() -> None:
@@ -43,17 +43,18 @@ def main() -> None:
     cuts, accelerator = read_cuts(asked.train), accelerator_for("auto")
 
     def batches(start: int) -> Any:
-        return training_batches(cuts, processor=processor, options=BatchOptions(), seed=0, start=start)
+        return training_batches(cuts, processor=processor, options=BatchConfig(), seed=0, start=start)
 
     for target in (0.3, 0.5, 0.75):
         student = copy.deepcopy(teacher).requires_grad_(True)
         anatomy = anatomy_of(student)
-        options = PruneOptions(target=Target(remove=target), method="l0", learn_steps=asked.steps)
-        aim = aim_of(anatomy, Ledger.of(student, anatomy, processor), options)
-        distiller = Distiller(teacher, options.distill)
-        lesson = Lesson(distiller, Training(batches, batches, accelerator, seed=0), options, transcript_loss)
-        gates = l0.start_gates(student, lesson, aim)
-        multipliers, ramp = Multipliers(gates, aim.budgets), Ramp(target, round(options.gates.ramp * asked.steps))
+        config = PruneConfig(remove=target, method="l0", gates=GateConfig(steps=asked.steps))
+        wanted = target_of(anatomy, ModelCosts.of(student, anatomy, processor), config)
+        distiller = Distiller(teacher, config.distillation)
+        training = Training(batches, batches, accelerator, seed=0)
+        context = PruningContext(distiller, training, transcript_loss, gates=config.gates)
+        gates = l0.start_gates(student, context, wanted)
+        multipliers, ramp = Multipliers(gates, wanted.budgets), Ramp(target, round(config.gates.ramp * asked.steps))
         above = [0.0]
 
         def watch(
@@ -62,10 +63,10 @@ def main() -> None:
             above.append(max(multipliers.removed()) - ramp(len(above)))
             return {}
 
-        watched = replace(lesson, training=replace(lesson.training, validate=watch, validate_every=1))
-        l0.learn(student, gates, watched, aim)
-        plan = l0.plan_from_gates(gates, aim)
-        moved, budgets = l0.disagreement(gates, plan), aim.budgets
+        watched = replace(context, training=replace(context.training, validate=watch, validate_every=1))
+        l0.learn(student, gates, watched, wanted)
+        plan = l0.plan_from_gates(gates, wanted)
+        moved, budgets = l0.disagreement(gates, plan), wanted.budgets
         expected = ", ".join(f"{share:.2%}" for share in multipliers.removed())
         exact = ", ".join(f"{budget.removed(plan):.2%}" for budget in budgets)
         table.add_row(f"{target:.0%}", expected, f"{100 * max(above):.2f} points", f"{moved:.1%}", exact)

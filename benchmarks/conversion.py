@@ -16,12 +16,12 @@ import torch
 from faster_whisper import WhisperModel
 from transformers import AutoProcessor, WhisperForConditionalGeneration
 
-from trimbre.convert.ctranslate2 import convert
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.data.text import normalise
-from trimbre.decoding import SAMPLE_RATE
-from trimbre.statistics import word_errors
+from trimbre.evaluation.bootstrap import word_errors
+from trimbre.models.convert.ctranslate2 import convert
+from trimbre.models.inputs import SAMPLE_RATE
 
 SHORTEST, LONGEST = 1.5, 30.0  # seconds; a longer clip is several windows, which the two cut up differently
 BATCH = 16

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 import trimbre
+from trimbre.benchmark.timing import noise, spread
 from trimbre.cli import prepare_libraries
-from trimbre.decoding import features_of, window_of
+from trimbre.config import EXPORT_PRECISIONS
 from trimbre.exporting.runtime import load_exported
-from trimbre.options import EXPORT_PRECISIONS
-from trimbre.speed import noise, spread
+from trimbre.models.inputs import features_of, window_of
 
 
 def main() -> None:

@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from trimbre.anatomy import anatomy_of
+from trimbre.config import BatchConfig, DistillationConfig, TargetConfig
 from trimbre.data.batches import training_batches
 from trimbre.data.cuts import read_cuts
-from trimbre.distill import Distiller, Objective
-from trimbre.gates import Gates, gated
-from trimbre.lagrangian import Multipliers
-from trimbre.loop import accelerator_for
-from trimbre.models import load
-from trimbre.options import BatchOptions, DistillOptions, Target
-from trimbre.target import Ledger
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.loading import load
+from trimbre.pruning.constraint import Multipliers
+from trimbre.pruning.gates import Gates, gated
+from trimbre.pruning.targets import ModelCosts
+from trimbre.training.distillation import Distiller, Objective
+from trimbre.training.loop import accelerator_for
 
 
 def main() -> None:
@@ -37,11 +37,11 @@ def main() -> None:
     accelerator = accelerator_for("auto")
     anatomy = anatomy_of(student)
     gates = Gates(anatomy)
-    multipliers = Multipliers(gates, Ledger.of(student, anatomy, processor).asked(Target()))
-    objective = Objective(student, Distiller(teacher, DistillOptions()))
+    multipliers = Multipliers(gates, ModelCosts.of(student, anatomy, processor).asked(TargetConfig()))
+    objective = Objective(student, Distiller(teacher, DistillationConfig()))
     weights = torch.optim.AdamW(student.parameters(), lr=1e-6)
     log_alphas = torch.optim.Adam(gates.parameters(), lr=1e-3)
-    stream = training_batches(read_cuts(asked.train), processor=processor, options=BatchOptions(), seed=0)
+    stream = training_batches(read_cuts(asked.train), processor=processor, options=BatchConfig(), seed=0)
 
     def step(batch: Any, *, gating: bool) -> float:
         start = time.perf_counter()

@@ -31,7 +31,7 @@ HOURS = (10, 100, 1000)
 
 def peak() -> float:
     """The most memory that this process held, in bytes."""
-    from trimbre.memory import resident
+    from trimbre.benchmark.memory import resident
 
     held = resident(at_most=True)
     assert held is not None, "only Linux says how much memory a process holds"
@@ -42,8 +42,8 @@ def make_model(folder: str, shape: dict[str, int]) -> None:
     """Write a randomly initialised recogniser of a shape, with the shipped one's processor."""
     from transformers import ParakeetCTCConfig, ParakeetEncoderConfig, ParakeetForCTC
 
-    from trimbre.checkpoint import save
-    from trimbre.models import load
+    from trimbre.models.checkpoint import save
+    from trimbre.models.loading import load
 
     _, processor = load("models/telephone-en")
     encoder = ParakeetEncoderConfig(
@@ -56,7 +56,7 @@ def make_model(folder: str, shape: dict[str, int]) -> None:
 
 def half_plan(model: Any) -> Any:
     """The first half of every module's units."""
-    from trimbre.anatomy import anatomy_of
+    from trimbre.models.families.registry import anatomy_of
     from trimbre.plan import Plan
 
     sizes = anatomy_of(model).sizes
@@ -65,11 +65,11 @@ def half_plan(model: Any) -> Any:
 
 def cut(folder: str) -> dict[str, float]:
     """Load, inspect, cut to half, save and load again."""
-    from trimbre.anatomy import anatomy_of
-    from trimbre.checkpoint import save
-    from trimbre.models import load
-    from trimbre.surgery import cut as cut_model
-    from trimbre.target import Ledger
+    from trimbre.models.checkpoint import save
+    from trimbre.models.families.registry import anatomy_of
+    from trimbre.models.loading import load
+    from trimbre.pruning.surgery import cut as cut_model
+    from trimbre.pruning.targets import ModelCosts
 
     took: dict[str, float] = {}
 
@@ -81,7 +81,7 @@ def cut(folder: str) -> dict[str, float]:
 
     model, processor = timed("load", load, folder)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    timed("inspect", Ledger.of, model, anatomy_of(model), processor)
+    timed("inspect", ModelCosts.of, model, anatomy_of(model), processor)
     small = timed("cut", cut_model, model, half_plan(model))
     del model
     with tempfile.TemporaryDirectory() as place:
@@ -98,27 +98,28 @@ def step(folder: str, seconds: str) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from trimbre.anatomy import anatomy_of
+    from trimbre.config import DistillationConfig
     from trimbre.data.batches import collate
-    from trimbre.distill import Distiller, Objective, undisturbed
-    from trimbre.gates import Gates, gated
-    from trimbre.loop import accelerator_for
-    from trimbre.memory import halve, recomputed
-    from trimbre.models import load
-    from trimbre.options import DistillOptions
+    from trimbre.models.families.registry import anatomy_of
+    from trimbre.models.loading import load
+    from trimbre.models.regularisation import without_regularisation
+    from trimbre.pruning.gates import Gates, gated
+    from trimbre.training.distillation import Distiller, Objective
+    from trimbre.training.loop import accelerator_for
+    from trimbre.training.low_memory import cast_matrices_to_bfloat16, recomputed
 
     teacher, processor = load(folder)
     student = copy.deepcopy(teacher).train()
-    halve(teacher)
+    cast_matrices_to_bfloat16(teacher)
     gates = Gates(anatomy_of(student))
-    objective = Objective(student, Distiller(teacher, DistillOptions()))
+    objective = Objective(student, Distiller(teacher, DistillationConfig()))
     weights = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-6)
     log_alphas = torch.optim.Adam(gates.parameters(), lr=1e-3)
     noise = np.random.default_rng(0).standard_normal(int(float(seconds) * 16_000)).astype(np.float32)
     batch = collate([0.1 * noise], ["one two three"], ["noise"], processor=processor, normalize="basic")
     accelerator = accelerator_for("bf16")
     took = 0.0
-    with gated(student, gates), undisturbed(student), recomputed(student):
+    with gated(student, gates), without_regularisation(student), recomputed(student):
         for _ in range(2):
             start = time.perf_counter()
             with accelerator.autocast():
@@ -154,11 +155,11 @@ def make_manifest(folder: str, cuts: int) -> None:
 
 def manifest(folder: str) -> dict[str, float]:
     """Look a manifest through and draw the first batches from it."""
+    from trimbre.config import BatchConfig
     from trimbre.data.batches import _Order
     from trimbre.data.check import check_training_data
     from trimbre.data.cuts import read_cuts
-    from trimbre.models import load
-    from trimbre.options import BatchOptions
+    from trimbre.models.loading import load
 
     _, processor = load("models/telephone-en")
     before, start = peak(), time.perf_counter()
@@ -167,9 +168,7 @@ def manifest(folder: str) -> dict[str, float]:
     looked = time.perf_counter() - start
     start = time.perf_counter()
     drawn = list(
-        islice(
-            _Order(cuts, options=BatchOptions(), window=None, transcripts=True, seed=0, start=0, rank=0, world=1), 20
-        )
+        islice(_Order(cuts, options=BatchConfig(), window=None, transcripts=True, seed=0, start=0, rank=0, world=1), 20)
     )
     assert len(drawn) == 20
     return {"look through": looked, "first batches": time.perf_counter() - start, "growth": peak() - before} | {

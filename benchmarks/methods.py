@@ -26,38 +26,38 @@ import torch
 from rich.console import Console
 
 from trimbre import runs
-from trimbre.anatomy import anatomy_of
-from trimbre.comparison import CONTROL, Comparison, Run
+from trimbre.benchmark.latency_tables import machine
+from trimbre.benchmark.timing import times_faster
+from trimbre.config import (
+    AugmentConfig,
+    BatchConfig,
+    DistillationConfig,
+    GateConfig,
+    PruneConfig,
+    RecoveryConfig,
+    TargetConfig,
+)
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.cuts import read_cuts
-from trimbre.dictation import Dictation
-from trimbre.distill import Distiller
-from trimbre.evaluation import evaluate_sets
+from trimbre.evaluation.compare_runs import CONTROL, Comparison, Run
+from trimbre.evaluation.evaluate import evaluate_sets
 from trimbre.files import write_json
-from trimbre.loop import accelerator_for
-from trimbre.measuring import machine
-from trimbre.methods.random import uniform_plan
-from trimbre.models import Recogniser, load
-from trimbre.options import (
-    AugmentOptions,
-    BatchOptions,
-    DistillOptions,
-    GateOptions,
-    PruneOptions,
-    RecoverOptions,
-    Target,
-)
-from trimbre.pruning import aim_of
+from trimbre.models.families.registry import anatomy_of, head_of
+from trimbre.models.loading import Recogniser, load
+from trimbre.pruning.methods.at_random import uniform_plan
+from trimbre.pruning.pipeline import target_of
+from trimbre.pruning.surgery import cut
+from trimbre.pruning.targets import ModelCosts
 from trimbre.report.comparison import markdown, table, write
-from trimbre.speed import times_faster
-from trimbre.stages import Training, train_on
-from trimbre.surgery import cut
-from trimbre.target import Ledger
-from trimbre.training import initialise
+from trimbre.training.distillation import Distiller
+from trimbre.training.from_scratch import initialise
+from trimbre.training.loop import accelerator_for
+from trimbre.training.pseudo_labels import PseudoLabeller
+from trimbre.training.recovery import Training, train_on
 
 PAGES = (Path("README.md"), *sorted(Path("docs").glob("*.md")))
 """Where tables may have a place."""
-ALONE = DistillOptions(posterior_weight=0.0, layer_weight=0.0)
+ALONE = DistillationConfig(posterior_weight=0.0, layer_weight=0.0)
 """No teacher."""
 
 
@@ -65,7 +65,7 @@ ALONE = DistillOptions(posterior_weight=0.0, layer_weight=0.0)
 class Entry:
     """A way to a smaller model."""
 
-    options: PruneOptions
+    options: PruneConfig
     seeds: int = 1
     kind: str = "prune"
     """`prune`; `control`: train the unpruned model on; `scratch`: train a small one of the same cost from nothing."""
@@ -73,9 +73,9 @@ class Entry:
 
 def methods(steps: int, learn: int) -> dict[str, Entry]:
     """Every method by name, for so many steps in all, of which those that learn take `learn` to decide."""
-    learned = PruneOptions(method="l0", learn_steps=learn, recover_steps=steps - learn)
-    at_once = PruneOptions(method="l0", learn_steps=0, recover_steps=steps)
-    no_refit = RecoverOptions(refit=False)
+    learned = PruneConfig(method="l0", learn_steps=learn, recover_steps=steps - learn)
+    at_once = PruneConfig(method="l0", learn_steps=0, recover_steps=steps)
+    no_refit = RecoveryConfig(refit=False)
     return {
         CONTROL: Entry(at_once, seeds=3, kind="control"),
         "l0": Entry(learned, seeds=3),
@@ -85,8 +85,8 @@ def methods(steps: int, learn: int) -> dict[str, Entry]:
         "taylor-iterative": Entry(replace(learned, method="taylor-iterative"), seeds=3),
         "l0, no distillation": Entry(replace(learned, distill=ALONE)),
         "l0, seed alone": Entry(at_once),
-        "l0, gates alike": Entry(replace(learned, gates=GateOptions(spread=0.0))),
-        "l0, gates sampled": Entry(replace(learned, gates=GateOptions(sampled=True))),
+        "l0, gates alike": Entry(replace(learned, gates=GateConfig(spread=0.0))),
+        "l0, gates sampled": Entry(replace(learned, gates=GateConfig(sampled=True))),
         "modules": Entry(replace(learned, method="modules")),
         "activation": Entry(replace(at_once, method="activation")),
         "magnitude": Entry(replace(at_once, method="magnitude")),
@@ -98,36 +98,38 @@ def methods(steps: int, learn: int) -> dict[str, Entry]:
     }
 
 
-def dphubert(steps: int) -> PruneOptions:
+def dphubert(steps: int) -> PruneConfig:
     """DPHuBERT's recipe (Peng et al. 2023) in this engine: its teacher alone, its distance, layers and schedule.
 
     Gates all start open; two thirds of the steps decide, the target rising over the first tenth of these; every fourth
     layer is matched; no refit. The size constraint is met by this engine's multipliers, not by ascent on them.
     """
     learn = round(steps * 2 / 3)
-    return PruneOptions(
+    return PruneConfig(
         method="l0",
         learn_steps=learn,
         recover_steps=steps - learn,
-        gates=GateOptions(spread=0.0, sampled=True, ramp=0.1, gate_rate=0.02),
-        distill=DistillOptions(task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_every=4),
-        recover=RecoverOptions(refit=False),
+        gates=GateConfig(spread=0.0, sampled=True, ramp=0.1, rate=0.02),
+        distillation=DistillationConfig(
+            task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_every=4
+        ),
+        recovery=RecoveryConfig(refit=False),
     )
 
 
 def ablation(steps: int, learn: int) -> dict[str, Entry]:
     """The default recipe and that of learned gates, each with one thing at a time done otherwise."""
-    default = PruneOptions(learn_steps=0, recover_steps=steps)
-    learned = PruneOptions(method="l0", learn_steps=learn, recover_steps=steps - learn)
+    default = PruneConfig(learn_steps=0, recover_steps=steps)
+    learned = PruneConfig(method="l0", learn_steps=learn, recover_steps=steps - learn)
     recover = default.recover
 
-    def taught(**terms: Any) -> PruneOptions:
-        return replace(default, distill=DistillOptions(**terms))
+    def taught(**terms: Any) -> PruneConfig:
+        return replace(default, distillation=DistillationConfig(**terms))
 
-    def gates(**otherwise: Any) -> PruneOptions:
-        return replace(learned, gates=GateOptions(**otherwise))
+    def gates(**otherwise: Any) -> PruneConfig:
+        return replace(learned, gates=GateConfig(**otherwise))
 
-    def learned_for(learn: int) -> PruneOptions:
+    def learned_for(learn: int) -> PruneConfig:
         return replace(learned, learn_steps=learn, recover_steps=steps - learn)
 
     varied = {
@@ -139,12 +141,12 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
         "hidden states, weight 4": taught(layer_weight=4.0),
         "every fourth layer": taught(match_every=4),
         "no refit": replace(default, recover=replace(recover, refit=False)),
-        "scored on a quarter": replace(default, gates=GateOptions(seed_batches=default.gates.seed_batches // 4)),
+        "scored on a quarter": replace(default, gates=GateConfig(seed_batches=default.gates.seed_batches // 4)),
         "refitted on a quarter": replace(default, recover=replace(recover, refit_batches=recover.refit_batches // 4)),
         "refitted on four times": replace(default, recover=replace(recover, refit_batches=recover.refit_batches * 4)),
         "augmented": replace(default, augment=True),
-        "recovery rate 2.5e-4": replace(default, recover=replace(recover, recover_rate=2.5e-4)),
-        "recovery rate 1e-3": replace(default, recover=replace(recover, recover_rate=1e-3)),
+        "recovery rate 2.5e-4": replace(default, recover=replace(recover, rate=2.5e-4)),
+        "recovery rate 1e-3": replace(default, recover=replace(recover, rate=1e-3)),
         "widths in eights": replace(default, multiple_of=8),
         "convolutions protected": replace(default, protect=("conv",)),
         "l0": learned,
@@ -152,8 +154,8 @@ def ablation(steps: int, learn: int) -> dict[str, Entry]:
         "l0, gates 4 apart": gates(spread=4.0),
         "l0, gates 20 apart": gates(spread=20.0),
         "l0, gates sampled": gates(sampled=True),
-        "l0, gate rate 0.02": gates(gate_rate=0.02),
-        "l0, gate rate 0.1": gates(gate_rate=0.1),
+        "l0, gate rate 0.02": gates(rate=0.02),
+        "l0, gate rate 0.1": gates(rate=0.1),
         "l0, ramp 0.3": gates(ramp=0.3),
         "l0, ramp 1": gates(ramp=1.0),
         "l0, learning half as long": learned_for(learn // 2),
@@ -196,7 +198,7 @@ def cells(testbed: Mapping[str, Any]) -> Iterator[Cell]:
 
 def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     """Make a cell's model and tell what it took and how well it hears."""
-    target = Target(cell.share, of=testbed.get("of", "blocks"))
+    target = TargetConfig(cell.share, of=testbed.get("of", "blocks"))
     options = replace(cell.entry.options, target=target, seed=cell.seed)
     gates, recover = options.gates, options.recover
     if "batches" in testbed:
@@ -204,11 +206,11 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
         recover = replace(recover, refit_batches=testbed["batches"])
     if "rate" in testbed:
         gates = replace(gates, weight_rate=testbed["rate"])
-        recover = replace(recover, recover_rate=recover.recover_rate or testbed["rate"])
+        recover = replace(recover, rate=recover.recover_rate or testbed["rate"])
     layers = testbed.get("layer_weight") if options.distill.layer_weight is None else options.distill.layer_weight
     distill = replace(options.distill, text=testbed.get("text", "transcripts"), layer_weight=layers)
     options = replace(options, gates=gates, recover=recover, distill=distill)
-    batches = BatchOptions(max_duration=testbed["max_duration"])
+    batches = BatchConfig(max_duration=testbed["max_duration"])
     judged = {"dev": testbed["judged"]["dev"], "watch": testbed["judged"]["watch"], "normalize": testbed["normalize"]}
     if cell.entry.kind == "prune":
         out = Path("runs/methods") / testbed["name"] / cell.file.removesuffix(".json")
@@ -235,23 +237,23 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trained(
-    cell: Cell, testbed: Mapping[str, Any], options: PruneOptions, batches: BatchOptions
+    cell: Cell, testbed: Mapping[str, Any], options: PruneConfig, batches: BatchConfig
 ) -> tuple[Recogniser, dict[str, Any]]:
     """A model that no method chose: the unpruned one, or one of the target's cost with random weights, trained."""
     teacher, processor = load(testbed["model"])
     cuts, accelerator = read_cuts(testbed["train"]), accelerator_for("auto")
     anatomy = anatomy_of(teacher)
-    ledger = Ledger.of(teacher, anatomy, processor)
+    ledger = ModelCosts.of(teacher, anatomy, processor)
     if not options.augment:
-        batches = replace(batches, augment=AugmentOptions.none())
+        batches = replace(batches, augment=AugmentConfig.none())
     model: Any = copy.deepcopy(teacher)
     removed = {name: dict.fromkeys(ledger.scopes, 0.0) for name in ("params", "macs")}
     if cell.entry.kind == "scratch":
-        plan = uniform_plan(aim_of(anatomy, ledger, options), seed=options.seed)
+        plan = uniform_plan(target_of(anatomy, ledger, options), seed=options.seed)
         model, removed = cut(model, plan), ledger.shares(plan)
         torch.manual_seed(options.seed)
         initialise(model)
-    dictation = Dictation(teacher, processor, accelerator.autocast) if teacher.config.is_encoder_decoder else None
+    dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
     def stream(start: int) -> Iterator[Batch]:
         heard = training_batches(

@@ -22,8 +22,9 @@ from rich.table import Table
 from torch import nn
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerForCTC
 
-from trimbre.anatomy import Anatomy, Group, anatomy_of
-from trimbre.models import load
+from trimbre.models.anatomy import Anatomy, Group
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.loading import load
 
 CUTTABLE = nn.Linear | nn.Conv1d | nn.Conv2d
 

@@ -21,14 +21,14 @@ from rich.table import Table
 
 import trimbre
 from trimbre.cli import prepare_libraries
+from trimbre.config import RUNTIMES
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.data.text import normalise
-from trimbre.decoding import SAMPLE_RATE
+from trimbre.evaluation.bootstrap import word_errors
 from trimbre.exporting.runtime import load_exported
-from trimbre.options import RUNTIMES
-from trimbre.statistics import word_errors
-from trimbre.transcription import listener
+from trimbre.inference.long_form import transcriber
+from trimbre.models.inputs import SAMPLE_RATE
 
 HALF_HOP = np.zeros(80, dtype=np.float32)
 """Silence before sherpa-onnx's audio: its frames are centred half a hop later than NeMo's and transformers'."""
@@ -62,7 +62,7 @@ def ways(model: str, calibrate: str, folder: Path, threads: int) -> Iterator[tup
     """Every way of hearing, PyTorch first: a function from audio, (samples,) at 16 kHz, to text."""
     recogniser = trimbre.load(model)
     bands = recogniser.processor.feature_extractor.feature_size
-    yield "PyTorch", listener(*recogniser)
+    yield "PyTorch", transcriber(*recogniser)
     for precision, ranges in (("fp32", None), ("int8", None), ("int8", calibrate)):
         label = f"{precision}{', static' if ranges else ', dynamic' if precision == 'int8' else ''}"
         file = "model.onnx" if precision == "fp32" else "model.int8.onnx"
@@ -70,7 +70,7 @@ def ways(model: str, calibrate: str, folder: Path, threads: int) -> Iterator[tup
             out = folder / f"{to} {label}".replace(" ", "-")
             trimbre.export(model=model, to=to, out=out, precision=precision, calibrate=ranges)
             if to == "onnx":
-                yield f"ONNX Runtime, {label}", listener(*load_exported(out, threads=threads))
+                yield f"ONNX Runtime, {label}", transcriber(*load_exported(out, threads=threads))
             elif to == "sherpa-onnx":
                 hear = in_sherpa(out, file, bands, threads)
                 yield f"sherpa-onnx, {label}", hear

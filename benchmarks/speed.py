@@ -20,21 +20,22 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trimbre.anatomy import Anatomy, anatomy_of
-from trimbre.benchmarking import Listen, listening, prepared
-from trimbre.budget.latency import LatencyTable, latency_budget
-from trimbre.checkpoint import save
+from trimbre.benchmark.bench import Listen, listening, prepared
+from trimbre.benchmark.latency_tables import beside, table_for
+from trimbre.benchmark.timing import clock_for, noise, seconds_to, using_threads
 from trimbre.cli import prepare_libraries
-from trimbre.measuring import beside, table_for
-from trimbre.methods.random import uniform_plan
-from trimbre.models import Recogniser, load
-from trimbre.options import LatencyOptions, Target
+from trimbre.config import LatencyConfig, TargetConfig
+from trimbre.costs.latency import LatencyTable, latency_budget
+from trimbre.models.anatomy import Anatomy
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.loading import Recogniser, load
 from trimbre.plan import Plan
 from trimbre.progress import progress
-from trimbre.search import Aim
-from trimbre.speed import clock_for, noise, seconds_to, using_threads
-from trimbre.surgery import cut
-from trimbre.target import Ledger
+from trimbre.pruning.allocation import PruningTarget
+from trimbre.pruning.methods.at_random import uniform_plan
+from trimbre.pruning.surgery import cut
+from trimbre.pruning.targets import ModelCosts
 
 LENGTHS = (1.0, 5.0, 10.0, 15.0)
 """Seconds of the clips that are heard."""
@@ -62,21 +63,23 @@ def main() -> None:
         }
         side_by_side(given.model, places, given.threads, given.repeats, Path(folder))
     if given.plans:
-        options = LatencyOptions(given.table, *(() if given.table else (given.runtime, given.threads)))
+        options = LatencyConfig(given.table, *(() if given.table else (given.runtime, given.threads)))
         foretold(recogniser, table_for(*recogniser, name=given.model, options=options), given.plans, given.shares)
 
 
 def made(recogniser: Recogniser, remove: float, out: Path) -> str:
     """Cut a share of the blocks' parameters and multiply-accumulates by lot, and save what is left."""
     anatomy = anatomy_of(recogniser.model)
-    plan = by_chance(anatomy, Ledger.of(recogniser.model, anatomy, recogniser.processor), Target(remove=remove))
+    plan = by_chance(
+        anatomy, ModelCosts.of(recogniser.model, anatomy, recogniser.processor), TargetConfig(remove=remove)
+    )
     return str(save(cut(recogniser.model, plan), recogniser.processor, out, plan=plan))
 
 
-def by_chance(anatomy: Anatomy, ledger: Ledger, target: Target, seed: int = 0) -> Plan:
+def by_chance(anatomy: Anatomy, ledger: ModelCosts, target: TargetConfig, seed: int = 0) -> Plan:
     """A plan that meets a target and keeps units at random."""
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    return uniform_plan(Aim(anatomy, ledger.asked(target), target.remove, free), seed=seed)
+    return uniform_plan(PruningTarget(anatomy, ledger.budgets_for(target), target.remove, free), seed=seed)
 
 
 def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: int, folder: Path) -> None:
@@ -124,15 +127,15 @@ def extremes(values: Sequence[float]) -> str:
 def foretold(recogniser: Recogniser, table: LatencyTable, count: int, shares: Sequence[float]) -> None:
     """Cut by plans, and print what the table says of each beside what the clock says."""
     anatomy = anatomy_of(recogniser.model)
-    ledger = Ledger.of(recogniser.model, anatomy, recogniser.processor, table)
+    ledger = ModelCosts.of(recogniser.model, anatomy, recogniser.processor, table)
     budget = latency_budget(table, anatomy, scope="model")
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
     plans = {f"random {seed}": random_widths(anatomy, seed) for seed in range(count)}
     for share in shares:
-        asked = ledger.settled(Target(rtf=share * budget.dense), anatomy, free)
+        asked = ledger.resolve_target(TargetConfig(rtf=share * budget.dense), anatomy, free)
         plans[f"--rtf {share * budget.dense:.3g}"] = by_chance(anatomy, ledger, asked)
     shown = Table(
-        title=f"{ledger.words}, {table.seconds:g} s of audio: seconds per second of audio",
+        title=f"{ledger.measured_in}, {table.seconds:g} s of audio: seconds per second of audio",
         caption=f"The model as it is takes {budget.dense:.3g}. Measured: the share of the whole model's time in the "
         f"same run, times that. The table's curves are within {table.spread:.1%} of all that they were fitted to.",
     )

@@ -32,15 +32,15 @@ from lhotse import CutSet, MonoCut
 from lhotse.utils import fastcopy
 
 from trimbre import runs
+from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
 from trimbre.data.splits import place_of
-from trimbre.evaluation import evaluate_sets
+from trimbre.evaluation.bootstrap import difference_of, resampled_sums
+from trimbre.evaluation.evaluate import evaluate_sets
 from trimbre.files import write_json
-from trimbre.loop import accelerator_for
-from trimbre.models import load
-from trimbre.options import BatchOptions, DistillOptions, GateOptions, PruneOptions, RecoverOptions, Target
-from trimbre.processes import threads_of_all
-from trimbre.statistics import difference_of, resampled_sums
+from trimbre.models.loading import load
+from trimbre.training.distributed import main_process_threads
+from trimbre.training.loop import accelerator_for
 
 NORMALIZE = "whisper-en"
 VOICES = 3000
@@ -118,16 +118,18 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
         model=asked.model,
         train=",".join([*[prompts] * REPEATS, *rest]),
         out=made,
-        options=PruneOptions(
-            target=Target(asked.remove, budget=asked.budget, of="encoder-blocks"),
+        options=PruneConfig(
+            asked.remove,
+            budget=asked.budget,
+            of="encoder-blocks",
             method=asked.method,
             learn_steps=asked.learn_steps,
             recover_steps=asked.recover_steps,
-            gates=GateOptions(weight_rate=asked.rate, seed_batches=asked.batches),
-            distill=DistillOptions(text=asked.text),
-            recover=RecoverOptions(recover_rate=asked.rate, refit_batches=asked.batches),
+            gates=GateConfig(weight_rate=asked.rate, seed_batches=asked.batches),
+            distillation=DistillationConfig(text=asked.text),
+            recovery=RecoveryConfig(rate=asked.rate, refit_batches=asked.batches),
         ),
-        batches=BatchOptions(max_duration=STEP / accelerator.num_processes, normalize=NORMALIZE),
+        batches=BatchConfig(max_duration=STEP / accelerator.num_processes, normalize=NORMALIZE),
         allow_outside=True,
         save_every=200,
         resume=begun,
@@ -136,7 +138,7 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
         return None
     minutes = (time.monotonic() - began) / 60
     kept = ("removed", "widths", "stages", "times_faster", "audio_seconds", "options")
-    with threads_of_all(accelerator):
+    with main_process_threads(accelerator):
         found = judged(str(made), CutSet.from_cuts(inside), asked.watch)
     return found | {key: report[key] for key in kept} | {"minutes": minutes}
 

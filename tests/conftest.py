@@ -1,224 +1,67 @@
-"""Tiny random models of every family, and what to feed them."""
+"""Fixtures: tiny random models of every family, and what to feed them."""
 
-import json
 import random
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache, partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import WordLevel
-from torch import Tensor, nn
-from torch.nn import functional
+from helpers.families import FAMILIES, Family, shaken
+from helpers.forks import Forks
+from torch import Tensor
 from transformers import (
-    AutoModelForCTC,
-    AutoModelForSpeechSeq2Seq,
-    GenerationConfig,
-    ParakeetCTCConfig,
-    ParakeetEncoderConfig,
-    ParakeetFeatureExtractor,
-    ParakeetForCTC,
-    ParakeetProcessor,
-    ParakeetTokenizer,
     PreTrainedModel,
     ProcessorMixin,
-    Wav2Vec2ConformerConfig,
-    Wav2Vec2ConformerForCTC,
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2Processor,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-    WhisperProcessor,
-    WhisperTokenizer,
 )
 
-from trimbre.anatomy import Anatomy, anatomy_of
 from trimbre.data.corpus import Utterance, write_corpus
-from trimbre.decoding import features_of, with_text
-from trimbre.plan import Plan
+from trimbre.models.anatomy import Anatomy
+from trimbre.models.families.registry import anatomy_of, head_of
+from trimbre.models.inputs import features_of
 
 torch.set_num_threads(1)
 
 
-@dataclass(frozen=True)
-class Family:
-    """How to make a tiny model of one family, with parts that a random draw would leave at zero or one shaken."""
-
-    build: Callable[[], PreTrainedModel]
-    processor: Callable[[], ProcessorMixin]
-    auto: Any = AutoModelForCTC
-    """transformers' way in."""
-    pipeline: Mapping[str, Any] = field(default_factory=dict)
-    """What `pipeline()` takes to decode greedily; a Whisper it would give five beams."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--family", help="the only family of models to test, by the start of its name in FAMILIES")
 
 
-def _tiny_parakeet() -> PreTrainedModel:
-    encoder = ParakeetEncoderConfig(
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=48,
-        subsampling_conv_channels=8,
-        num_mel_bins=80,
-        layerdrop=0.0,
-    )
-    return ParakeetForCTC(ParakeetCTCConfig(vocab_size=30, pad_token_id=29, encoder_config=encoder.to_dict()))
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out families without a CTC head of what is marked `ctc`, and those that `--family` does not name.
 
-
-@cache
-def _tiny_parakeet_processor() -> ProcessorMixin:
-    letters = {letter: index for index, letter in enumerate("▁abcdefghijklmnopqrstuvwxyz'")}
-    tokenizer = Tokenizer(WordLevel(letters | {"<unk>": 28, "<pad>": 29}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Split("", "isolated")]
-    )
-    tokenizer.decoder = decoders.Metaspace()
-    wrapped = ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
-    return ParakeetProcessor(ParakeetFeatureExtractor(), wrapped, decoder_type="ctc")
-
-
-def _tiny_wav2vec2(positions: str) -> PreTrainedModel:
-    config = Wav2Vec2ConformerConfig(
-        vocab_size=30,
-        pad_token_id=29,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=48,
-        conv_dim=(8, 8, 8),
-        conv_kernel=(10, 8, 4),
-        conv_stride=(10, 8, 4),
-        conv_bias=True,
-        feat_extract_norm="layer",
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        position_embeddings_type=positions,
-        mask_time_length=2,
-        layerdrop=0.0,
-    )
-    return Wav2Vec2ConformerForCTC(config)
-
-
-@cache
-def _tiny_wav2vec2_processor() -> ProcessorMixin:
-    letters = {letter: index for index, letter in enumerate("|abcdefghijklmnopqrstuvwxyz'")}
-    with tempfile.TemporaryDirectory() as folder:
-        vocabulary = Path(folder) / "vocab.json"
-        vocabulary.write_text(json.dumps(letters | {"<unk>": 28, "<pad>": 29}))
-        tokenizer = Wav2Vec2CTCTokenizer(str(vocabulary), bos_token=None, eos_token=None)
-    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer)
-
-
-WHISPER_SPECIAL = (
-    "<|endoftext|> <|startoftranscript|> <|en|> <|de|> <|translate|> <|transcribe|> <|startoflm|> <|startofprev|> "
-    "<|nospeech|> <|notimestamps|>"
-).split()
-END = 256  # of bytes, one token each; the special ones follow
-
-
-def _tiny_whisper(multilingual: bool) -> PreTrainedModel:
-    heads = (4, 2) if multilingual else (4, 4)
-    config = WhisperConfig(
-        vocab_size=END + 10 + 101,
-        d_model=32,
-        encoder_layers=2,
-        decoder_layers=3,
-        encoder_attention_heads=heads[0],
-        decoder_attention_heads=heads[1],
-        encoder_ffn_dim=48,
-        decoder_ffn_dim=40,
-        max_source_positions=100,  # a window of 2 s
-        max_target_positions=40,
-        dropout=0.1,
-        pad_token_id=END,
-        bos_token_id=END + 1,
-        eos_token_id=END,
-        decoder_start_token_id=END + 1,
-    )
-    model = WhisperForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(
-        bos_token_id=END + 1,
-        eos_token_id=END,
-        pad_token_id=END,
-        decoder_start_token_id=END + 1,
-        no_timestamps_token_id=END + 9,
-        prev_sot_token_id=END + 7,
-        max_length=40,
-        suppress_tokens=[*range(94, END), *range(END + 1, config.vocab_size)],  # what it writes is ASCII
-        is_multilingual=multilingual,
-        return_timestamps=False,
-        alignment_heads=[[0, 1], [1, 0], [2, 0], [2, 1]],
-        **({"lang_to_id": {"<|en|>": END + 2, "<|de|>": END + 3}} if multilingual else {}),
-        **({"task_to_id": {"transcribe": END + 5, "translate": END + 4}} if multilingual else {}),
-    )
-    return model
-
-
-@cache
-def _tiny_whisper_processor() -> ProcessorMixin:
-    alphabet = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    end = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), WHISPER_SPECIAL[0])
-    tokenizer = WhisperTokenizer(vocab=alphabet, merges=[], extra_special_tokens=WHISPER_SPECIAL[1:], **end)
-    tokenizer.add_tokens([f"<|{hundredths / 100:.2f}|>" for hundredths in range(0, 201, 2)])
-    assert tokenizer.convert_tokens_to_ids(WHISPER_SPECIAL) == list(range(END, END + 10))
-    return WhisperProcessor(WhisperFeatureExtractor(chunk_length=2), tokenizer)
-
-
-ONE_BEAM = {"num_beams": 1, "max_new_tokens": None}
-
-FAMILIES = {
-    "parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor),
-    "wav2vec2-conformer, relative": Family(partial(_tiny_wav2vec2, "relative"), _tiny_wav2vec2_processor),
-    "wav2vec2-conformer, rotary": Family(partial(_tiny_wav2vec2, "rotary"), _tiny_wav2vec2_processor),
-    "whisper, English": Family(
-        partial(_tiny_whisper, False),
-        _tiny_whisper_processor,
-        AutoModelForSpeechSeq2Seq,
-        {"generate_kwargs": ONE_BEAM},
-    ),
-    "whisper, multilingual": Family(
-        partial(_tiny_whisper, True),
-        _tiny_whisper_processor,
-        AutoModelForSpeechSeq2Seq,
-        {"generate_kwargs": ONE_BEAM | {"task": "transcribe"}},
-    ),
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the families without a CTC head out of what is marked `ctc`."""
+    What is marked `once` does not depend on the family: it is run with the first alone.
+    """
+    only = config.getoption("--family") or ""
 
     def fits(item: Any) -> bool:
-        family = item.callspec.params.get("family", "") if hasattr(item, "callspec") else ""
-        return not (family.startswith("whisper") and item.get_closest_marker("ctc"))
+        marked = item.get_closest_marker("family")
+        family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
+        name = family or (marked.args[0] if marked else only)
+        if family and item.get_closest_marker("once") and family != next(iter(FAMILIES)):
+            return False
+        return name.startswith(only) and not (name.startswith("whisper") and item.get_closest_marker("ctc"))
 
     items[:] = filter(fits, items)
+    for item in items:  # what the tests of a file share is made once for each family
+        if not item.get_closest_marker("xdist_group"):
+            family = item.callspec.params.get("family", "") if hasattr(item, "callspec") else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {family}"))
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Runs functions in processes of their own."""
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
 
 
 @pytest.fixture(params=FAMILIES, scope="session")
 def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES[request.param]
-
-
-def shaken(model: PreTrainedModel) -> PreTrainedModel:
-    """Move every parameter and norm statistic off the values at which mistakes cancel."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator))
-                module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
-    return model.eval()
 
 
 @pytest.fixture
@@ -242,8 +85,8 @@ def padded(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, Tenso
     """Inputs of three clips of unequal length, the last the longest; a decoder reads texts of as unequal ones."""
     noise = np.random.default_rng(0)
     clips = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
-    inputs = with_text(model, features_of(clips, processor), 7)
-    if model.config.is_encoder_decoder:
+    inputs = head_of(model).example_inputs(model, features_of(clips, processor), 7)
+    if head_of(model).reads_text:
         inputs["decoder_attention_mask"] = (torch.arange(7) < torch.tensor([[3], [5], [7]])).long()
     return inputs
 
@@ -264,40 +107,3 @@ def noise_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpora") / "noise"
     write_corpus(utterances, out, source="noise", licence="none")
     return out
-
-
-def last_states(output: Any) -> Tensor:
-    """(batch, time, dim) what the last layer of a model, or of its decoder, puts out."""
-    return (output.get("decoder_hidden_states") or output.hidden_states)[-1]
-
-
-def random_plan(anatomy: Anatomy, seed: int, *, skip: float = 0.2) -> Plan:
-    """Random widths from 0 to all in every module, some of them skipped."""
-    draw = random.Random(seed)
-    kept = {g.path: sorted(draw.sample(range(g.size), draw.randint(0, g.size))) for g in anatomy.groups}
-    return Plan(anatomy.sizes, kept, frozenset(path for path in kept if draw.random() < skip))
-
-
-def edge_plans(anatomy: Anatomy) -> dict[str, Plan]:
-    """The plans at which slicing code breaks."""
-    everything = Plan.everything(anatomy.sizes)
-    none: dict[str, tuple[int, ...]] = dict.fromkeys(anatomy.sizes, ())
-    plans = {"everything": everything, "no units": Plan(anatomy.sizes, none)}
-    plans["no modules"] = Plan(anatomy.sizes, none, frozenset(anatomy.sizes))
-    for name in anatomy.kinds:
-        paths = [group.path for group in anatomy.groups if group.kind.name == name]
-        plans[f"no {name} units"] = Plan(anatomy.sizes, dict(everything.kept) | dict.fromkeys(paths, ()))
-        plans[f"no {name} modules"] = Plan(anatomy.sizes, everything.kept, frozenset(paths))
-        plans[f"one {name} unit"] = Plan(anatomy.sizes, dict(everything.kept) | dict.fromkeys(paths, (1,)))
-    return plans
-
-
-def torch_is_right() -> bool:
-    """Whether a grouped convolution of few channels in bfloat16, as in a tiny Wav2Vec2, is what it is in float32.
-
-    With torch 2.13 on a processor with AMX it is noise, and in float16 it doesn't return; of full width it is right.
-    """
-    clip, weight = torch.randn(1, 32, 75), torch.randn(32, 8, 16)
-    whole = functional.conv1d(clip, weight, padding=8, groups=4)
-    half = functional.conv1d(clip.bfloat16(), weight.bfloat16(), padding=8, groups=4).float()
-    return bool((half - whole).norm() < 0.1 * whole.norm())

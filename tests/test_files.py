@@ -1,11 +1,13 @@
 """Writing whole or not at all: what stood there stays until what replaces it is complete."""
 
+import copy
 import json
+import pickle
 
 import pytest
 
 from trimbre.errors import UserError
-from trimbre.files import directory_written_whole, refuse_existing, write_json, written_whole
+from trimbre.files import NoRoom, directory_written_whole, refuse_existing, write_json, written_whole
 
 
 def everything_under(folder):
@@ -86,12 +88,29 @@ def test_json_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_paths_may_be_strings(tmp_path):
+    write_json(f"{tmp_path}/numbers.json", [1])
+    with written_whole(f"{tmp_path}/file.txt") as beside:
+        beside.write_text("text")
+    with directory_written_whole(f"{tmp_path}/folder") as beside:
+        (beside / "inside").write_text("text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.txt", "folder", "numbers.json"]
+    with pytest.raises(UserError, match="already exists"):
+        refuse_existing(f"{tmp_path}/folder")
+
+
+def test_an_error_survives_the_way_from_another_process(tmp_path):
+    error = NoRoom(tmp_path, "the disk is full")
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (str(other), other.reason) == (str(error), "the disk is full")
+
+
 def test_only_an_earlier_output_of_its_kind_gives_its_place_away(tmp_path):
     out = tmp_path / "out"
     refuse_existing(out, mark="export.json")
     out.mkdir()
     (out / "mine.txt").write_text("a year's work")
-    with pytest.raises(UserError, match=r"--out .*out already exists: name another folder or remove it"):
+    with pytest.raises(UserError, match=r"^out='.*out': it already exists: name another folder or remove it$"):
         refuse_existing(out, mark="export.json")
     (out / "export.json").write_text("{}")
     refuse_existing(out, mark="export.json")

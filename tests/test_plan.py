@@ -1,9 +1,11 @@
 """The Plan: plain data that comes back as it was, refuses what cannot be, and composes."""
 
+import copy
 import json
+import pickle
 
 import pytest
-from conftest import edge_plans, random_plan
+from helpers.families import edge_plans, random_plan
 
 from trimbre.errors import UserError
 from trimbre.plan import FORMAT, Plan
@@ -45,6 +47,24 @@ def test_a_plan_keeps_nothing_of_the_mappings_it_was_made_from():
     assert plan == Plan(SIZES, {"a": (0,), "b": (1,), "c": (0,)})
     with pytest.raises(TypeError):
         plan.kept["a"] = (1,)
+
+
+def test_a_plan_is_a_value_that_can_be_pickled_copied_and_hashed():
+    plan = Plan(SIZES, {"a": (0, 2), "b": (), "c": (0, 1)}, frozenset("c"))
+    assert plan.widths["a"] == 2  # what was computed of it travels along
+    for made in (pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan), copy.copy(plan)):
+        assert made == plan
+        assert hash(made) == hash(plan)
+        assert made.widths == {"a": 2, "b": 0, "c": 0}
+    other = Plan(dict(reversed(SIZES.items())), {"c": (), "b": (), "a": (0, 2)}, frozenset("c"))
+    assert {plan: 1}[other] == 1  # the order of modules says nothing
+    assert len({plan, Plan.everything(SIZES)}) == 2
+    assert json.loads(json.dumps(plan.to_json())) == plan.to_json()
+
+
+def test_modules_are_listed_in_the_order_of_the_model():
+    plan = Plan(SIZES, {"c": (0, 1), "a": (0,), "b": ()})
+    assert list(plan.kept) == list(plan.widths) == list(SIZES)
 
 
 @pytest.mark.parametrize(

@@ -3,29 +3,26 @@
 import copy
 import json
 import random
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.places import CLIP, MODEL, SAID
 from safetensors import safe_open
 from transformers import pipeline
 
-from trimbre.anatomy import anatomy_of
+from trimbre.config import DistillationConfig
 from trimbre.data.audio import read_audio
 from trimbre.data.batches import collate
-from trimbre.decoding import features_of, greedy
-from trimbre.distill import Distiller, Objective
-from trimbre.gates import Gates, gated
-from trimbre.models import load
-from trimbre.options import DistillOptions
-from trimbre.statistics import word_errors
-from trimbre.surgery import cut
-from trimbre.target import Ledger
-from trimbre.verification import check_equality, equality, random_cut
-
-MODEL = Path(__file__).resolve().parent.parent / "models/telephone-en"
-CLIP = Path(__file__).resolve().parent / "data/please-hold.flac"
-SAID = "please hold while we try to connect you"
+from trimbre.evaluation.bootstrap import word_errors
+from trimbre.inference.greedy import greedy
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import features_of
+from trimbre.models.loading import load
+from trimbre.pruning.equivalence import check_equality, equality, random_cut
+from trimbre.pruning.gates import Gates, gated
+from trimbre.pruning.surgery import cut
+from trimbre.pruning.targets import ModelCosts
+from trimbre.training.distillation import Distiller, Objective
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +41,7 @@ def test_it_is_small_in_half_precision_and_loads_in_single(teacher):
 
 
 def test_its_front_end_is_a_small_part_of_the_arithmetic(teacher):
-    macs = Ledger.of(teacher.model, anatomy_of(teacher.model), teacher.processor).dense()["macs"]
+    macs = ModelCosts.of(teacher.model, anatomy_of(teacher.model), teacher.processor).dense()["macs"]
     assert macs["model"] - macs["blocks"] <= 0.15 * macs["model"]
 
 
@@ -67,7 +64,7 @@ def test_masked_equals_sliced_on_a_real_clip_after_training(teacher):
         [clip, clip[: len(clip) // 2]], [SAID, SAID], ["a", "b"], processor=teacher.processor, normalize="basic"
     )
     gates = Gates(anatomy_of(student))
-    objective = Objective(student.train(), Distiller(teacher.model, DistillOptions()))
+    objective = Objective(student.train(), Distiller(teacher.model, DistillationConfig()))
     optimizer = torch.optim.SGD([*student.parameters(), *gates.parameters()], lr=1e-3)
     before = student.encoder.layers[0].conv.norm.running_mean.clone()
     with gated(student, gates):
@@ -79,7 +76,7 @@ def test_masked_equals_sliced_on_a_real_clip_after_training(teacher):
     student.eval()
     for seed in range(3):
         plan, scales = random_cut(anatomy_of(student), random.Random(seed))
-        small = cut(student, plan, scales=scales)
+        small = cut(student, plan, gate_values=scales)
         assert check_equality(student, small, scales, batch.inputs) <= 1e-5
         hard = cut(student, plan)  # without folding it is another function, and the check would notice
         assert equality(student, hard, scales, batch.inputs) > 1e-3

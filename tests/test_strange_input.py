@@ -5,18 +5,18 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.mini_recogniser import clips
+from helpers.tones import corpus_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from mini_recogniser import clips
-from tones import corpus_of
 
 from trimbre.cli import run
+from trimbre.config import TrainConfig
 from trimbre.data.cuts import MANIFEST, read_cuts
 from trimbre.data.folder import folder as bring
 from trimbre.errors import UserError
-from trimbre.options import TrainOptions
 from trimbre.plan import Plan
-from trimbre.training import build
+from trimbre.training.from_scratch import build
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -112,7 +112,7 @@ def test_a_model_config_with_anything_in_it(tmp_path, data):
     small = VALUES.filter(lambda value: not isinstance(value, int | float) or abs(value) < 64)
     config = tmp_path / "config.json"
     config.write_text(json.dumps(replaced(sensible, path, data.draw(small))))
-    refused_or_read(lambda: build(config, read_cuts(corpus_of(tmp_path / "c", [], [])), TrainOptions()), config)
+    refused_or_read(lambda: build(config, read_cuts(corpus_of(tmp_path / "c", [], [])), TrainConfig()), config)
 
 
 @quick

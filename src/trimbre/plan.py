@@ -4,54 +4,71 @@ Everything else either makes a Plan (methods) or reads one (budget, surgery, che
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from trimbre.errors import UserError
 from trimbre.files import write_json
 
 FORMAT = 1
+Value = TypeVar("Value")
+
+
+class FrozenMapping(Mapping[str, Value]):
+    """A mapping that cannot change: hashable where its values are, and picklable, which `MappingProxyType` is not."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, Value]):
+        self._items = dict(items)
+
+    def __getitem__(self, name: str) -> Value:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenMapping, (self._items,)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What stays of a model.
+    """What stays of a model: a frozen value that can be compared, hashed, pickled and written as JSON.
 
-    A module that keeps no unit but isn't skipped still adds the bias of its last projection; a skipped one nothing.
+    A module that keeps no unit but is not skipped still adds the bias of its last projection; a skipped one nothing.
     """
 
     sizes: Mapping[str, int]
-    """Units that each module had before."""
+    """Units that each module had before the cut."""
     kept: Mapping[str, tuple[int, ...]]
     """Ascending indices of the units that stay, for every module in `sizes`; none where it is skipped."""
     skipped: frozenset[str] = frozenset()
-    """Modules that leave whole."""
+    """Modules that leave altogether."""
 
     def __post_init__(self) -> None:
+        skipped = frozenset(self.skipped)
         kept = {path: tuple(map(int, units)) for path, units in self.kept.items()}
-        object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
-        object.__setattr__(self, "kept", MappingProxyType(kept))
-        object.__setattr__(self, "skipped", frozenset(self.skipped))
-        self._check()
-        kept |= dict.fromkeys(self.skipped, ())  # two plans that cut alike are equal
-
-    def _check(self) -> None:
-        if set(self.kept) != set(self.sizes):
-            odd = sorted(set(self.kept) ^ set(self.sizes))
-            raise UserError(f"the plan names the module {odd[0]} in only one of 'sizes' and 'kept': name it in both")
-        for path, units in self.kept.items():
-            if any(a >= b for a, b in pairwise(units)):
-                raise UserError(f"the plan's units of {path} are not in ascending order: sort them, without repeats")
-            odd_unit = next((unit for unit in units if not 0 <= unit < self.sizes[path]), None)
-            if odd_unit is not None:
-                raise UserError(f"the plan keeps unit {odd_unit} of {path}, which has {self.sizes[path]}: count from 0")
-        for path in self.skipped - set(self.sizes):
-            raise UserError(f"the plan skips {path}, which is not among its modules: correct the name")
+        sizes = {path: int(size) for path, size in self.sizes.items()}
+        _check(sizes, kept, skipped)
+        # Two plans that cut alike are equal, and list their modules in one order.
+        kept = {path: () if path in skipped else kept[path] for path in sizes}
+        object.__setattr__(self, "sizes", FrozenMapping(sizes))
+        object.__setattr__(self, "kept", FrozenMapping(kept))
+        object.__setattr__(self, "skipped", skipped)
 
     @classmethod
     def everything(cls, sizes: Mapping[str, int]) -> "Plan":
@@ -61,7 +78,7 @@ class Plan:
     @cached_property
     def widths(self) -> Mapping[str, int]:
         """Units left in every module; 0 where it is skipped."""
-        return {path: len(units) for path, units in self.kept.items()}
+        return FrozenMapping({path: len(units) for path, units in self.kept.items()})
 
     @property
     def changes(self) -> bool:
@@ -102,17 +119,32 @@ class Plan:
             frozenset(path for path, (_, _, skipped) in modules.items() if skipped),
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write as JSON, whole or not at all."""
-        write_json(path, self.to_json())
+        write_json(Path(path), self.to_json())
 
     @classmethod
-    def load(cls, path: Path) -> "Plan":
+    def load(cls, path: str | Path) -> "Plan":
         """Raises UserError if `path` cannot be read as a plan."""
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            return cls.from_json(json.loads(Path(path).read_text()))
         except (OSError, ValueError, UserError) as error:
             raise UserError(f"cannot read the plan {path}: {error}") from error
+
+
+def _check(sizes: Mapping[str, int], kept: Mapping[str, tuple[int, ...]], skipped: frozenset[str]) -> None:
+    """Raise UserError for what is no plan of any model."""
+    if set(kept) != set(sizes):
+        odd = sorted(set(kept) ^ set(sizes))
+        raise UserError(f"the plan names the module {odd[0]} in only one of 'sizes' and 'kept': name it in both")
+    for path, units in kept.items():
+        if any(a >= b for a, b in pairwise(units)):
+            raise UserError(f"the plan's units of {path} are not in ascending order: sort them, without repeats")
+        odd_unit = next((unit for unit in units if not 0 <= unit < sizes[path]), None)
+        if odd_unit is not None:
+            raise UserError(f"the plan keeps unit {odd_unit} of {path}, which has {sizes[path]}: count from 0")
+    for path in skipped - set(sizes):
+        raise UserError(f"the plan skips {path}, which is not among its modules: correct the name")
 
 
 def _count(value: Any) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from tones import encode, pitch, tone
+from helpers.tones import encode, pitch, tone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "corpora"))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tones import level, pitch, tone
+from helpers.tones import level, pitch, tone
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "corpora"
 sys.path.insert(0, str(RECIPE))

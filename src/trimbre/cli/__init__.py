@@ -7,9 +7,22 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError, UnusedCliTokensError
 
-from trimbre.cli import bench, compare, convert, corpus, export, graph, verbs  # noqa: F401  their commands join the app
+from trimbre.cli import (  # noqa: F401  importing a command adds it to the app
+    bench,
+    compare,
+    convert,
+    corpus,
+    evaluate,
+    export,
+    graph,
+    inspection,
+    prune,
+    train,
+    transcribe,
+)
 from trimbre.cli.console import BAD_INPUT, DONE, INTERRUPTED, app, tell
-from trimbre.errors import UserError
+from trimbre.cli.options import as_typed
+from trimbre.errors import OptionError, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
         prepare_libraries()
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
+    except OptionError as error:
+        return _fail(as_typed(error))
     except UserError as error:
         return _fail(str(error))
     except UnusedCliTokensError as error:
@@ -34,12 +49,12 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
     except KeyboardInterrupt:
-        tell(f"stopped{_way_on(arguments)}")
+        tell(f"stopped{_how_to_resume(arguments)}")
         return INTERRUPTED
 
 
 def prepare_libraries() -> None:
-    """Keep the libraries' own remarks off the terminal and their threads from spinning; set before the import."""
+    """Set the environment before libraries are imported: no messages of theirs, no threads that spin."""
     # Threads that spin while they wait take the cores from whatever else runs, such as workers that load audio.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -57,8 +72,8 @@ def _see_help(error: CycloptsError) -> str:
     return f" (see {' '.join(['trimbre', *(error.command_chain or ()), '--help'])})"
 
 
-def _way_on(arguments: Sequence[str]) -> str:
-    """What to type to go on, after the verbs that keep their state."""
+def _how_to_resume(arguments: Sequence[str]) -> str:
+    """The command that resumes a stopped run, for the verbs that keep state."""
     if not arguments or arguments[0] not in ("prune", "train") or "--dry-run" in arguments:
         return ""
     again = [*arguments] if "--resume" in arguments else [*arguments, "--resume"]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimbre.cli.console import Json, Seed, app, show
+from trimbre.config import BENCH_RUNTIMES, BENCH_THREADS
 from trimbre.errors import UserError
-from trimbre.options import BENCH_RUNTIMES, BENCH_THREADS
 
 
 @app.command(
@@ -31,29 +31,29 @@ def bench(
     Parameters
     ----------
     models
-        Directories or hub names; the first is what the others are compared with.
+        Directories or Hub ids; the first is what the others are compared with.
     runtimes
         torch-fp32, torch-bf16, onnx-fp32 and onnx-int8, or some of them; the last two export the models first.
     threads
         Numbers of threads to compute with.
     repeats
-        How often each clip is heard, 9 times by default and 40 for a table; all are heard in turn, so that a busy
-        machine slows them all alike.
+        Measurements of each clip, 9 by default and 40 for a table, in turn over all models, so that other load on the
+        machine slows them alike.
     table
-        Write to this file how long one model takes by the widths of its modules, in one runtime and with one number of
-        threads, in place of timing it: trimbre prune --table reads it, on another machine too.
+        Write a latency table of one model to this file instead: its time by the widths of its modules, in one runtime
+        with one number of threads. trimbre prune --table reads it, also on another machine.
     """
     from dataclasses import asdict
 
-    from trimbre.benchmarking import SECONDS
-    from trimbre.benchmarking import bench as measure
-    from trimbre.measuring import REPEATS
+    from trimbre.benchmark.bench import SECONDS
+    from trimbre.benchmark.bench import bench as measure
+    from trimbre.benchmark.latency_tables import REPEATS
     from trimbre.report import times
 
     if table is not None:
         return _table(models, runtimes, threads, REPEATS if repeats is None else repeats, table, json)
     repeats = 9 if repeats is None else repeats
-    timings = measure(models=models, runtimes=runtimes, threads=threads, repeats=repeats, seed=seed)
+    timings = measure(models, runtimes=runtimes, threads=threads, repeats=repeats, seed=seed)
     found = {"seconds": SECONDS, "repeats": repeats, "timings": [asdict(timing) for timing in timings]}
     return show(found, json, *times.benches(timings))
 
@@ -62,7 +62,7 @@ def _table(
     models: Sequence[str], runtimes: Sequence[str], threads: Sequence[int], repeats: int, out: Path, json: bool
 ) -> int:
     """Write a latency table."""
-    from trimbre.measuring import write_table
+    from trimbre.benchmark.latency_tables import write_table
     from trimbre.report import times
 
     if len(models) != 1:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from trimbre.cli.console import Json, Seed, app, show
+from trimbre.cli.console import Json, app, show
 
 
 @app.command(
@@ -13,22 +13,22 @@ from trimbre.cli.console import Json, Seed, app, show
 
     trimbre compare runs/*/prune.json --out comparison"""
 )
-def compare(*runs: str, out: Path | None = None, seed: Seed = 0, json: Json = False) -> int:
+def compare(*runs: str, out: Path | None = None, json: Json = False) -> int:
     """Error rates and costs of several pruning runs in one table, with paired differences.
 
-    Runs that differ in their seed alone make one row. All must have been judged on the same sentences.
+    Runs that differ in their seed alone make one row. All must have been evaluated on the same sentences.
 
     Parameters
     ----------
     runs
-        Directories that trimbre prune wrote, or their prune.json; NAME=RUN calls one by another name than its method's.
+        Directories that trimbre prune wrote, or their prune.json; NAME=RUN shows a name other than the method's.
     out
-        Directory to write the table to, as Markdown and JSON, with a picture of error rate against cost.
+        Directory to write the table to, as Markdown and JSON, with a plot of error rate against cost.
     """
-    from trimbre.comparison import Comparison, Run
+    from trimbre import api
     from trimbre.report.comparison import table, write
 
-    found = Comparison.of([Run.read(place) for place in runs])
+    found = api.compare(runs)
     shown: list[Any] = [table(found.to_json())]
     if out is not None:
         write(found, out)

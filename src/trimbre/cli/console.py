@@ -1,4 +1,4 @@
-"""What the commands have in common: their shared options, and what they say to people and to machines."""
+"""What the commands share: options, exit codes, and output for people and for machines."""
 
 import json
 import os
@@ -18,31 +18,42 @@ def default_shown(value: Any) -> str | None:
 
 app = App(
     name="trimbre",
-    help="Make a trained speech recogniser smaller and faster: prune it, check that it still hears, load it anywhere.",
+    help="Structured pruning for speech recognition: make a trained model smaller and faster, evaluate it, export it.",
     help_format="plaintext",
     version_flags=["--version"],
     help_epilogue="trimbre COMMAND --help shows a command's options with examples.",
     default_parameter=Parameter(negative="", consume_multiple=True, show_default=default_shown),
-    suppress_keyboard_interrupt=False,  # trimbre.cli says how to go on
+    suppress_keyboard_interrupt=False,  # trimbre.cli says how to resume
 )
 
 DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-COMMON = Group("Every command", sort_key=100)
+DATA = Group("Data and output", sort_key=0)
+COMMON = Group("Common options", sort_key=100)
 Json = Annotated[bool, Parameter(name="--json", group=COMMON, help="Print one JSON object, the last line of stdout.")]
-AllowOutside = Annotated[
-    bool, Parameter(name="--allow-outside", help="Let manifests name audio outside their own folder: trust them.")
+Seed = Annotated[int, Parameter(name="--seed", group=COMMON, help="Seed of every random draw.")]
+Device = Annotated[
+    str,
+    Parameter(
+        name="--device", group=COMMON, help="auto, cpu, cuda or mps; auto is the accelerator where there is one."
+    ),
 ]
-Seed = Annotated[int, Parameter(name="--seed", group=COMMON, help="Every random draw follows from it.")]
+AllowOutside = Annotated[
+    bool, Parameter(name="--allow-outside", help="Accept manifests that name audio outside their own folder.")
+]
+Margin = Annotated[
+    float,
+    Parameter(name="--margin", help='Relative increase of the WER, in percent, that still counts as "not worse".'),
+]
 
 
 def speaks() -> bool:
-    """Whether this process talks to people: of several that run together, the first alone does."""
+    """Whether this process prints: of the processes of a distributed run, the first alone does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def tell(sentence: str) -> None:
-    """Say a sentence on stderr."""
+    """Print a sentence on stderr."""
     if speaks():
         print(f"trimbre: {sentence}", file=sys.stderr, flush=True)
 

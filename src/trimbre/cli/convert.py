@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from trimbre.cli.console import Json, Seed, app, show
+from trimbre.cli.console import Json, app, show
 
 convert = App(name="convert", help="Make recognisers of other toolkits into directories that transformers reads.")
 app.command(convert)
@@ -15,7 +15,7 @@ app.command(convert)
 
     trimbre convert ctranslate2 faster-whisper-tiny.en --out tiny.en"""
 )
-def ctranslate2(source: Path, /, *, out: Path, seed: Seed = 0, json: Json = False) -> int:
+def ctranslate2(source: Path, /, *, out: Path, json: Json = False) -> int:
     """A CTranslate2 Whisper, as faster-whisper reads it: model.bin, tokenizer.json and, if there is one, config.json.
 
     Parameters
@@ -25,7 +25,7 @@ def ctranslate2(source: Path, /, *, out: Path, seed: Seed = 0, json: Json = Fals
     out
         Directory to write the model and its processor to.
     """
-    from trimbre.convert.ctranslate2 import convert as bring
+    from trimbre.models.convert.ctranslate2 import convert as bring
 
     made = bring(source=source, out=out)
     languages = "multilingual" if made.multilingual else "English-only"

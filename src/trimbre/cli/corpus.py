@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from trimbre.cli.console import Json, Seed, app, show
+from trimbre.cli.console import Json, app, show
 
 corpus = App(name="corpus", help="Bring speech into the form that training and evaluation read.")
 app.command(corpus)
@@ -22,7 +22,6 @@ def folder(
     *,
     out: Path,
     split: Annotated[bool, Parameter(negative="--no-split")] = True,
-    seed: Seed = 0,
     json: Json = False,
 ) -> int:
     """Your own recordings, in any format, with or without transcripts.
@@ -54,7 +53,6 @@ def librispeech(
     *,
     parts: tuple[str, ...] = (),
     download: bool = False,
-    seed: Seed = 0,
     json: Json = False,
 ) -> int:
     """A LibriSpeech tree: a manifest is written into each of its parts, which can then be given as data.

@@ -1,8 +1,8 @@
-"""`trimbre export`: a model in the form that a runtime loads."""
+"""`trimbre export`: models for inference runtimes."""
 
 from pathlib import Path
 
-from trimbre.cli.console import AllowOutside, Json, Seed, app, show
+from trimbre.cli.console import AllowOutside, Json, app, show
 
 
 @app.command(
@@ -30,15 +30,14 @@ def export(
     tolerance: float = 0.5,
     normalize: str = "basic",
     allow_outside: AllowOutside = False,
-    seed: Seed = 0,
     json: Json = False,
 ) -> int:
-    """Write a model, dense or pruned, for ONNX Runtime, sherpa-onnx or onnx-asr; what is written equals the model.
+    """Export a model, dense or pruned, for ONNX Runtime, sherpa-onnx or onnx-asr, and check that its output is equal.
 
     Parameters
     ----------
     model
-        Directory or hub name.
+        Directory or Hub id.
     to
         onnx (any model), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet models).
     out
@@ -46,20 +45,19 @@ def export(
     precision
         fp32 or int8.
     calibrate
-        Manifest or folder of speech that fixes the ranges of int8 activations, for CTC models; otherwise every call
-        takes its own.
+        Speech (manifest or folder) to calibrate static int8 activation ranges on, for CTC models; dynamic by default.
     data
-        Manifest or folder with transcripts, to measure the WER of fp32 and int8 on.
+        Transcribed data (manifest or folder) to measure the WER of fp32 and int8 on.
     tolerance
-        Points of WER that int8 may be worse by on the data; a worse one isn't written.
+        Increase of the WER on the data, in points, that int8 may cause; above it nothing is written.
     normalize
-        How both sides are brought into one form: none, basic or whisper-en.
+        Text normalisation of transcripts and hypotheses: none, basic or whisper-en.
     """
-    from trimbre import exporting
+    from trimbre.exporting import export as exporting
     from trimbre.report import models
 
     found = exporting.export(
-        model=model,
+        model,
         to=to,
         out=out,
         precision=precision,

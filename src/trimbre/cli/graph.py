@@ -1,8 +1,8 @@
-"""`trimbre graph`: what may be said, as a graph that a recogniser decodes by."""
+"""`trimbre graph`: decoding graphs of words and n-grams."""
 
 from pathlib import Path
 
-from trimbre.cli.console import AllowOutside, Json, Seed, app, show
+from trimbre.cli.console import AllowOutside, Json, app, show
 
 
 @app.command(
@@ -27,39 +27,38 @@ def graph(
     weight: float = 0.4,
     normalize: str = "basic",
     allow_outside: AllowOutside = False,
-    seed: Seed = 0,
     json: Json = False,
 ) -> int:
-    """Words and n-grams as a decoding graph, for eval and transcribe --graph: for models with a CTC head.
+    """Build a decoding graph from words and n-grams, for eval --graph and transcribe --graph of CTC models.
 
-    Only these words can be recognised by it. What is pruned from a model takes the model's graph.
+    Only the words of the graph can be recognised. A pruned model takes the graph of its dense model.
 
     Parameters
     ----------
     model
-        Directory or hub name; only its vocabulary counts.
+        Directory or Hub id; only its vocabulary is used.
     out
         Folder to write to: an OpenFst file, its words, and what it was made from.
     sentences
-        A text file of what may be said, one sentence a line.
+        A text file of sentences, one a line.
     splits
         Read only the sentences of these splits (train, dev, test), which a hash of each decides; all by default.
     transcripts
-        Manifest or folder whose transcripts are such sentences too; several joined by commas.
+        Manifest or folder whose transcripts are used as sentences; several joined by commas.
     arpa
-        N-grams that KenLM or SRILM wrote, in place of sentences.
+        N-grams in ARPA form, as KenLM and SRILM write them, in place of sentences.
     order
-        Words that an n-gram has at most; 3 by default, and as many as an ARPA file has.
+        Longest n-gram, in words; 3 by default, and what an ARPA file holds.
     weight
-        What n-grams count beside the model: 0 leaves the words alone.
+        Weight of the n-grams beside the acoustic model; 0 uses the list of words alone.
     normalize
-        How sentences are brought into the form of transcripts: none, basic or whisper-en.
+        Text normalisation of sentences: none, basic or whisper-en.
     """
-    from trimbre.graphs.making import make_graph
+    from trimbre.inference.graph.build import make_graph
     from trimbre.report import models
 
     made = make_graph(
-        model=model,
+        model,
         out=out,
         sentences=sentences,
         splits=splits,

@@ -1,4 +1,4 @@
-"""Sound in and out: any rate, any number of channels and any format in, 16 kHz mono inside."""
+"""Audio files and lhotse cuts as arrays: any format, rate and number of channels in, 16 kHz mono float32 out."""
 
 import io
 from pathlib import Path
@@ -12,15 +12,16 @@ from trimbre.errors import UserError
 from trimbre.files import written_whole
 
 SAMPLE_RATE = 16_000
+"""Hz."""
 
 
 def read_audio(path: str | Path) -> np.ndarray:
-    """Read a sound file as (samples,) float32, mono, 16 kHz.
+    """Read an audio file as (samples,) float32, mono, 16 kHz.
 
-    libsndfile reads it if it can, PyAV (FFmpeg) otherwise; `.g722` is taken as bare G.722.
+    By libsndfile where it knows the format, else by PyAV (FFmpeg). `.g722` is raw G.722.
 
     Raises:
-        UserError: the file is missing, empty or not decoded by either, or it holds samples that are not finite.
+        UserError: the file is missing, empty or decoded by neither, or has samples that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -30,7 +31,7 @@ def read_audio(path: str | Path) -> np.ndarray:
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         clip = resample(samples.mean(axis=1), rate)
-    except (soundfile.SoundFileError, TypeError):  # TypeError: .raw, of which libsndfile wants to be told all
+    except (soundfile.SoundFileError, TypeError):  # TypeError: .raw, which has no header
         clip = _decode(path)
     return _finite(clip, str(path))
 
@@ -42,19 +43,19 @@ def resample(clip: np.ndarray, rate: float) -> np.ndarray:
     return np.ascontiguousarray(clip, dtype=np.float32)
 
 
-def write_audio(path: Path, clip: np.ndarray) -> None:
-    """Write (samples,) at 16 kHz as 16-bit FLAC, whole or not at all."""
-    sound = io.BytesIO()  # libsndfile itself would call a full disk a "system error"
-    soundfile.write(sound, np.clip(clip, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+def write_audio(path: str | Path, clip: np.ndarray) -> None:
+    """Write (samples,) at 16 kHz as 16-bit FLAC, atomically."""
+    encoded = io.BytesIO()  # libsndfile itself calls a full disk a "system error"
+    soundfile.write(encoded, np.clip(clip, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     with written_whole(path) as beside:
-        beside.write_bytes(sound.getvalue())
+        beside.write_bytes(encoded.getvalue())
 
 
 def load_cut(cut: Any) -> np.ndarray:
     """The audio of a lhotse cut as (samples,) float32, mono, 16 kHz.
 
     Raises:
-        UserError: it cannot be read, or holds samples that are not finite.
+        UserError: it cannot be read, or has samples that are not finite.
     """
     recording = getattr(cut, "recording", None)
     place = ", ".join(str(source.source) for source in recording.sources) if recording else "its recordings"
@@ -69,7 +70,7 @@ def load_cut(cut: Any) -> np.ndarray:
 
 def _finite(clip: np.ndarray, place: str) -> np.ndarray:
     if not np.isfinite(clip).all():
-        raise UserError(f"{place} holds samples that are not finite numbers: export it again")
+        raise UserError(f"{place} has samples that are not finite numbers: export it again")
     return clip
 
 
@@ -80,7 +81,7 @@ def _decode(path: Path) -> np.ndarray:
         with av.open(str(path), format="g722" if path.suffix.lower() == ".g722" else None) as container:
             if not container.streams.audio:
                 raise ValueError("it has no audio track")
-            # The channels are averaged here: FFmpeg's own mono would be louder by 3 dB.
+            # Channels are averaged below: FFmpeg's own downmix is louder by 3 dB.
             resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
             frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
             frames += resampler.resample(None)

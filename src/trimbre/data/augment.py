@@ -1,4 +1,4 @@
-"""Making training audio more varied than it was recorded: speed, rooms, noise, telephone lines, masked features."""
+"""Augmentation of training audio: speed, reverberation, additive noise, telephone band, SpecAugment."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,13 +8,13 @@ import torch
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from trimbre.options import AugmentOptions
+from trimbre.config import AugmentConfig
 
 SAMPLE_RATE = 16_000
 
 
-def augment_clips(clips: Sequence[np.ndarray], options: AugmentOptions, draw: np.random.Generator) -> list[np.ndarray]:
-    """Disturb clips, (samples,) float32 at 16 kHz each; what is drawn follows from `draw` alone."""
+def augment_clips(clips: Sequence[np.ndarray], options: AugmentConfig, draw: np.random.Generator) -> list[np.ndarray]:
+    """Augment clips, (samples,) float32 at 16 kHz each; every random choice comes from `draw`."""
     changed = []
     for position, clip in enumerate(clips):
         if draw.random() < options.speed:
@@ -31,7 +31,10 @@ def augment_clips(clips: Sequence[np.ndarray], options: AugmentOptions, draw: np
 
 
 def reverberate(clip: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Convolve with a drawn room: noise that decays exponentially after the direct sound. Keeps length and energy."""
+    """Convolve with a random room response, exponentially decaying noise after the direct path.
+
+    Length and energy of the clip, (samples,) at 16 kHz, stay as they are.
+    """
     rt60 = draw.uniform(0.1, 0.6)
     times = np.arange(int(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
     tail = draw.standard_normal(len(times), dtype=np.float32) * np.exp(-6.9 * times / rt60)
@@ -42,12 +45,12 @@ def reverberate(clip: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 
 def add_noise(clip: np.ndarray, other: np.ndarray, snr: float, draw: np.random.Generator) -> np.ndarray:
-    """Add coloured noise, mains hum or another voice at `snr` dB."""
-    sort = draw.integers(4)
-    if sort == 0 and len(other):
+    """Add coloured noise, mains hum or `other`, another voice, at a signal-to-noise ratio of `snr` dB."""
+    kind = draw.integers(4)
+    if kind == 0 and len(other):
         noise = np.resize(other, len(clip))
-        snr = max(snr, 12.0)  # a voice as loud as the speaker's would be one to transcribe
-    elif sort == 1:
+        snr = max(snr, 12.0)  # a voice as loud as the speaker's would have to be transcribed too
+    elif kind == 1:
         times = np.arange(len(clip)) / SAMPLE_RATE
         mains = 50.0 if draw.random() < 0.5 else 60.0
         noise = np.sum(
@@ -62,19 +65,17 @@ def add_noise(clip: np.ndarray, other: np.ndarray, snr: float, draw: np.random.G
 
 
 def band_limit(clip: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Remove what lies outside `low` to `high` Hz."""
+    """Remove what is outside `low` to `high` Hz from a clip, (samples,) at 16 kHz."""
     spectrum = np.fft.rfft(clip)
     frequencies = np.fft.rfftfreq(len(clip), 1 / SAMPLE_RATE)
     spectrum[(frequencies < low) | (frequencies > high)] = 0
     return np.fft.irfft(spectrum, len(clip))
 
 
-def mask_features(
-    inputs: Mapping[str, Tensor], options: AugmentOptions, draw: np.random.Generator
-) -> dict[str, Tensor]:
-    """SpecAugment (Park et al. 2019) on (batch, frames, mels) features; waveforms pass through.
+def mask_features(inputs: Mapping[str, Tensor], options: AugmentConfig, draw: np.random.Generator) -> dict[str, Tensor]:
+    """SpecAugment (Park et al. 2019) on `input_features`, (batch, frames, mels); waveforms pass through.
 
-    Masked cells become 0, the mean of features that are normalised by utterance.
+    Masked cells become 0, the mean of features that are normalised per utterance.
     """
     masked = dict(inputs)
     features = masked.get("input_features")
@@ -97,9 +98,13 @@ def mask_features(
 
 
 def mask_windows(
-    inputs: Mapping[str, Tensor], filled: Sequence[float], options: AugmentOptions, draw: np.random.Generator
+    inputs: Mapping[str, Tensor], filled: Sequence[float], options: AugmentConfig, draw: np.random.Generator
 ) -> dict[str, Tensor]:
-    """The same on (batch, mels, frames) features of windows that are filled with sound to a share from 0 to 1 each."""
+    """SpecAugment on the features of windows, (batch, mels, frames), within the share of each that holds audio.
+
+    Args:
+        filled: that share, 0 to 1, of every window.
+    """
     features = inputs["input_features"].transpose(1, 2)
     ends = torch.tensor([round(share * features.shape[1]) for share in filled])
     mask = torch.arange(features.shape[1]) < ends.unsqueeze(1)
@@ -108,5 +113,5 @@ def mask_windows(
 
 
 def _level(clip: np.ndarray) -> float:
-    """Root mean square."""
+    """Root mean square of a clip; 0 for an empty one."""
     return float(np.sqrt(np.mean(np.square(clip), dtype=np.float64))) if len(clip) else 0.0

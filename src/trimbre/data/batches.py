@@ -1,4 +1,4 @@
-"""From cuts to batches: bucketed, augmented, and the same for the same seed however often a run is stopped."""
+"""Batches from lhotse cuts: bucketed by length, augmented, and reproducible from any step of a resumed run."""
 
 import hashlib
 import math
@@ -17,42 +17,43 @@ from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from trimbre.config import BatchConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.augment import augment_clips, mask_features, mask_windows
-from trimbre.data.check import Tolerance
+from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import language_of, transcript_of
-from trimbre.data.text import labels_of, padded_labels
+from trimbre.data.text import labels_of
 from trimbre.data.windows import joined, pieces, window_batches, windows_in
-from trimbre.decoding import SAMPLE_RATE, features_of, window_of
 from trimbre.errors import UserError
-from trimbre.options import BatchOptions
+from trimbre.models.inputs import SAMPLE_RATE, features_of, window_of
+from trimbre.models.labels import padded_labels
 
 SPARE = 100
-"""How many utterances are tried for one to hear in place of a batch that cannot be read."""
+"""Utterances that are tried for a readable one, in place of a batch that cannot be read."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Several utterances, padded, as a model's forward takes them."""
+    """Several utterances, padded, as the forward of a model takes them."""
 
     inputs: Mapping[str, Tensor]
-    """What the forward takes besides labels: `input_features` (batch, frames, mels) for Parakeet, `input_values`
-    (batch, samples) for wav2vec 2.0 and its kin, and where the family wants it `attention_mask`; what a decoder
-    reads, `decoder_input_ids` and `decoder_attention_mask` (batch, tokens), is added once it's written
-    (`trimbre.dictation`)."""
+    """Arguments of the forward besides labels: `input_features` (batch, frames, mels) for Parakeet, `input_values`
+    (batch, samples) for wav2vec 2.0, and `attention_mask` where the family takes one. The input of a decoder,
+    `decoder_input_ids` and `decoder_attention_mask` (batch, tokens), is added by `trimbre.training.pseudo_labels`."""
     labels: Tensor | None
-    """(batch, tokens), padded with -100; None where an utterance has no transcript, or text is still to be written."""
+    """(batch, tokens), padded with -100; None where an utterance has no transcript, or pseudo-labels are to follow."""
     texts: Sequence[str | None]
+    """Transcripts; None where there is none."""
     ids: Sequence[str]
     seconds: float
-    """Audio in it, in seconds."""
+    """Seconds of audio, without padding."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    """Utterances that were left out because of their audio: id to what is wrong with it."""
+    """Utterances that were left out because of their audio: id -> reason."""
     languages: Sequence[str | None] = ()
-    """Of each window, for models that hear windows."""
+    """Language of each window, for models whose input is a window of fixed length."""
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`."""
+        """The batch with its tensors on `device`."""
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, inputs=inputs, labels=labels)
@@ -66,26 +67,26 @@ def collate(
     processor: Any,
     normalize: str,
 ) -> Batch:
-    """Pad clips, (samples,) each at 16 kHz, and their transcripts into one batch."""
+    """Features and labels of clips, (samples,) each at 16 kHz, padded into one batch."""
     features = features_of(clips, processor)
     labels = None
     if all(text is not None for text in texts):
-        spelled = [labels_of(text or "", processor=processor, normalize=normalize) for text in texts]
-        labels = padded_labels(spelled)
+        tokens = [labels_of(text or "", processor=processor, normalize=normalize) for text in texts]
+        labels = padded_labels(tokens)
     return Batch(features, labels, tuple(texts), tuple(ids), sum(map(len, clips)) / SAMPLE_RATE)
 
 
 class _Order(IterableDataset):
-    """(index, cuts) of every batch from `start` on, epoch after epoch; no audio is touched to skip the first ones.
+    """(index, cuts) of every batch from `start` on, epoch after epoch; the first ones are skipped without their audio.
 
-    Where a model hears windows, what stands for the cuts is those of one window after the other.
+    For a model that takes windows, the cuts are grouped by window.
     """
 
     def __init__(
         self,
         cuts: CutSet,
         *,
-        options: BatchOptions,
+        options: BatchConfig,
         window: int | None,
         transcripts: bool,
         seed: int,
@@ -116,7 +117,7 @@ class _Order(IterableDataset):
         index = 0
         for epoch in count():
             with warnings.catch_warnings():
-                # lhotse would rather read an AudioFolder piece by piece.
+                # lhotse warns of cuts in memory, as an AudioFolder has them.
                 warnings.filterwarnings("ignore", message=".* with an eagerly read CutSet")
                 sampler = DynamicBucketingSampler(
                     self.cuts,
@@ -134,24 +135,24 @@ class _Order(IterableDataset):
                 index += 1
 
     def _bounds(self) -> list[float]:
-        """Lengths, in seconds, between the buckets: fewer than asked for where there are few utterances."""
-        seen = list(islice(self.cuts, 10_000))
-        if not seen:
-            raise UserError("the training data holds no utterance: check the manifest given to --train")
-        buckets = min(self.options.buckets, len(seen))
-        bounds = estimate_duration_buckets(seen, num_buckets=buckets) if buckets > 1 else []
+        """Bounds between the buckets in seconds; fewer than asked for where there are few utterances."""
+        first = list(islice(self.cuts, 10_000))
+        if not first:
+            raise UserError("the training data hold no utterance: check the manifest")
+        buckets = min(self.options.buckets, len(first))
+        bounds = estimate_duration_buckets(first, num_buckets=buckets) if buckets > 1 else []
         return bounds or [math.inf]
 
 
 class _Loader(Dataset):
-    """Makes the batch of an (index, cuts) pair; its random draws follow from seed, index and rank alone."""
+    """Makes the batch of an (index, cuts) pair; its random draws are a function of (seed, rank, index)."""
 
     def __init__(
         self,
         cuts: CutSet,
         *,
         processor: Any,
-        options: BatchOptions,
+        options: BatchConfig,
         window: int | None,
         transcripts: bool,
         seed: int,
@@ -165,15 +166,15 @@ class _Loader(Dataset):
         draw = np.random.default_rng(_number(self.seed, self.rank, index))
         try:
             return self._batch(cuts, draw) if self.window is None else self._windows(cuts, self.window, draw)
-        except UserError as error:  # raised in another process it would arrive as a traceback: handed over instead
+        except UserError as error:  # raised in a worker it would arrive as a traceback: returned instead
             return error
 
     def _batch(self, cuts: CutSet, draw: np.random.Generator) -> Batch:
-        heard, unreadable = self._read(cuts)
+        loaded, unreadable = self._load(cuts)
         batch = collate(
-            augment_clips([clip for _, _, clip in heard], self.options.augment, draw),
-            [transcript_of(cut) for _, cut, _ in heard],
-            [cut.id for _, cut, _ in heard],
+            augment_clips([clip for _, _, clip in loaded], self.options.augment, draw),
+            [transcript_of(cut) for _, cut, _ in loaded],
+            [cut.id for _, cut, _ in loaded],
             processor=self.processor,
             normalize=self.options.normalize,
         )
@@ -181,39 +182,39 @@ class _Loader(Dataset):
 
     def _windows(self, windows: Sequence[Sequence[Any]], window: int, draw: np.random.Generator) -> Batch:
         owners = [number for number, inside in enumerate(windows) for _ in inside]
-        heard, unreadable = self._read(cut for inside in windows for cut in inside)
-        augmented = augment_clips([clip for _, _, clip in heard], self.options.augment, draw)
-        sounds, texts, ids, languages = [], [], [], []
-        for _, group in groupby(zip(heard, augmented, strict=True), key=lambda one: owners[one[0][0]]):
-            read, clips = zip(*group, strict=True)
-            cuts = [cut for _, cut, _ in read]
-            sounds.append(joined(clips, [clip for _, _, clip in read], window=window * SAMPLE_RATE))
+        loaded, unreadable = self._load(cut for inside in windows for cut in inside)
+        augmented = augment_clips([clip for _, _, clip in loaded], self.options.augment, draw)
+        audio, texts, ids, languages = [], [], [], []
+        for _, group in groupby(zip(loaded, augmented, strict=True), key=lambda one: owners[one[0][0]]):
+            members, clips = zip(*group, strict=True)
+            cuts = [cut for _, cut, _ in members]
+            audio.append(joined(clips, [clip for _, _, clip in members], window=window * SAMPLE_RATE))
             texts.append(self._text(cuts))
             ids.append(" ".join(cut.id for cut in cuts))
             languages.append(language_of(cuts[0]))
-        filled = [len(sound) / (window * SAMPLE_RATE) for sound in sounds]
-        inputs = mask_windows(features_of(sounds, self.processor), filled, self.options.augment, draw)
+        filled = [len(samples) / (window * SAMPLE_RATE) for samples in audio]
+        inputs = mask_windows(features_of(audio, self.processor), filled, self.options.augment, draw)
         return Batch(inputs, None, texts, ids, sum(filled) * window, unreadable, languages)
 
     def _text(self, cuts: Sequence[Any]) -> str | None:
-        """What is said in a window; None where somebody has yet to listen."""
+        """The transcripts of a window, joined; None where the teacher has to write one."""
         texts = [transcript_of(cut) for cut in cuts]
         if not self.transcripts or None in texts:
             return None
         return " ".join(text.strip() for text in texts if text is not None)
 
-    def _read(self, cuts: Iterable[Any]) -> tuple[list[tuple[int, Any, np.ndarray]], dict[str, str]]:
-        """(place, cut, audio) of what can be read, and what is wrong with the others, by their ids."""
-        heard, unreadable = [], {}
-        for place, cut in enumerate(cuts):
+    def _load(self, cuts: Iterable[Any]) -> tuple[list[tuple[int, Any, np.ndarray]], dict[str, str]]:
+        """(position, cut, audio) of the readable cuts, and the errors of the others by id."""
+        loaded, unreadable = [], {}
+        for position, cut in enumerate(cuts):
             try:
-                heard.append((place, cut, load_cut(cut)))
+                loaded.append((position, cut, load_cut(cut)))
             except UserError as error:
                 unreadable[cut.id] = str(error)
-        return heard or [(0, *self._spare(next(iter(unreadable.values()))))], unreadable
+        return loaded or [(0, *self._spare(next(iter(unreadable.values()))))], unreadable
 
     def _spare(self, reason: str) -> tuple[Any, np.ndarray]:
-        """The first utterance of the data that can be read, for a batch that came to nothing; else raises `reason`."""
+        """The first readable utterance of the data, for a batch that has none; without one, raises `reason`."""
         given = (
             self.cuts if self.window is None else pieces(self.cuts, window=self.window, transcripts=self.transcripts)
         )
@@ -229,44 +230,47 @@ def training_batches(
     cuts: CutSet,
     *,
     processor: Any,
-    options: BatchOptions,
+    options: BatchConfig,
     seed: int,
     start: int = 0,
     rank: int = 0,
     world: int = 1,
-    tolerance: Tolerance | None = None,
+    tolerance: UnreadableClips | None = None,
     transcripts: bool = True,
 ) -> Iterator[Batch]:
-    """Endless augmented batches, shuffled anew every epoch; `start` of them are passed over.
+    """Endless augmented batches, shuffled anew every epoch.
 
-    A batch is closed when another utterance as long as its longest would exceed `max_duration`, padding included; one
-    that proves longer than those before it makes it longer, by less than itself. Ranks share an epoch's utterances
-    out; where fewer than there are ranks remain, some are repeated, so that no rank waits for ever.
+    A batch is closed when another utterance as long as its longest would exceed `max_duration`, padding included; if
+    the last one is longer than those before it, the batch exceeds that by less than its length. The ranks divide the
+    utterances of an epoch; at its end some are repeated, so that all ranks have equally many batches.
 
-    For a model that hears windows of one length a batch is as many of these as `max_duration` holds, at least one, each
-    of several utterances (`trimbre.data.windows`); its text is the transcripts joined, still to be spelled.
+    For a model whose input is a window of fixed length, a batch is as many windows as `max_duration` holds, at least
+    one, each of several utterances (`trimbre.data.windows`). Its texts are their transcripts, joined; labels are made
+    of them by `trimbre.training.pseudo_labels`.
 
     Args:
-        tolerance: takes note of audio that cannot be read; without one, the first such clip is an error.
-        transcripts: False has windows bear no text, whatever the utterances have.
+        start: number of batches to skip; no audio is read for these.
+        rank: of `world` processes, the one whose share this is.
+        tolerance: counts audio that cannot be read; without one, the first such clip is an error.
+        transcripts: False gives windows no text, whatever the utterances have.
 
     Raises:
-        UserError: there is no utterance, or audio that cannot be read; when the batch is asked for.
+        UserError: there is no utterance, or audio that cannot be read; raised when the batch is asked for.
     """
     window = window_of(processor)
-    alike: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "options": options,
         "window": window,
         "transcripts": transcripts,
         "seed": seed,
         "rank": rank,
     }
-    order = _Order(cuts, start=start, world=world, **alike)
-    loader = _Loader(cuts, processor=processor, **alike)
-    check = partial(_checked, tolerance=tolerance or Tolerance(0, "the data"))
+    order = _Order(cuts, start=start, world=world, **shared)
+    loader = _Loader(cuts, processor=processor, **shared)
+    check = partial(_checked, tolerance=tolerance or UnreadableClips(0, "the data"))
     if options.workers == 0:
         return map(check, map(loader.__getitem__, order))
-    # With a generator of its own it draws nothing from the one that a resumed run brings to where it was.
+    # Its own generator: the global one belongs to the training step.
     own = torch.Generator().manual_seed(seed)
     batches = DataLoader(
         loader,
@@ -279,7 +283,7 @@ def training_batches(
     return map(check, batches)
 
 
-def _checked(made: Batch | UserError, *, tolerance: Tolerance) -> Batch:
+def _checked(made: Batch | UserError, *, tolerance: UnreadableClips) -> Batch:
     if isinstance(made, UserError):
         raise made
     tolerance.note(made.unreadable)
@@ -289,10 +293,10 @@ def _checked(made: Batch | UserError, *, tolerance: Tolerance) -> Batch:
 def evaluation_batches(
     cuts: Iterable[Any], *, processor: Any, max_seconds: float = 120.0, normalize: str = "basic"
 ) -> Iterator[Batch]:
-    """Every utterance once, without augmentation, longest first; `ids` tell which is which.
+    """Every utterance once, without augmentation, longest first.
 
     Args:
-        max_seconds: audio in a batch, padding included: a model that hears windows hears whole ones.
+        max_seconds: audio in a batch, padding included; where a model takes windows, whole ones are counted.
     """
     waiting: list[Any] = []
     padded = window_of(processor) or 0.0

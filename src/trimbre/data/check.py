@@ -1,4 +1,4 @@
-"""Looking through training data before hours are spent on it, and keeping count of what is bad in it meanwhile."""
+"""Checks of data before a run: transcripts, spelling, length; and the count of unreadable audio during it."""
 
 import json
 from collections import Counter
@@ -11,29 +11,38 @@ from lhotse import CutSet
 
 from trimbre.data.cuts import transcript_of
 from trimbre.data.text import unspellable_characters
-from trimbre.decoding import window_of
-from trimbre.errors import UserError
+from trimbre.errors import OptionError, UserError
 from trimbre.files import write_json
+from trimbre.models.inputs import window_of
+from trimbre.progress import tracked
 
 UNSPELLABLE = 0.01
-"""Share of the characters above which a vocabulary is not the transcripts' own."""
+"""Largest share of the characters that the vocabulary may lack."""
 UNREADABLE = 0.01
-"""Share of the utterances that may lack readable audio."""
+"""Largest share of the utterances whose audio may be unreadable."""
 
 
-class Tolerance:
-    """Takes note of clips that cannot be read: a few in a large corpus are left out, many are an error."""
+class UnreadableClips:
+    """Counts clips that cannot be read: a few in a large corpus are left out, more are an error.
 
-    def __init__(self, utterances: int, name: str, *, kept: Path | None = None):
-        self.utterances, self.name, self.kept = utterances, name, kept
-        self.unreadable: dict[str, str] = json.loads(kept.read_text()) if kept and kept.exists() else {}
-        """What is wrong with each, by the cut's id; written to `kept`, so that a resumed run goes on with it."""
+    Args:
+        utterances: number of utterances in the corpus.
+        name: of the corpus, for messages.
+        kept: JSON file that keeps them, so that a resumed run goes on counting.
+    """
+
+    def __init__(self, utterances: int, name: str, *, kept: str | Path | None = None):
+        self.utterances, self.name, self.kept = utterances, name, None if kept is None else Path(kept)
+        self.unreadable: dict[str, str] = {}
+        """The reason for each, by the id of its cut."""
+        if self.kept is not None and self.kept.exists():
+            self.unreadable = json.loads(self.kept.read_text())
 
     def note(self, unreadable: Mapping[str, str]) -> None:
-        """Add what a batch had to leave out.
+        """Add the clips that a batch left out, id -> reason.
 
         Raises:
-            UserError: these are more than 1 % of the corpus by now.
+            UserError: they are more than 1 % of the corpus by now.
         """
         before = len(self.unreadable)
         self.unreadable |= unreadable
@@ -48,7 +57,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training set holds."""
+    """What a check of training data found."""
 
     utterances: int
     hours: float
@@ -57,33 +66,35 @@ class TrainingData:
     unspellable: dict[str, int]
     """How often each character occurs that the tokenizer cannot spell."""
     too_long: int = 0
-    """Utterances with a transcript that are longer than the window that the model hears, and left out."""
+    """Utterances with a transcript that are longer than the window of the model, and left out."""
 
     def to_json(self) -> dict[str, Any]:
+        """The same as plain data."""
         return asdict(self)
 
 
 def check_training_data(
     cuts: CutSet, *, name: str, processor: Any, normalize: str, transcripts: bool = True
 ) -> TrainingData:
-    """Count utterances, hours and what cannot be spelled; no audio is read.
+    """Count utterances, hours and characters that cannot be spelled; no audio is read.
 
     Args:
-        transcripts: whether these are read in training, or what a teacher writes instead of them.
+        name: of the data, for messages.
+        transcripts: whether training uses the transcripts, and not the teacher's own text in their place.
 
     Raises:
         UserError: there is no utterance, or more than 1 % of the characters cannot be spelled.
     """
     utterances, seconds, too_long, texts = 0, 0.0, 0, []
     window = window_of(processor) if transcripts else None
-    for cut in cuts:
+    for cut in tracked(cuts, "checking the data"):
         utterances += 1
         seconds += cut.duration
         if (text := transcript_of(cut)) is not None:
             texts.append(text)
             too_long += window is not None and cut.duration > window
     if not utterances:
-        raise UserError(f"--train {name} holds no utterance: check the manifest")
+        raise OptionError("train", name, "there is no utterance in it: check the manifest")
     return TrainingData(
         utterances,
         round(seconds / 3600, 4),
@@ -93,29 +104,40 @@ def check_training_data(
     )
 
 
-def refuse_unjudgeable(cuts: CutSet, *, name: str, processor: Any, normalize: str) -> None:
-    """Raise UserError for a set to judge by that has no transcript, or one that the tokenizer cannot spell.
+def refuse_unjudgeable(
+    cuts: CutSet, *, option: str, name: str, of: str | None = None, processor: Any, normalize: str
+) -> None:
+    """Raise UserError for an evaluation set without transcripts, or with ones that the tokenizer cannot spell.
 
-    Before hours are spent on the way there, where `evaluate` would raise the same.
+    A run calls it at its start; `evaluate` raises the same at its end.
+
+    Args:
+        option: argument that the set was given by, such as `dev`.
+        name: of the set, such as its path.
+        of: key of the set, where the argument is a mapping, such as `watch`.
     """
     texts = [text for cut in cuts if (text := transcript_of(cut))]
     if not texts:
-        raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
+        given = name if of is None else {of: name}
+        raise OptionError(option, given, "it has no transcribed utterance to evaluate on: give one with transcripts")
     refuse_unspellable(texts, name=name, processor=processor, normalize=normalize)
 
 
 def refuse_unspellable(texts: list[str], *, name: str, processor: Any, normalize: str) -> Counter[str]:
     """Count the characters that the tokenizer cannot spell.
 
+    Args:
+        name: of the data, for messages.
+
     Raises:
-        UserError: they are more than 1 % of all.
+        UserError: they are more than 1 % of all characters.
     """
     unspellable = unspellable_characters(texts, processor=processor, normalize=normalize)
     share = unspellable.total() / max(1, sum(len("".join(text.split())) for text in texts))
     if share > UNSPELLABLE:
         often = ", ".join(repr(character) for character, _ in unspellable.most_common(5))
         raise UserError(
-            f"{100 * share:.1f} % of the characters in the transcripts of {name} can't be spelled by the "
-            f"model's tokenizer (most often {often}): use a model of that language, or try --normalize basic"
+            f"{100 * share:.1f} % of the characters in the transcripts of {name} cannot be spelled by the "
+            f"model's tokenizer (most often {often}): use a model of that language, or the normalisation basic"
         )
     return unspellable

@@ -1,4 +1,4 @@
-"""Writing a corpus: audio as 16 kHz FLAC, manifests of the splits, and a note of where it is from."""
+"""Writing a corpus: audio as 16 kHz FLAC, a lhotse manifest per split, and its source and licence."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -11,27 +11,28 @@ import numpy as np
 from trimbre.data.audio import SAMPLE_RATE, write_audio
 from trimbre.data.cuts import cut_of, write_cuts
 from trimbre.data.splits import SPLITS
-from trimbre.errors import UserError
+from trimbre.errors import OptionError, UserError
 from trimbre.files import directory_written_whole, write_json
+from trimbre.progress import tracked
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording and what is said in it."""
+    """One recording and its transcript."""
 
     id: str
     clip: np.ndarray
     """(samples,) at 16 kHz."""
     text: str | None
     split: str | None
-    """`train`, `dev` or `test`; None in a corpus that isn't split."""
+    """`train`, `dev` or `test`; None in a corpus that is not split."""
     speaker: str | None = None
     language: str | None = None
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What was written."""
+    """What is in a corpus that was written."""
 
     out: Path
     source: str
@@ -39,35 +40,41 @@ class Corpus:
     utterances: dict[str, int]
     """Number by split."""
     hours: dict[str, float]
+    """Hours by split."""
     skipped: list[str]
-    """Clips that could not be used, and why."""
+    """Why clips could not be used, one sentence for each."""
 
     def to_json(self) -> dict[str, Any]:
+        """The same as plain data."""
         return asdict(self) | {"out": str(self.out)}
 
 
-def write_corpus(utterances: Iterable[Utterance | str], out: Path, *, source: str, licence: str) -> Corpus:
-    """Write utterances as they come; a string instead of one says why a clip was skipped.
+def write_corpus(utterances: Iterable[Utterance | str], out: str | Path, *, source: str, licence: str) -> Corpus:
+    """Write utterances as they come to `out`, which appears when all are written.
 
-    `out` appears only when all is written: `out/SPLIT/cuts.jsonl.gz` (or `out/cuts.jsonl.gz` where nothing is split),
-    the audio beside it, and `out/corpus.json`.
+    It holds `SPLIT/cuts.jsonl.gz` (or `cuts.jsonl.gz` where nothing is split), the audio beside it, and `corpus.json`.
+
+    Args:
+        utterances: a string in place of one says why a clip was skipped.
+        source: where the audio comes from.
 
     Raises:
-        UserError: `out` is a file or holds some, or no clip could be used.
+        UserError: `out` is a file or has files in it, or no clip could be used.
     """
+    out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} is there and not empty: name another folder or remove it")
+        raise OptionError("out", str(out), "it exists and is not empty: name another folder or remove it")
     counts: Counter[str] = Counter()
     seconds: dict[str, float] = defaultdict(float)
     skipped: list[str] = []
     cuts: dict[str, list[Any]] = {}
     with directory_written_whole(out) as beside:
-        for utterance in utterances:
+        for utterance in tracked(utterances, "writing the corpus"):
             if isinstance(utterance, str):
                 skipped.append(utterance)
                 continue
             if not len(utterance.clip):
-                skipped.append(f"{utterance.id} holds no sound")
+                skipped.append(f"{utterance.id} holds no audio")
                 continue
             split = utterance.split or ""
             audio = Path("audio") / f"{utterance.id}.flac"

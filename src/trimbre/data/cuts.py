@@ -1,52 +1,63 @@
-"""Cut manifests: what lhotse reads, and folders as people have them."""
+"""Reading and writing cuts: lhotse manifests, Hugging Face's AudioFolder, and lhotse's Shar."""
 
 import csv
 import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lhotse import CutSet, Recording, SupervisionSegment
 from lhotse.cut import Cut, MonoCut
 from lhotse.serialization import deserialize_item
 
-from trimbre.errors import UserError
+from trimbre.errors import OptionError, UserError
 from trimbre.files import written_whole
 
 MANIFEST = "cuts.jsonl.gz"
 SUFFIXES = (".jsonl", ".jsonl.gz")
 SHARDS = "cuts.[0-9]*.jsonl*"
 AUDIO_FOLDER = ("metadata.csv", "metadata.jsonl")
+CutsLike: TypeAlias = str | Path | CutSet | Sequence[Cut]
+"""Utterances as public functions take them: paths, joined by commas, or cuts in memory."""
 
 
-def read_cuts(path: str | Path, *, allow_outside: bool = False) -> CutSet:
-    """Read cuts from a manifest, a folder that holds one, an AudioFolder or lhotse's Shar; commas join several.
+def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = False) -> CutSet:
+    """Cuts from a manifest, a folder that holds one, an AudioFolder or lhotse's Shar; or cuts in memory as they are.
 
-    Manifests are read lazily, again at every pass. Audio paths in them count from the manifest's folder.
+    Manifests are read lazily, again at every pass. Audio paths in them are relative to the manifest's folder.
 
     Args:
-        allow_outside: let a manifest name audio outside its own folder, which one from a stranger could use to have
-            any file of this machine read.
+        data: one path or several, joined by commas; a CutSet; or a sequence of cuts.
+        option: the argument that it was given by, for messages.
+        allow_outside: let a manifest name audio outside its own folder. One from a stranger could have any file of this
+            machine read.
 
     Raises:
-        UserError: nothing readable is there, or a path leads outside.
+        OptionError: nothing that can be read is there, or a path leads outside.
+        UserError: a manifest is damaged; also while its cuts are read.
     """
-    parts = [Path(part.strip()) for part in str(path).split(",") if part.strip()]
-    if not parts:
-        raise UserError("no data given: name a manifest or a folder")
-    sets = [_read(part, allow_outside) for part in parts]
-    joined = sets[0]
-    for other in sets[1:]:
-        joined = joined + other
-    return joined
+    if isinstance(data, CutSet):
+        return data
+    if isinstance(data, str | Path):
+        return _read_paths(str(data), option, allow_outside)
+    if not isinstance(data, Sequence):
+        raise OptionError(option, type(data), "give a path, a CutSet of lhotse or a sequence of its cuts")
+    cuts = list(data)
+    for number, cut in enumerate(cuts):
+        if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
+            raise OptionError(
+                option, type(cut), f"item {number} is no lhotse cut with a recording (join paths by commas)"
+            )
+    return CutSet.from_cuts(cuts)
 
 
-def write_cuts(cuts: Iterable[MonoCut], folder: Path) -> Path:
-    """Write `folder/cuts.jsonl.gz`, whole or not at all, with audio paths relative to `folder`."""
+def write_cuts(cuts: Iterable[MonoCut], folder: str | Path) -> Path:
+    """Write `folder/cuts.jsonl.gz`, atomically, with audio paths relative to `folder`."""
+    folder = Path(folder)
     path = folder / MANIFEST
     with written_whole(path) as beside, gzip.open(beside, "wt", encoding="utf-8") as file:
         for cut in cuts:
@@ -60,13 +71,13 @@ def write_cuts(cuts: Iterable[MonoCut], folder: Path) -> Path:
 
 
 def transcript_of(cut: Any) -> str | None:
-    """The text of a cut, of all its segments in order of time; None where there is none or one of them has none."""
+    """The transcript of a cut, of all its segments in order of time; None where one or all of them lack it."""
     texts = [segment.text for segment in sorted(cut.supervisions, key=lambda segment: segment.start)]
     return None if not texts or None in texts else " ".join(texts)
 
 
 def language_of(cut: Any) -> str | None:
-    """The language that is spoken in a cut, such as `en`; None where it isn't known or there are several."""
+    """The language of a cut, such as `en`; None where it is unknown or there are several."""
     languages = {segment.language for segment in cut.supervisions}
     return languages.pop() if len(languages) == 1 else None
 
@@ -80,7 +91,7 @@ def cut_of(
     speaker: str | None = None,
     language: str | None = None,
 ) -> MonoCut:
-    """A cut of a whole 16 kHz mono file that is known to hold `samples`."""
+    """A cut of a whole 16 kHz mono file of so many `samples`, which is not opened."""
     rate = 16_000
     source = {"type": "file", "channels": [0], "source": str(audio)}
     recording = Recording.from_dict(
@@ -92,16 +103,16 @@ def cut_of(
             "duration": samples / rate,
         }
     )
-    said = (
+    segments = (
         []
         if text is None
         else [SupervisionSegment(id, id, 0, samples / rate, text=text, speaker=speaker, language=language)]
     )
-    return MonoCut(id, 0, samples / rate, 0, supervisions=said, recording=recording)
+    return MonoCut(id, 0, samples / rate, 0, supervisions=segments, recording=recording)
 
 
 class _Manifest:
-    """A manifest that is read line by line at every pass, audio paths resolved against its folder."""
+    """A manifest that is read line by line at every pass; audio paths are resolved against its folder."""
 
     def __init__(self, path: Path, allow_outside: bool):
         self.path = path
@@ -127,15 +138,14 @@ class _Manifest:
                     if not self.allow_outside:
                         _refuse_outside(audio, self.folder, f"{self.path}, line {number}")
                     source["source"] = str(audio)
-                elif source["type"] != "memory" and not self.allow_outside:  # lhotse would run a command as it stands
-                    raise UserError(
-                        f"{self.path}, line {number}: its audio comes from a {source['type']}: give --allow-outside if "
-                        "you trust this file"
-                    )
+                elif source["type"] != "memory" and not self.allow_outside:  # lhotse would run a command as it is
+                    raise _outside(f"{self.path}, line {number}: the audio comes from a {source['type']}")
             cut = deserialize_item(data)
             if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
                 raise ValueError("it has no recording or no length")
             return cut
+        except OptionError:
+            raise
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             raise UserError(f"{self.path}, line {number}: not a cut that lhotse reads ({error})") from error
 
@@ -156,10 +166,7 @@ class _Shards:
         try:
             for cut in CutSet.from_shar(fields={"cuts": manifests, "recording": tars}):
                 if not self.allow_outside and any(source.type != "memory" for source in _sources_read(cut)):
-                    raise UserError(
-                        f"{self.folder}: the audio of {cut.id} lies outside its shard: give --allow-outside if you "
-                        "trust it"
-                    )
+                    raise _outside(f"{self.folder}: the audio of {cut.id} lies outside its shard")
                 yield cut
         except UserError:
             raise
@@ -167,36 +174,50 @@ class _Shards:
             raise UserError(f"cannot read the shards of {self.folder}: {error}") from error
 
 
+def _outside(what: str) -> OptionError:
+    return OptionError("allow_outside", False, f"{what}: allow it if you trust this file")
+
+
 def _refuse_outside(audio: Path, folder: Path, place: str) -> None:
-    """Raise UserError, naming the `place`, for audio that isn't in `folder`, links followed."""
+    """Raise OptionError, naming the `place`, for audio that is not in `folder`, links followed."""
     real = Path(os.path.realpath(audio)) if audio.is_symlink() else _real_folder(audio.parent) / audio.name
     if audio.name in ("", "..") or not real.is_relative_to(_real_folder(folder)):
-        raise UserError(
-            f"{place}: the audio {audio} lies outside {folder}: give --allow-outside if you trust this file"
-        )
+        raise _outside(f"{place}: the audio {audio} lies outside {folder}")
 
 
 @lru_cache(maxsize=1024)
 def _real_folder(folder: Path) -> Path:
-    """A folder with links followed; kept, for a manifest has many files in few folders."""
+    """A folder with links followed; cached, since a manifest has many files in few folders."""
     return Path(os.path.realpath(folder))
 
 
 def _sources(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every audio source in a serialised cut, those of a mixed cut's tracks too."""
+    """Every audio source in a serialised cut, with those of a mixed cut's tracks."""
     yield from (data.get("recording") or {}).get("sources", ())
     for track in data.get("tracks", ()):
         yield from _sources(track["cut"])
 
 
 def _sources_read(cut: Any) -> Iterator[Any]:
-    """Every audio source of a cut, those of a mixed one's tracks too; padding has none."""
+    """Every audio source of a cut, with those of a mixed cut's tracks; padding has none."""
     for part in [track.cut for track in getattr(cut, "tracks", ())] or [cut]:
         if part.has_recording:
             yield from part.recording.sources
 
 
-def _read(path: Path, allow_outside: bool) -> CutSet:
+def _read_paths(paths: str, option: str, allow_outside: bool) -> CutSet:
+    """The cuts of several paths that are joined by commas."""
+    parts = [Path(part.strip()) for part in paths.split(",") if part.strip()]
+    if not parts:
+        raise OptionError(option, paths, "give the path of a manifest or a folder")
+    sets = [_read(part, option, allow_outside) for part in parts]
+    joined = sets[0]
+    for other in sets[1:]:
+        joined = joined + other
+    return joined
+
+
+def _read(path: Path, option: str, allow_outside: bool) -> CutSet:
     if path.is_dir():
         if (path / MANIFEST).is_file():
             return CutSet(_Manifest(path / MANIFEST, allow_outside))
@@ -205,23 +226,26 @@ def _read(path: Path, allow_outside: bool) -> CutSet:
                 return CutSet.from_cuts(audio_folder(path / name, allow_outside=allow_outside))
         if any(path.glob(SHARDS)):
             return CutSet(_Shards(path, allow_outside))
-        raise UserError(
-            f"the folder {path} holds neither {MANIFEST} nor shards nor {' nor '.join(AUDIO_FOLDER)}: see trimbre "
-            "corpus folder"
+        raise OptionError(
+            option,
+            str(path),
+            f"this folder holds neither {MANIFEST} nor shards nor {' nor '.join(AUDIO_FOLDER)}: make a corpus of it "
+            "first (trimbre corpus folder)",
         )
     if not path.is_file():
-        raise UserError(f"no data at {path}: name a manifest or a folder")
+        raise OptionError(option, str(path), "there is no such file: give the path of a manifest or a folder")
     if not path.name.endswith(SUFFIXES):
-        raise UserError(f"{path} is not a manifest: its name should end in {' or '.join(SUFFIXES)}")
+        raise OptionError(option, str(path), f"the name of a manifest should end in {' or '.join(SUFFIXES)}")
     return CutSet(_Manifest(path, allow_outside))
 
 
-def audio_folder(metadata: Path, *, allow_outside: bool = False) -> Iterator[MonoCut]:
+def audio_folder(metadata: str | Path, *, allow_outside: bool = False) -> Iterator[MonoCut]:
     """Cuts of a Hugging Face AudioFolder: rows of `file_name` and `text` or `transcription`.
 
     Raises:
         UserError: a row names no file, one that cannot be read, or one outside the folder.
     """
+    metadata = Path(metadata)
     for number, row in enumerate(metadata_rows(metadata), start=1):
         name = row.get("file_name")
         if not name or not isinstance(name, str):
@@ -235,8 +259,8 @@ def audio_folder(metadata: Path, *, allow_outside: bool = False) -> Iterator[Mon
             recording = Recording.from_file(audio, recording_id=str(name))
         except Exception as error:  # lhotse's backends raise whatever their decoders do
             raise UserError(
-                f"{metadata}, row {number}: lhotse cannot read the audio {audio}; bring the folder in with "
-                "trimbre corpus folder"
+                f"{metadata}, row {number}: lhotse cannot read the audio {audio}; make a corpus of the folder first "
+                "(trimbre corpus folder)"
             ) from error
         text = text_of_row(row)
         cut = recording.to_cut()
@@ -252,7 +276,7 @@ def text_of_row(row: Mapping[str, Any]) -> str | None:
 
 
 def metadata_rows(metadata: Path) -> Iterator[dict[str, Any]]:
-    """Rows of `metadata.csv` or `metadata.jsonl`; raises UserError where it can't be read."""
+    """Rows of `metadata.csv` or `metadata.jsonl`; raises UserError where it cannot be read."""
     try:
         with metadata.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
             if metadata.suffix == ".csv":

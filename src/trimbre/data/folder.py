@@ -1,4 +1,4 @@
-"""A user's own recordings as a corpus: any format, any rate, with or without transcripts."""
+"""Corpora from a folder of recordings: any format, any sampling rate, with or without transcripts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +7,13 @@ from trimbre.data.audio import read_audio
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
 from trimbre.data.cuts import AUDIO_FOLDER, metadata_rows, text_of_row
 from trimbre.data.splits import split_of
-from trimbre.errors import UserError
+from trimbre.errors import OptionError, UserError
 
 AUDIO = frozenset(".wav .flac .ogg .opus .mp3 .m4a .aac .wma .aiff .aif .au .g722 .gsm .webm .mp4 .mka".split())
 
 
-def folder(*, source: Path, out: Path, split: bool = True) -> Corpus:
-    """Bring the recordings under `source` to `out`, as 16 kHz mono.
+def folder(*, source: str | Path, out: str | Path, split: bool = True) -> Corpus:
+    """Convert the recordings under `source` to a corpus in `out`, 16 kHz mono.
 
     Transcripts come from `metadata.csv` or `metadata.jsonl` (Hugging Face's AudioFolder: `file_name` and `text` or
     `transcription`), else from a `.txt` file beside a recording. What has none is unlabelled audio.
@@ -24,8 +24,9 @@ def folder(*, source: Path, out: Path, split: bool = True) -> Corpus:
     Raises:
         UserError: there is no such folder, or nothing usable in it.
     """
+    source = Path(source)
     if not source.is_dir():
-        raise UserError(f"no folder {source}: name the folder that holds the recordings")
+        raise OptionError("source", str(source), "there is no such folder: name the one that holds the recordings")
     found = _listed(source) if any((source / name).is_file() for name in AUDIO_FOLDER) else _walked(source)
     return write_corpus(
         _utterances(source, found, split=split),
@@ -48,10 +49,10 @@ def _walked(source: Path) -> Iterator[tuple[str, str | None]]:
     for path in sorted(source.rglob("*")):
         if path.suffix.lower() in AUDIO and path.is_file():
             beside = path.with_suffix(".txt")
-            yield str(path.relative_to(source)), _said(beside) if beside.is_file() else None
+            yield str(path.relative_to(source)), _transcript(beside) if beside.is_file() else None
 
 
-def _said(path: Path) -> str:
+def _transcript(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -66,9 +67,9 @@ def _utterances(source: Path, found: Iterator[tuple[str, str | None]], *, split:
             yield str(error)
             continue
         if not len(clip):
-            yield f"{source / name} holds no sound"
+            yield f"{source / name} holds no audio"
             continue
         text = (text or "").strip() or None
         stem = "".join(letter if letter.isalnum() else "-" for letter in str(Path(name).with_suffix("")))
-        # A file's name may have 255 bytes, a letter up to four.
+        # The name of a file may have 255 bytes, a letter up to four.
         yield Utterance(f"{number:06d}-{stem[-50:]}", clip, text, split_of(text) if split and text else None)

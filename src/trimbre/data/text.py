@@ -1,35 +1,34 @@
-"""Transcripts as they are compared: the same normalisation on both sides, and spelled as a model was taught."""
+"""Text normalisation of transcripts, and their spelling in the tokens of a model."""
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-import torch
 from num2words import num2words
-from torch import Tensor
 
-from trimbre.errors import UserError
-from trimbre.options import NORMALISERS
+from trimbre.config import NORMALISERS
+from trimbre.errors import one_of
 
 
 def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
-    """Bring a transcript into the form in which it's compared and learned.
+    """Normalise a transcript, for training and for error rates.
 
-    `none` leaves it; `basic` lower-cases, spells out numbers and drops punctuation except apostrophes within words;
-    `whisper-en` is Whisper's English normaliser.
+    Args:
+        how: `none` leaves it as it is; `basic` lower-cases, spells out numbers and drops punctuation except apostrophes
+            within words; `whisper-en` is Whisper's English normaliser.
+        language: in which `basic` spells numbers.
 
     Raises:
-        UserError: `how` is none of these.
+        OptionError: `how` is none of these.
     """
+    one_of("normalize", how, NORMALISERS)
     if how == "none":
         return text
     if how == "whisper-en":
         return _whisper()(text)
-    if how != "basic":
-        raise UserError(f"--normalize {how}: choose one of {', '.join(NORMALISERS)}")
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     text = re.sub(r"\d+", lambda digits: f" {_number(digits[0], language)} ", text)
@@ -39,11 +38,11 @@ def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
 
 
 def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
-    """The token ids of a transcript, in capitals where the vocabulary knows only these (as LibriSpeech writes)."""
+    """Token ids of a normalised transcript, in capitals where the vocabulary has only these, as LibriSpeech writes."""
     tokenizer = processor.tokenizer
     text = normalise(text, normalize)
     ids = tokenizer(text).input_ids
-    if tokenizer.unk_token_id == tokenizer.eos_token_id:  # of bytes: nothing is unknown
+    if tokenizer.unk_token_id == tokenizer.eos_token_id:  # its tokens are bytes: nothing is unknown
         return ids
     unknown = ids.count(tokenizer.unk_token_id)
     if unknown and normalize != "none":
@@ -53,17 +52,11 @@ def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
     return ids
 
 
-def padded_labels(rows: Sequence[Sequence[int]]) -> Tensor:
-    """(batch, tokens) of token ids, filled up with -100: one column at least, for models ask which is the largest."""
-    tensors = [torch.tensor(list(row) or [-100]) for row in rows]
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=-100)
-
-
 def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:
-    """Count the characters that come back changed, or not at all, from the tokenizer.
+    """Count the characters that the tokenizer does not decode to themselves.
 
-    Normalised text is compared without case, so that an upper-case vocabulary spells it; `whisper-en` writes
-    numbers as digits, which a model of words never needs to spell, so `basic` is what is judged there.
+    Normalised text is compared without case, so that an upper-case vocabulary spells it. `whisper-en` writes numbers as
+    digits, which a model that writes words does not need: there, text normalised by `basic` is checked.
     """
     if normalize != "none":
         texts = (normalise(text, "basic") for text in texts)
@@ -84,12 +77,12 @@ def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: s
 def _number(digits: str, language: str) -> str:
     try:
         return num2words(int(digits), lang=language)
-    except (OverflowError, ValueError):  # longer than there are names for: digit by digit
+    except (OverflowError, ValueError):  # too long to have a name: digit by digit
         return " ".join(num2words(int(digit), lang=language) for digit in digits)
 
 
 def _is_mark(character: str) -> bool:
-    """Whether it belongs to the letter before it, as vowel signs of Indic scripts do: `re` counts it as no word."""
+    """Whether a character belongs to the letter before it, as vowel signs of Indic scripts do; `re` says no word."""
     return unicodedata.category(character).startswith("M")
 
 

@@ -1,8 +1,8 @@
-"""Full windows for models that hear a window of one length (Whisper: 30 s), however short the utterances are.
+"""Packing of utterances into windows, for models whose input has one length (Whisper: 30 s).
 
-Such a model learns little from windows of which most is silence, and one that is shorter breaks it. Several utterances
-are joined with short silences, as many as fit, and their texts with them. Now and then one is alone in its window, as
-it is where the model is used: a pruned model that never met the silence after a short utterance babbles there.
+Such a model learns little from windows that are mostly silence. As many utterances as fit are joined with short
+silences, and so are their transcripts. One window in a few holds a single utterance: a pruned model that was not
+trained on the silence after a short utterance writes text there.
 """
 
 import math
@@ -15,29 +15,29 @@ import numpy as np
 from lhotse import CutSet
 
 from trimbre.data.cuts import language_of, transcript_of
-from trimbre.decoding import SAMPLE_RATE
-from trimbre.errors import UserError
+from trimbre.errors import OptionError
+from trimbre.models.inputs import SAMPLE_RATE
 
 SILENCE = 0.5
 """Seconds between two utterances of a window."""
 OPEN = 8
-"""Windows that an utterance may still go into, the fullest that has room: the others are closed one by one."""
+"""Windows that are open at a time; an utterance goes into the fullest that has room."""
 ALONE = 3
 """One window in so many holds a single utterance."""
 SHUFFLED = 10_000
-"""Utterances that one is drawn from at a time, where a manifest is too long to hold."""
+"""Utterances in the buffer that lazily read cuts are shuffled by."""
 
 
 def windows_in(seconds: float, window: float) -> int:
-    """Windows of a batch that is to hold so many seconds: whole ones, and at least one."""
+    """Number of whole windows in a batch of so many `seconds`, at least one."""
     return max(1, int(seconds / window))
 
 
 def pieces(cuts: Iterable[Any], *, window: float, transcripts: bool) -> Iterator[Any]:
-    """The cuts that fit into a `window` of seconds; longer ones in equal pieces, which a teacher then writes down.
+    """The cuts that fit into a `window` of seconds, and longer ones in equal pieces, for pseudo-labels of the teacher.
 
     Args:
-        transcripts: leave out what is longer and has a transcript, for nobody says which words are in which piece.
+        transcripts: leave out longer cuts with a transcript, whose words cannot be assigned to the pieces.
     """
     for cut in cuts:
         if cut.duration <= window:
@@ -50,10 +50,10 @@ def pieces(cuts: Iterable[Any], *, window: float, transcripts: bool) -> Iterator
 
 
 def packed(cuts: Iterable[Any], *, window: float) -> Iterator[list[Any]]:
-    """Gather cuts, none longer than a `window` of seconds, into windows of one language each, as full as they get.
+    """Pack cuts, none longer than a `window` of seconds, into windows of one language each.
 
-    Those with a transcript and those without are kept apart: what one utterance lacks, the teacher would have to write
-    for the whole window. Every `ALONE`th window holds one cut and silence.
+    Cuts with and without a transcript are kept apart: for one that lacks it, the teacher would have to write the text
+    of the whole window. Every `ALONE`th window holds one cut and silence.
     """
     waiting: dict[tuple[str | None, bool], list[tuple[float, list[Any]]]] = {}
     full = 0
@@ -80,11 +80,11 @@ def window_batches(
 ) -> Iterator[Sequence[Sequence[Any]]]:
     """Endless batches of so many `windows` for one of several processes; no audio is read.
 
-    Epochs follow each other without a seam: what waits at the end of one is filled up by the next. Every utterance
-    comes once an epoch, in windows that are drawn anew.
+    Every utterance comes once per epoch, in windows that are packed anew. Windows that are open at the end of an epoch
+    are filled by the next.
 
     Raises:
-        UserError: there is no utterance that fits.
+        OptionError: there is no utterance that fits.
     """
     batch: list[Sequence[Any]] = []
     for number, full in enumerate(packed(_endless(cuts, window, transcripts, seed), window=window)):
@@ -103,18 +103,21 @@ def _endless(cuts: CutSet, window: float, transcripts: bool, seed: int) -> Itera
             found = True
             yield piece
         if not found:
-            raise UserError(
-                f"the training data holds no utterance of at most {window:g} s, the window that the model hears: cut "
-                "longer ones at their pauses, or give --text teacher"
+            raise OptionError(
+                "text",
+                "transcripts",
+                f"no utterance of the training data is at most {window:g} s long, the window of the model: cut longer "
+                "ones at their pauses, or let the teacher write the text",
+                owner="DistillationConfig",
             )
 
 
 def joined(clips: Sequence[np.ndarray], recorded: Sequence[np.ndarray], *, window: int) -> np.ndarray:
-    """One clip, at most `window` samples long, of several, (samples,) each, with silences between them.
+    """Join clips, (samples,) each, with silences between them, into one of at most `window` samples.
 
     Args:
-        clips: as they were augmented, which may have made them longer.
-        recorded: as they were before, and fitted: those that grew most are taken instead until all fit.
+        clips: the augmented clips, some of which may have become longer.
+        recorded: the same before augmentation, which fit; they replace those that grew most until all fit.
     """
     taken = list(clips)
     silence = np.zeros(int(SILENCE * SAMPLE_RATE), dtype=np.float32)

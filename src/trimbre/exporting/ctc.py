@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.decoding import blank_id, features_of, output_lengths
 from trimbre.errors import UserError
-from trimbre.exporting.layouts import Graph, Layout, Trial, noise
+from trimbre.exporting.targets import Graph, Layout, Trial, noise
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.ctc import blank_id
+from trimbre.models.inputs import features_of
 
 CHECKED_SECONDS = ((0.1,), (1.37,), (0.6, 2.5, 1.9), (4.0, 4.0), (0.2, 11.3))
 """Batches that a graph is compared on, by the length of their clips in seconds: alone, padded and not."""
@@ -64,7 +66,7 @@ def trials(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> Ite
     for seconds in CHECKED_SECONDS:
         inputs = features_of(noise(seconds), processor)
         expected = form.expected(model(**inputs).logits)
-        lengths = output_lengths(model, inputs)
+        lengths = head_of(model).output_lengths(model, inputs)
         valid = None if lengths is None else torch.arange(expected.shape[1]) < lengths.unsqueeze(1)
         yield Trial(form.feed(inputs), {form.output: expected}, valid)
 
@@ -129,8 +131,6 @@ class Nemo(nn.Module):
 
 def nemo(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Form:
     """What sherpa-onnx and onnx-asr call a NeMo CTC model."""
-    if model.config.model_type != "parakeet_ctc":
-        raise UserError(f"--to {to} takes Parakeet models and this is a {type(model).__name__}: give --to onnx")
     check_features(to, processor)
     blank, labels = blank_id(model), model.config.vocab_size
     columns = (*(label for label in range(labels) if label != blank), blank)

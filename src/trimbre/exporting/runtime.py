@@ -12,7 +12,8 @@ from transformers import AutoProcessor, PreTrainedConfig, ProcessorMixin
 
 from trimbre.errors import UserError
 from trimbre.exporting.session import session
-from trimbre.exporting.writing import ExportedWhisper
+from trimbre.exporting.whisper_runtime import ExportedWhisper
+from trimbre.models.heads.ctc import CTC
 
 DESCRIPTION = "export.json"
 
@@ -20,13 +21,14 @@ DESCRIPTION = "export.json"
 class ExportedModel(nn.Module):
     """An exported graph that is called like the CTC model it was made from: same inputs, same order of labels.
 
-    It has what `trimbre.decoding`, `trimbre.transcription`, `trimbre.evaluation` and `trimbre.speed` ask of a model:
-    `forward`, `config.pad_token_id` and the arithmetic of lengths.
+    It has what decoding, evaluation and timing ask of a model: its head, `forward`, `config.pad_token_id` and output
+    lengths.
 
     Args:
         described: what stands in export.json.
     """
 
+    head = CTC(lengths="output_lengths")
     order: Tensor | None
     """(labels,) column of each label; None where they are in order."""
 
@@ -54,7 +56,7 @@ class ExportedModel(nn.Module):
         logits = torch.from_numpy(scores)
         return SimpleNamespace(logits=logits if self.order is None else logits[..., self.order])
 
-    def _get_feat_extract_output_lengths(self, lengths: Tensor) -> Tensor:
+    def output_lengths(self, lengths: Tensor) -> Tensor:
         """Output frames of inputs of so many frames or samples, by the kernel, stride and padding of each layer."""
         for kernel, stride, padding in self.lengths:
             lengths = (lengths + 2 * padding - kernel) // stride + 1
@@ -66,7 +68,7 @@ FAMILIES = {"ctc": ExportedModel, "whisper": ExportedWhisper}
 
 
 class Exported(NamedTuple):
-    """An exported model and the processor that feeds it: `trimbre.transcription.listener(*exported)` hears with it."""
+    """An exported model and the processor that feeds it, as `transcriber(*exported)` takes them."""
 
     model: ExportedModel | ExportedWhisper
     processor: ProcessorMixin

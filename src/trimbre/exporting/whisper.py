@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.decoding import features_of
 from trimbre.errors import UserError
-from trimbre.exporting.decoder import Writing, caches_of, trials
-from trimbre.exporting.layouts import Graph, Layout, Trial, noise
+from trimbre.exporting.targets import Graph, Layout, Trial, noise
+from trimbre.exporting.whisper_decoder import Writing, caches_of, trials
+from trimbre.models.inputs import features_of
 
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 CHECKED_SECONDS = ((0.1,), (3.7, 1.2), (11.3, 0.6, 2.5))
@@ -65,14 +65,6 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
     Raises:
         UserError: that runtime cannot run it.
     """
-    kind = type(model).__name__
-    if model.config.model_type != "whisper":
-        raise UserError(f"a {kind} cannot be exported yet: give a Whisper, or a model with a CTC head")
-    if to == "sherpa-onnx":
-        raise UserError(
-            f"--to sherpa-onnx takes Parakeet models and this is a {kind}, whose layers differ in heads where it keeps "
-            "one cache for all: give --to onnx or --to onnx-asr"
-        )
     rules = Rules.of(model)
     if to == "onnx-asr":
         check_fit(model, processor)

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from trimbre.comparison import CONTROL, Comparison
 from trimbre.errors import UserError
+from trimbre.evaluation.compare_runs import CONTROL, Comparison
 from trimbre.files import directory_written_whole, refuse_existing, write_json
 
 HEADINGS = ("method", "seeds", "parameters, MACs removed", "times faster")

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from trimbre.budget import TITLES
-from trimbre.graphs import GraphReport
+from trimbre.costs.cost import TITLES
+from trimbre.inference.graph.decoder import GraphReport
 from trimbre.report.rates import rates_table, verdicts
 from trimbre.report.words import PER_SECOND, amount, steps_of, time_line
 
@@ -36,13 +36,13 @@ def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
     options, data = found["options"], found["data"]
     for cost, much in found["to_remove"].items():
         yield (
-            f"to remove: {options['target']['remove']:.1%} of the {TITLES[cost]} of the {found['of']}, "
+            f"to remove: {options['remove']:.1%} of the {TITLES[cost]} of the {found['of']}, "
             f"{amount(cost, much)}{PER_SECOND[cost]} "
             f"(at most {found['reachable'][cost]:.1%} can be removed)"
         )
     labelled = f"{data['transcribed']} of them with transcripts"
     yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}"
-    steps = f"{found['learn_steps']} to learn what to cut, {options['recover_steps']} to recover"
+    steps = f"{found['learn_steps']} to learn what to cut, {options['recovery']['steps']} to recover"
     yield f"steps: {steps}, {steps_of(found)}; nothing is written"
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from trimbre.evaluation import EvaluationReport
+from trimbre.evaluation.bootstrap import FEWEST_SENTENCES
+from trimbre.evaluation.evaluate import EvaluationReport
 from trimbre.report.words import rate
-from trimbre.statistics import FEWEST_SENTENCES
 
 
 def rates_table(evaluation: Mapping[str, Any], compared_with: str) -> Table:

@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.table import Table
 
-from trimbre.benchmarking import Timing
-from trimbre.budget.latency import LatencyTable
-from trimbre.speed import RealTimeFactors, Spread
-from trimbre.transcription import CHUNK_SECONDS
+from trimbre.benchmark.bench import Timing
+from trimbre.benchmark.timing import RealTimeFactors, Spread
+from trimbre.costs.latency import LatencyTable
+from trimbre.inference.long_form import CHUNK_SECONDS
 
 
 def times_table(timed: Mapping[str, RealTimeFactors]) -> Table:

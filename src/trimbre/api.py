@@ -1,0 +1,337 @@
+"""The functions of `import trimbre`: each takes models and data as paths or as objects in memory.
+
+A model is a directory or Hub id (`str` or `Path`), a model of transformers with its `processor` beside it, or a pair of
+both; it is never changed. Data are manifests or folders by path (several joined by commas), a lhotse `CutSet` or a
+sequence of cuts. `device` is `auto` (the accelerator where there is one), `cpu`, `cuda` or `mps`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+
+from trimbre.config import PruneConfig, TrainConfig
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import resolve_cuts
+from trimbre.errors import OptionError, UserError, at_least
+from trimbre.evaluation.compare_runs import Comparison, Run
+from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets
+from trimbre.inference import long_form
+from trimbre.inference.graph.source import GraphLike, resolve_graph
+from trimbre.inference.long_form import Transcript
+from trimbre.models.device import resolve_device
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.loading import Recogniser
+from trimbre.models.source import ModelLike, resolve_model
+from trimbre.pruning.equivalence import verify_cutting
+from trimbre.pruning.targets import ModelCosts, describe
+from trimbre.runs.prune import PruneJob, prune_run
+from trimbre.runs.results import PruneResult, TrainResult
+from trimbre.runs.settings import out_folder
+from trimbre.runs.train import train_run
+
+
+def prune(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
+    *,
+    train: CutsLike,
+    dev: CutsLike | None = None,
+    watch: Mapping[str, CutsLike] | None = None,
+    out: str | Path | None = None,
+    config: PruneConfig | None = None,
+    remove: float | None = None,
+    rtf: float | None = None,
+    budget: str | None = None,
+    of: str | None = None,
+    method: str | None = None,
+    margin_percent: float = 10.0,
+    allow_outside: bool = False,
+    resume: bool = False,
+    device: str = "auto",
+) -> PruneResult:
+    """Prune a model: choose what to cut, cut it, verify the cut, refit and recover with the dense model as teacher.
+
+    Example:
+        >>> model, processor = trimbre.load("models/telephone-en")
+        >>> config = trimbre.PruneConfig(recovery=trimbre.RecoveryConfig(steps=1200))
+        >>> result = trimbre.prune(model, processor, train="data/train", remove=0.5, config=config)
+        >>> result.save("smaller")
+
+    Args:
+        model: the dense model, or one that was pruned before; it is the teacher and stays as it was.
+        train: speech to calibrate and to recover on; without transcripts only the distillation losses are used.
+        dev: transcribed speech to evaluate on, in validation and at the end.
+        watch: further evaluation sets by name, such as speech out of domain. They need `dev`.
+        out: directory to write, with the state of the run in `OUT.run` until it is complete; None writes nothing.
+        config: all options; the next five replace its fields.
+        remove: share to remove, above 0 and below 1; 0.5 by default.
+        rtf: real-time factor to reach in place of a share, in seconds per second of audio.
+        budget: what the share is counted in: `params`, `macs`, `both` or `latency`.
+        of: what the share is of: `blocks`, `encoder`, `model`, and others of the family.
+        method: name in the registry of methods, `curvature` by default.
+        margin_percent: increase of the WER, relative to the dense model's, that still counts as "not worse".
+        allow_outside: accept manifests that name audio outside their own folder.
+        resume: continue the run that was stopped in `OUT.run`; needs the same arguments.
+
+    Raises:
+        UserError: an argument cannot be used, or the target cannot be reached. It is a ValueError.
+    """
+    at_least("margin_percent", margin_percent, 0)
+    job = PruneJob.prepare(
+        model,
+        processor,
+        train=train,
+        dev=dev,
+        watch=watch,
+        config=_config(config, remove=remove, rtf=rtf, budget=budget, of=of, method=method),
+        allow_outside=allow_outside,
+        device=device,
+        resumed=out_folder(out, resume=resume) if resume else None,
+    )
+    return prune_run(job, out=out, margin_percent=margin_percent, resume=resume)
+
+
+def preview(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
+    *,
+    train: CutsLike,
+    dev: CutsLike | None = None,
+    watch: Mapping[str, CutsLike] | None = None,
+    config: PruneConfig | None = None,
+    remove: float | None = None,
+    rtf: float | None = None,
+    budget: str | None = None,
+    of: str | None = None,
+    method: str | None = None,
+    allow_outside: bool = False,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Check the arguments of `prune` and compute what it would remove, without training or writing a model.
+
+    A latency table that has to be measured for the target is kept in the user's cache.
+
+    Example:
+        >>> trimbre.preview("models/telephone-en", train="data/train", remove=0.3)["to_remove"]
+
+    Returns:
+        Plain data: costs before the cut, what will be removed, what can be at most, and what the training data hold.
+
+    Raises:
+        UserError: as `prune`.
+    """
+    job = PruneJob.prepare(
+        model,
+        processor,
+        train=train,
+        dev=dev,
+        watch=watch,
+        config=_config(config, remove=remove, rtf=rtf, budget=budget, of=of, method=method),
+        allow_outside=allow_outside,
+        device=device,
+    )
+    return job.preview()
+
+
+def train(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
+    *,
+    train: CutsLike,
+    dev: CutsLike,
+    out: str | Path | None = None,
+    config: TrainConfig | None = None,
+    half: bool = False,
+    allow_outside: bool = False,
+    resume: bool = False,
+    device: str = "auto",
+) -> TrainResult:
+    """Train a model from scratch, or continue from a checkpoint.
+
+    Example:
+        >>> config = trimbre.TrainConfig(steps=5000, rate=2e-3)
+        >>> trimbre.train("models/telephone-en", train="data/train", dev="data/dev", out="models/mine", config=config)
+
+    Args:
+        model: path of a config (`*.json`) to train from scratch, or a model to continue from.
+        train: speech with transcripts.
+        dev: speech with transcripts, to validate on.
+        out: directory to write, with the state of the run in `OUT.run` until it is complete; None writes nothing.
+        half: store the weights in `out` as float16.
+        allow_outside: accept manifests that name audio outside their own folder.
+        resume: continue the run that was stopped in `OUT.run`; needs the same arguments.
+
+    Raises:
+        UserError: an argument cannot be used. It is a ValueError.
+    """
+    return train_run(
+        model,
+        processor,
+        train=train,
+        dev=dev,
+        out=out,
+        config=config or TrainConfig(),
+        half=half,
+        allow_outside=allow_outside,
+        resume=resume,
+        device=device,
+    )
+
+
+def evaluate(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
+    *,
+    data: CutsLike,
+    against: ModelLike | None = None,
+    watch: Mapping[str, CutsLike] | None = None,
+    graph: GraphLike | None = None,
+    normalize: str = "basic",
+    margin_percent: float = 10.0,
+    allow_outside: bool = False,
+    device: str = "auto",
+) -> EvaluationReport:
+    """Word and character error rates with intervals, and the paired difference from another model's.
+
+    Example:
+        >>> report = trimbre.evaluate("half", data="data/test", against="models/telephone-en")
+        >>> report.sets["data"].evaluation.wer
+
+    Args:
+        data: speech with transcripts.
+        against: a model to compare with, sentence by sentence; one in memory without a processor shares this one's.
+        watch: further sets by name.
+        graph: decoding graph, or the folder that `make_graph` wrote, for both models; greedy decoding by default.
+        normalize: text normalisation of both sides: `none`, `basic` or `whisper-en`.
+        margin_percent: increase of the WER, relative to the other model's, that still counts as "not worse".
+        allow_outside: accept manifests that name audio outside their own folder.
+
+    Raises:
+        UserError: an argument cannot be used. It is a ValueError.
+    """
+    at_least("margin_percent", margin_percent, 0)
+    place = resolve_device(device)
+    recogniser = resolve_model(model, processor, device=place).recogniser
+    other = None if against is None else _other(against, recogniser, place)
+    return evaluate_sets(
+        recogniser=recogniser,
+        against=other,
+        graph=resolve_graph(graph, *filter(None, (recogniser, other)), normalize=normalize),
+        dev=resolve_cuts("data", data, allow_outside=allow_outside).cuts,
+        name="data",
+        watch={
+            name: resolve_cuts("watch", cuts, allow_outside=allow_outside).cuts for name, cuts in (watch or {}).items()
+        },
+        normalize=normalize,
+        margin_percent=margin_percent,
+    )
+
+
+def transcribe(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
+    *,
+    files: str | Path | Iterable[str | Path],
+    graph: GraphLike | None = None,
+    device: str = "auto",
+) -> Iterator[Transcript]:
+    """Transcribe audio files of any length, in any format that libsndfile or FFmpeg reads, one after the other.
+
+    Example:
+        >>> for transcript in trimbre.transcribe("half", files=["call.wav"]):
+        ...     print(transcript.text)
+
+    Args:
+        files: paths; a single one stands for itself.
+        graph: decoding graph, or the folder that `make_graph` wrote; greedy decoding by default.
+
+    Returns:
+        An iterator that yields the transcript of each file as soon as it is there. Model, graph and the existence of
+        the files are checked in the call, before the first is read.
+
+    Raises:
+        UserError: an argument cannot be used; while iterating, a file cannot be decoded. It is a ValueError.
+    """
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    if not paths:
+        raise OptionError("files", paths, "no audio file given: name one or more")
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"no audio file at {path}: correct the path")
+    recogniser = resolve_model(model, processor, device=resolve_device(device)).recogniser
+    decoder = resolve_graph(graph, recogniser)
+    return long_form.transcribe(model=recogniser.model, processor=recogniser.processor, files=paths, graph=decoder)
+
+
+def inspect(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
+    *,
+    verify: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """What can be pruned in a model: kinds of units, how many there are, and their parameters and MACs.
+
+    Example:
+        >>> trimbre.inspect("models/telephone-en")["kinds"]["attention"]["units"]
+
+    Args:
+        verify: also cut the model by random plans and compare each with the same model behind gates.
+        seed: of those plans.
+
+    Returns:
+        Plain data; with `verify`, the largest relative difference of the outputs as `masked_equals_sliced_within`.
+    """
+    source = resolve_model(model, processor, device=resolve_device(device) if verify else "cpu")
+    network, processor = source.recogniser
+    anatomy = anatomy_of(network)
+    costs = ModelCosts.of(network, anatomy, processor)
+    found = {"model": source.name, "class": type(network).__name__} | describe(costs, anatomy)
+    if verify:
+        found["masked_equals_sliced_within"] = verify_cutting(network, processor, seed=seed)
+    return found
+
+
+def compare(
+    runs: Sequence[str | Path | PruneResult] | Mapping[str, str | Path | PruneResult],
+) -> Comparison:
+    """Pruning runs side by side: error rates and costs, with paired differences on the same sentences.
+
+    Example:
+        >>> trimbre.compare({"curvature": "half", "Taylor scores": "half-by-taylor"}).to_json()["rows"]
+
+    Args:
+        runs: directories that `prune` wrote, their `prune.json`, or results in memory; all evaluated on the same sets.
+            A mapping names them, in place of the name of their method.
+
+    Raises:
+        UserError: a run has no evaluation, or two were not evaluated on the same sentences. It is a ValueError.
+    """
+    named = runs.items() if isinstance(runs, Mapping) else ((None, run) for run in runs)
+    return Comparison.of([_run(name, run) for name, run in named])
+
+
+def _run(name: str | None, run: str | Path | PruneResult) -> Run:
+    """A run by its report."""
+    if isinstance(run, PruneResult):
+        return Run.of(run.report, place=name or f"the result from {run.report['model']}", name=name)
+    return Run.read(str(run) if name is None else f"{name}={run}")
+
+
+def _config(config: PruneConfig | None, **fields: Any) -> PruneConfig:
+    """The config with the fields that were given by themselves."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    if "rtf" in given and "remove" in given:
+        raise OptionError("rtf", given["rtf"], "it is the time of the whole model and remove a share: give one of them")
+    return replace(config or PruneConfig(), **given)
+
+
+def _other(against: ModelLike, recogniser: Recogniser, device: torch.device) -> Recogniser:
+    """The model to compare with; one in memory without a processor takes the recogniser's."""
+    shared = recogniser.processor if isinstance(against, PreTrainedModel) else None
+    return resolve_model(against, shared, device=device).recogniser

@@ -1,0 +1,91 @@
+"""`trimbre eval`: error rates, size and speed."""
+
+from pathlib import Path
+from typing import Any
+
+from trimbre.cli.console import AllowOutside, Device, Json, Margin, app, show
+from trimbre.cli.notes import watched
+from trimbre.errors import at_least
+
+
+@app.command(
+    name="eval",
+    help_epilogue="""Examples:
+
+    trimbre eval half --data data/voices/test --against models/telephone-en
+
+    trimbre eval half --data data/voices/test --json \\
+        --watch prompts=data/en/test read=data/readings
+
+    trimbre eval half --data data/voices/test --graph menu""",
+)
+def evaluate(
+    model: str,
+    /,
+    *,
+    data: str,
+    against: str | None = None,
+    watch: tuple[str, ...] = (),
+    graph: Path | None = None,
+    normalize: str = "basic",
+    margin: Margin = 10.0,
+    clips: int = 20,
+    threads: int = 1,
+    allow_outside: AllowOutside = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """Word error rates with intervals, size and real-time factor of a model, beside another model's if one is named.
+
+    Parameters
+    ----------
+    model
+        Directory or Hub id.
+    data
+        Transcribed data: manifest or folder, several joined by commas.
+    against
+        Directory or Hub id of a model to compare with, sentence by sentence.
+    watch
+        NAME=CUTS: a further evaluation set. May be given several times.
+    graph
+        Decoding graph that trimbre graph wrote; greedy decoding by default.
+    normalize
+        Text normalisation of transcripts and hypotheses: none, basic or whisper-en.
+    clips
+        Utterances that the real-time factor is measured on; 0 skips it.
+    threads
+        Threads that it is measured with.
+    """
+    from trimbre import api
+    from trimbre.report.rates import evaluation_table, verdicts
+    from trimbre.report.times import times_table
+    from trimbre.runs.timing import real_time_factors
+
+    at_least("threads", threads, 1)
+    at_least("clips", clips, 0)
+    report = api.evaluate(
+        model,
+        data=data,
+        against=against,
+        watch=watched(watch),
+        graph=graph,
+        normalize=normalize,
+        margin_percent=margin,
+        allow_outside=allow_outside,
+        device=device,
+    )
+    found: dict[str, Any] = {"model": model, "data": data, "against": against, **report.to_json()}
+    shown: list[Any] = [evaluation_table(report), *verdicts(found)]
+    if clips > 0:
+        timed = real_time_factors(
+            {model: model} if against is None else {against: against, model: model},
+            data=data,
+            clips=clips,
+            graph=graph,
+            threads=threads,
+            allow_outside=allow_outside,
+            device=device,
+        )
+        found["real_time"] = {name: one.to_json() for name, one in timed.items()}
+        shown.append(times_table(timed))
+    return show(found, json, *shown)

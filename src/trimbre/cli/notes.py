@@ -1,0 +1,25 @@
+"""Notes that several commands print beside their result, and the NAME=CUTS words that they read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trimbre.cli.console import tell
+from trimbre.errors import UserError
+
+
+def watched(words: Sequence[str]) -> dict[str, str]:
+    """NAME=CUTS words as a mapping; raises UserError for another form."""
+    sets = {}
+    for word in words:
+        name, equals, place = word.partition("=")
+        if not (name and equals and place):
+            raise UserError(f"--watch {word}: give NAME=CUTS, such as read=data/readings")
+        sets[name] = place
+    return sets
+
+
+def note_unreadable(report: Mapping[str, Any]) -> None:
+    """Print which utterances a run left out, the first of them by name."""
+    if unreadable := list(report["data"]["unreadable"]):
+        named = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")
+        tell(f"note: {len(unreadable)} utterances were left out because their audio cannot be read: {named}")

@@ -1,0 +1,264 @@
+"""Runs side by side: what each removed, what it cost in errors, and which differences are more than chance."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimbre.config import differing
+from trimbre.errors import UserError
+from trimbre.evaluation.bootstrap import PairedDifference, difference_of, resampled_sums
+
+CONTROL = "control"
+"""Name of the runs that cut nothing and trained on for as many steps."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as its report tells of it."""
+
+    place: str
+    """As it was named by the user."""
+    name: str
+    """What was done, the same for runs that differ in their seed alone."""
+    report: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, place: str) -> "Run":
+        """Read a pruned model's directory, or a report by itself; NAME=PLACE calls it by a name of the user's.
+
+        Raises:
+            UserError: there is no report, or one without an evaluation.
+        """
+        given, equals, rest = place.partition("=")
+        where = Path(rest if equals and not Path(place).exists() else place)
+        path = where / "prune.json" if where.is_dir() else where
+        try:
+            report = json.loads(path.read_text())
+        except OSError as error:
+            raise UserError(
+                f"no run at {place}: name a directory that trimbre prune wrote, or its prune.json"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{path} is no report of a run: name another") from error
+        return cls.of(report, place=place, name=given if where != Path(place) else None)
+
+    @classmethod
+    def of(cls, report: Any, *, place: str, name: str | None = None) -> "Run":
+        """A run by its report; raises UserError for one without an evaluation.
+
+        Args:
+            place: what messages call it.
+            name: None takes the report's own, or that of the method.
+        """
+        try:
+            name = name or report.get("name") or report["options"]["method"]
+            sets = report["evaluation"]["sets"]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise UserError(f"{place} holds no evaluation: give dev to prune, or name another run") from error
+        if any("sentences" not in found for found in sets.values()):
+            raise UserError(f"{place} was written before sentences were noted one by one: evaluate it again")
+        return cls(place, name, report)
+
+    @property
+    def target(self) -> Mapping[str, Any]:
+        """What was to be removed, as the options say it."""
+        options = self.report["options"]
+        return {name: options[name] for name in ("remove", "rtf", "budget", "of")}
+
+    @property
+    def share(self) -> float:
+        """Share that was to be removed, of the time where a time was asked for; 0 for a control."""
+        if self.name == CONTROL:
+            return 0.0
+        if self.target.get("rtf") is not None:
+            timed = self.report["latency"]
+            return float(1 - timed["asked"] / timed["unpruned"])
+        return float(self.target["remove"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.report["options"]["seed"])
+
+    @property
+    def sets(self) -> Mapping[str, Any]:
+        """Evaluated sets by name, the main one first."""
+        found: Mapping[str, Any] = self.report["evaluation"]["sets"]
+        return found
+
+    @property
+    def steps(self) -> int:
+        """Steps of training, all stages that made this model."""
+        return sum(stage["steps"] for name, stage in self.stages.items())
+
+    @property
+    def minutes(self) -> float:
+        """Minutes that they took."""
+        return sum(stage["minutes"] for stage in self.stages.values())
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        return {name: stage for name, stage in self.report["stages"].items() if name != CONTROL or self.name == CONTROL}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Runs of one name and one target, which differ in their seed alone."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def share(self) -> float:
+        """Share that was to be removed; each run has measured the time that it is of by itself."""
+        return float(np.mean([run.share for run in self.runs]))
+
+    def errors(self, name: str) -> NDArray[np.float64]:
+        """(sentences,) word errors on a set, the mean over the runs."""
+        return np.mean([_numbers(run.sets[name]["sentences"]["errors"]) for run in self.runs], axis=0)
+
+    def words(self, name: str) -> NDArray[np.float64]:
+        """(sentences,) words of the transcripts."""
+        return _numbers(self.runs[0].sets[name]["sentences"]["words"])
+
+    def rate(self, name: str) -> float:
+        """Word error rate on a set, a fraction, the mean over the runs."""
+        return float(self.errors(name).sum() / self.words(name).sum())
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """Its two-sided 95 % interval over sentences."""
+        sums = resampled_sums(np.stack([self.errors(name), self.words(name)], 1), resamples=10_000, seed=0)
+        low, high = np.quantile(sums[:, 0] / np.maximum(sums[:, 1], 1), [0.025, 0.975])
+        return float(low), float(high)
+
+    def range(self, name: str) -> tuple[float, float]:
+        """The lowest and the highest rate among the runs."""
+        words = self.words(name).sum()
+        rates = [float(_numbers(run.sets[name]["sentences"]["errors"]).sum() / words) for run in self.runs]
+        return min(rates), max(rates)
+
+    def removed(self, budget: str) -> float:
+        """Share of the blocks' parameters or multiply-accumulates that left, the mean over the runs."""
+        return float(np.mean([run.report["removed"][budget]["blocks"] for run in self.runs]))
+
+    @property
+    def faster(self) -> float | None:
+        """Times faster than the unpruned model, the median over the runs; None where it wasn't measured."""
+        found = [run.report["times_faster"]["median"] for run in self.runs if "times_faster" in run.report]
+        return float(np.median(found)) if found else None
+
+
+def _numbers(text: str) -> NDArray[np.float64]:
+    return np.array(text.split(), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Entries that were judged on the same sentences."""
+
+    entries: tuple[Entry, ...]
+    """By share, then by error rate on the main set."""
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> "Comparison":
+        """Gather runs into entries.
+
+        Raises:
+            UserError: there is none, two of them were judged on different sentences, or two of one name and target
+                differ in more than their seed.
+        """
+        if not runs:
+            raise UserError("no run given: name one or more")
+        first = runs[0]
+        for run in runs[1:]:
+            if list(run.sets) != list(first.sets):
+                raise UserError(
+                    f"{run.place} was judged on {', '.join(run.sets)}, {first.place} on {', '.join(first.sets)}: "
+                    "compare runs with the same --dev and --watch"
+                )
+            for name, found in run.sets.items():
+                if found["sentences"]["sha256"] != first.sets[name]["sentences"]["sha256"]:
+                    raise UserError(f"{run.place} and {first.place} were judged on different sentences of {name}")
+        gathered: dict[tuple[str, str], list[Run]] = {}
+        for run in runs:
+            target = "" if run.name == CONTROL else json.dumps(run.target, sort_keys=True)
+            gathered.setdefault((run.name, target), []).append(run)
+        for alike in gathered.values():
+            for position, run in enumerate(alike):
+                if any(run.seed == other.seed for other in alike[:position]):
+                    raise UserError(
+                        f"{run.place} and another run share name, target and seed: call it NAME={run.place}"
+                    )
+                same = dict.fromkeys(("seed", "remove", "rtf", "budget", "of"))
+                for option, _, _ in differing(*(one.report["options"] | same for one in (run, alike[0]))):
+                    raise UserError(
+                        f"{run.place} and {alike[0].place} share name and target, but not {option}: "
+                        f"call it NAME={run.place}"
+                    )
+        entries = [Entry(name, tuple(sorted(alike, key=lambda run: run.seed))) for (name, _), alike in gathered.items()]
+        main = next(iter(first.sets))
+        return cls(tuple(sorted(entries, key=lambda entry: (entry.share, entry.rate(main)))))
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the sets, the main one first."""
+        return tuple(self.entries[0].runs[0].sets)
+
+    @cached_property
+    def control(self) -> Entry | None:
+        """The unpruned model, trained on for as many steps, if it is among them."""
+        return next((entry for entry in self.entries if entry.name == CONTROL), None)
+
+    def best_other(self, entry: Entry) -> Entry | None:
+        """The entry of the same share with the lowest error rate on the main set, `entry` apart."""
+        others = [one for one in self.entries if one.share == entry.share and one is not entry]
+        return min(others, key=lambda one: one.rate(self.sets[0]), default=None)
+
+    def unpruned(self, entry: Entry) -> NDArray[np.float64] | None:
+        """(sentences,) errors on the main set of the control, or of what the runs were judged beside."""
+        if self.control is not None:
+            return None if entry is self.control else self.control.errors(self.sets[0])
+        beside = [run.sets[self.sets[0]].get("teacher") for run in entry.runs]
+        return None if None in beside else np.mean([_numbers(one["sentences"]["errors"]) for one in beside], axis=0)
+
+    def difference(self, entry: Entry, theirs: NDArray[np.float64], margin_percent: float = 5.0) -> PairedDifference:
+        """`entry` less another's errors of each sentence of the main set, seeds averaged."""
+        name = self.sets[0]
+        return difference_of(entry.errors(name), theirs, entry.words(name), margin_percent=margin_percent)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: a row for each entry."""
+        return {"sets": list(self.sets), "rows": [self._row(entry) for entry in self.entries]}
+
+    def _row(self, entry: Entry) -> dict[str, Any]:
+        main = self.sets[0]
+        against: dict[str, Any] = {}
+        if (unpruned := self.unpruned(entry)) is not None:
+            against["unpruned"] = self.difference(entry, unpruned).to_json()
+        if entry is not self.control and (other := self.best_other(entry)):
+            against["best_other"] = {"name": other.name} | self.difference(entry, other.errors(main)).to_json()
+        return {
+            "name": entry.name,
+            "share": entry.share,
+            "seeds": [run.seed for run in entry.runs],
+            "runs": [run.place for run in entry.runs],
+            "removed": {budget: entry.removed(budget) for budget in ("params", "macs")},
+            "times_faster": entry.faster,
+            "wer": {
+                name: {
+                    "percent": 100 * entry.rate(name),
+                    "interval": [100 * end for end in entry.interval(name)],
+                    "seeds": [100 * end for end in entry.range(name)],
+                    "words": int(entry.words(name).sum()),
+                }
+                for name in self.sets
+            },
+            "against": against,
+            "steps": entry.runs[0].steps,
+            "minutes": float(np.mean([run.minutes for run in entry.runs])),
+        }

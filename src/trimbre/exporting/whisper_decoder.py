@@ -1,0 +1,193 @@
+"""Whisper's decoder as one graph, for a text's first tokens and for every later one, which keeps no weights twice.
+
+It is given what it made of earlier tokens and of the audio, its caches, and computes what they lack. A pruned decoder's
+caches differ from layer to layer, and a branch without heads has none.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.onnx.ops import symbolic
+
+from trimbre.exporting.targets import Trial, noise
+from trimbre.models.inputs import features_of
+from trimbre.models.modeling_trimbre import Skipped
+
+CHECKED_TOKENS = ((1, 1, 1), (1, 4, 1), (2, 3, 1), (3, 6, 2))
+"""What the decoder is compared on: texts at once, tokens at first, and tokens when there are caches."""
+FIRST_WRITTEN = 4
+"""Where onnx-asr's texts begin: after their start, language, task, and that they bear no times."""
+
+
+class Cache(NamedTuple):
+    """One of the tensors that a decoder is given back, (batch, heads, positions, head size)."""
+
+    name: str
+    """As in `past_key_values.NAME` and `present.NAME`."""
+    heads: int
+    head_dim: int
+
+    @property
+    def of_audio(self) -> bool:
+        return ".encoder." in self.name
+
+
+def caches_of(model: Any) -> list[Cache]:
+    """Keys and values of every attention in the decoder that has heads.
+
+    Where none is over the text, its tokens are counted by a cache of zeros, for a token's position follows from it.
+    """
+    found = []
+    for index, layer in enumerate(model.model.decoder.layers):
+        for name, attention in (("decoder", layer.self_attn), ("encoder", layer.encoder_attn)):
+            if not isinstance(attention, Skipped):
+                size = attention.num_heads, attention.head_dim
+                found += [Cache(f"{index}.{name}.{side}", *size) for side in ("key", "value")]
+    counted = all(cache.of_audio for cache in found)
+    return [Cache("0.decoder.key", 1, 1), *found] if counted else found
+
+
+class Writing(nn.Module):
+    """The decoder and its projection to labels, with caches as tensors that go in and come out.
+
+    Args:
+        silenced: labels that are never, and never at first, the likeliest; see `silenced_by`.
+    """
+
+    silenced: Tensor | None
+
+    def __init__(self, model: Any, caches: list[Cache], silenced: Tensor | None):
+        super().__init__()
+        self.decoder = model.model.decoder
+        self.head = model.proj_out
+        self.names = [cache.name for cache in caches]
+        self.register_buffer("silenced", silenced)
+
+    def forward(self, input_ids: Tensor, hidden: Tensor, use_cache_branch: Tensor, *given: Tensor) -> Any:
+        past = {name: batched(cache, input_ids) for name, cache in zip(self.names, given, strict=True)}
+        written = next(cache.shape[2] for name, cache in past.items() if ".decoder." in name)
+        tokens = input_ids.shape[1]
+        positions = written + torch.arange(tokens)
+        unseen = torch.arange(written + tokens)[None] > positions[:, None]
+        # All of the batch, or none of it: caches of audio come out only where none went in.
+        lacking = (~use_cache_branch).expand(input_ids.shape[0]).nonzero()[:, 0]
+        present: dict[str, Tensor] = {}
+        states = self.decoder.embed_tokens(input_ids) + self.decoder.embed_positions.weight[written : written + tokens]
+        for index, layer in enumerate(self.decoder.layers):
+            normed = layer.self_attn_layer_norm(states)
+            if (name := f"{index}.decoder.key") in past and f"{index}.decoder.value" in past:
+                keys, values = past[name], past[f"{index}.decoder.value"]
+                new_keys, new_values = keys_and_values(layer.self_attn, normed)
+                keys, values = torch.cat([keys, new_keys], 2), torch.cat([values, new_values], 2)
+                scores = queries(layer.self_attn, normed) @ keys.transpose(2, 3)
+                weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
+                states = states + joined(layer.self_attn, weights @ values)
+                present[name], present[f"{index}.decoder.value"] = keys, values
+            else:
+                states = states + layer.self_attn(normed)[0]
+                if name in past:
+                    present[name] = torch.cat([past[name], states.new_zeros(input_ids.shape[0], 1, tokens, 1)], 2)
+            normed = layer.encoder_attn_layer_norm(states)
+            if (name := f"{index}.encoder.key") in past:
+                keys, values = past[name], past[f"{index}.encoder.value"]
+                # What the caches hold of the audio is not computed again, and they are not copied to be completed.
+                heard = keys.shape[2]
+                new_keys, new_values = keys_and_values(layer.encoder_attn, hidden[:, heard:])
+                asked = queries(layer.encoder_attn, normed)
+                weights = torch.cat([asked @ each.transpose(2, 3) for each in (keys, new_keys)], -1).softmax(-1)
+                found = weights[..., :heard] @ values + weights[..., heard:] @ new_values
+                states = states + joined(layer.encoder_attn, found)
+                present[name] = new_keys.index_select(0, lacking)
+                present[f"{index}.encoder.value"] = new_values.index_select(0, lacking)
+            else:
+                states = states + layer.encoder_attn(normed)[0]
+            normed = layer.final_layer_norm(states)
+            states = states + layer.fc2(layer.activation_fn(layer.fc1(normed)))
+        logits = self.head(self.decoder.layer_norm(states))
+        if self.silenced is not None:
+            logits = silence(logits, positions, self.silenced)
+        return logits, *(present[name] for name in self.names)
+
+
+def batched(cache: Tensor, like: Tensor) -> Tensor:
+    """A cache, (batch, heads, positions, head size), whose batch may be 0 where it is empty, with that of `like`."""
+    sizes = partial(symbolic, dtype=torch.int64)
+    batch = sizes("Shape", (like,), {"start": 0, "end": 1}, shape=(1,))
+    rest = sizes("Shape", (cache,), {"start": 1}, shape=(3,))
+    shape = sizes("Concat", (batch, rest), {"axis": 0}, shape=(4,))
+    # torch knows of no tensor without elements whose batch is another than it says
+    return symbolic(
+        "Reshape", (cache, shape), {"allowzero": 1}, dtype=cache.dtype, shape=(like.shape[0], *cache.shape[1:])
+    )
+
+
+def keys_and_values(attention: Any, states: Tensor) -> tuple[Tensor, Tensor]:
+    """Both of (batch, positions, dim), each as (batch, heads, positions, head size)."""
+    return in_heads(attention, attention.k_proj(states)), in_heads(attention, attention.v_proj(states))
+
+
+def queries(attention: Any, states: Tensor) -> Tensor:
+    """Those of (batch, tokens, dim), as (batch, heads, tokens, head size)."""
+    return in_heads(attention, attention.q_proj(states) * attention.scaling)
+
+
+def joined(attention: Any, found: Tensor) -> Tensor:
+    """What the heads found, (batch, heads, tokens, head size), as (batch, tokens, dim)."""
+    return attention.out_proj(found.transpose(1, 2).flatten(2))
+
+
+def in_heads(attention: Any, states: Tensor) -> Tensor:
+    return states.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+
+
+def silence(logits: Tensor, positions: Tensor, silenced: Tensor) -> Tensor:
+    """Logits (batch, tokens, labels) in which a label that may not follow scores as low as the lowest.
+
+    onnx-asr writes the likeliest label whatever it is, so that a model's rules have to be in the graph.
+    """
+    first = (positions == FIRST_WRITTEN - 1)[:, None]
+    return torch.where(silenced[0] | (silenced[1] & first), logits.amin(-1, keepdim=True), logits)
+
+
+@torch.no_grad()
+def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | None) -> Iterator[Trial]:
+    """Two for each of `CHECKED_TOKENS`: without caches, then with those that transformers itself has by then."""
+    for batch, first, more in CHECKED_TOKENS:
+        features = features_of(noise([3.7] * batch), processor)["input_features"]
+        hidden = model.model.encoder(features).last_hidden_state
+        text = torch.arange(batch * (first + more)).reshape(batch, -1) * 7 % model.config.vocab_size
+        logits, _ = written_by(model, hidden, text, caches)
+        if silenced is not None:
+            logits = silence(logits, torch.arange(first + more), silenced)
+        begun = written_by(model, hidden, text[:, :first], caches)[1]
+        ended = written_by(model, hidden, text, caches)[1]
+        empty = {cache.name: torch.zeros(0, cache.heads, 0, cache.head_dim) for cache in caches}
+        spent = {cache.name: empty[cache.name] if cache.of_audio else ended[cache.name] for cache in caches}
+        for tokens, given, made, expected in (
+            (text[:, :first], empty, begun, logits[:, :first]),
+            (text[:, first:], begun, spent, logits[:, first:]),
+        ):
+            yield Trial(
+                {
+                    "input_ids": tokens,
+                    "encoder_hidden_states": hidden,
+                    "use_cache_branch": torch.tensor([given is begun]),
+                    **{f"past_key_values.{name}": cache for name, cache in given.items()},
+                },
+                {"logits": expected, **{f"present.{name}": cache for name, cache in made.items()}},
+            )
+
+
+def written_by(model: Any, hidden: Tensor, text: Tensor, caches: list[Cache]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits and caches after a text, by transformers' own code."""
+    output = model(encoder_outputs=(hidden,), decoder_input_ids=text, use_cache=True)
+    cache = output["cache" if "cache" in output else "past_key_values"]  # transformers renamed it
+    sides = {"decoder": cache.self_attention_cache, "encoder": cache.cross_attention_cache}
+    found = {}
+    for name, *_ in caches:
+        layer, side, what = name.split(".")
+        found[name] = getattr(sides[side].layers[int(layer)], f"{what}s")
+    return output.logits, found

@@ -1,0 +1,136 @@
+"""Making a decoding graph: from sentences or an ARPA file, and a model's vocabulary, to a folder."""
+
+import json
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import ProcessorMixin
+
+from trimbre.data.cuts import CutsLike, transcript_of
+from trimbre.data.source import resolve_cuts
+from trimbre.data.splits import SPLITS, sentences_in
+from trimbre.data.text import labels_of, normalise
+from trimbre.errors import OptionError, UserError, at_least
+from trimbre.files import NoRoom, directory_written_whole, refuse_existing
+from trimbre.inference.graph.decoder import (
+    DESCRIPTION,
+    NETWORK,
+    WORDS,
+    GraphReport,
+    fingerprint,
+    refuse_decoder,
+    require_packages,
+    sha256,
+)
+from trimbre.inference.graph.ngrams import NGrams, estimate, read_arpa
+from trimbre.models.heads.ctc import blank_id
+from trimbre.models.source import ModelLike, resolve_model
+
+ORDER = 3
+WEIGHT = 0.4
+NOTHING_SAID = "<eps>"
+"""What OpenFst calls the label 0."""
+
+
+def make_graph(
+    model: ModelLike,
+    processor: ProcessorMixin | None = None,
+    *,
+    out: str | Path,
+    sentences: str | Path | None = None,
+    splits: Collection[str] = (),
+    transcripts: CutsLike | None = None,
+    arpa: str | Path | None = None,
+    order: int | None = None,
+    weight: float = WEIGHT,
+    normalize: str = "basic",
+    allow_outside: bool = False,
+) -> GraphReport:
+    """Write the decoding graph of a CTC model and n-grams of words.
+
+    Args:
+        model: directory, Hub id, or a model in memory with its `processor`; only its vocabulary is used, so
+            that a pruned model takes the same graph.
+        sentences: a text file, one sentence a line.
+        splits: which splits of the sentences to read, by a hash of each (`trimbre.data.splits`); all if there are none.
+        transcripts: a corpus whose transcripts are sentences too. What is judged on does not belong here.
+        arpa: n-grams that were estimated elsewhere, in place of sentences and transcripts.
+        order: words that an n-gram has at most; 3 by default, and as many as an ARPA file has.
+        weight: what the n-grams count beside the model: their costs are multiplied by it.
+        normalize: `none`, `basic` or `whisper-en`, as in `trimbre.evaluate`. An ARPA file's words are written as they
+            are, and spelled as their normal form is.
+
+    Raises:
+        UserError: bad input, or a model with a decoder, which takes no graph.
+    """
+    at_least("order", 1 if order is None else order, 1)
+    at_least("weight", weight, 0)
+    if math.isinf(weight):
+        raise OptionError("weight", weight, "give a number such as 0.4")
+    if arpa is not None and (sentences is not None or transcripts is not None or order is not None):
+        given = {"sentences": sentences, "transcripts": transcripts, "order": order}
+        named = " and ".join(name for name, value in given.items() if value is not None)
+        raise OptionError("arpa", str(arpa), f"it holds n-grams already, so that {named} cannot count: leave it out")
+    if arpa is None and sentences is None and transcripts is None:
+        raise UserError("a graph needs words: give sentences, transcripts or both, or n-grams as arpa")
+    if splits and sentences is None:
+        raise OptionError("splits", tuple(splits), "it chooses among sentences, and none are given: leave it out")
+    require_packages()
+    out = Path(out)
+    refuse_existing(out, mark=NETWORK)
+    source = resolve_model(model, processor)
+    recogniser = source.recogniser
+    refuse_decoder(recogniser, "model", source.name)
+    lines = [] if sentences is None else [line for line, _ in sentences_in(Path(sentences), splits or SPLITS)]
+    if transcripts is not None:
+        cuts = resolve_cuts("transcripts", transcripts, allow_outside=allow_outside).cuts
+        lines += [text for cut in cuts if (text := transcript_of(cut))]
+    lines = [text for line in lines if (text := normalise(line, normalize).strip())]
+    if arpa is None and not lines:
+        raise UserError("there is no sentence to estimate n-grams from: give sentences, or recordings with transcripts")
+    ngrams = estimate(lines, order or ORDER) if arpa is None else read_arpa(Path(arpa))
+    spellings = _spellings(ngrams, recogniser.processor, normalize)
+    left_out = [word for word in ngrams.words if word not in spellings]
+    if not spellings:
+        example = f", such as {left_out[0]!r}" if left_out else ""
+        raise UserError(f"the vocabulary of {source.name} spells none of the words{example}: give others")
+    report = GraphReport(
+        out=str(out),
+        model=source.name,
+        order=ngrams.order,
+        weight=weight,
+        words=len(spellings),
+        ngrams=sum(map(len, ngrams.costs.values())),
+        sentences=None if arpa else len(lines),
+        left_out=left_out,
+        normalize=None if arpa else normalize,
+        space=_space(recogniser.processor),
+        labels=fingerprint(recogniser),
+        files={},
+    )
+    from trimbre.inference.graph.network import network
+
+    made = network(ngrams, spellings, weight=weight, blank=blank_id(recogniser.model), space=report.space)
+    with directory_written_whole(out) as folder:
+        if not made.write(str(folder / NETWORK)):  # the library says why on stderr
+            raise NoRoom(out, f"{NETWORK} could not be written")
+        listed = [NOTHING_SAID, *sorted(spellings)]
+        (folder / WORDS).write_text("".join(f"{word} {place}\n" for place, word in enumerate(listed)))
+        report = replace(report, files={name: sha256(folder / name) for name in (NETWORK, WORDS)})
+        (folder / DESCRIPTION).write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
+    return report
+
+
+def _spellings(ngrams: NGrams, processor: Any, normalize: str) -> dict[str, list[int]]:
+    """The labels of every word that the tokenizer can spell."""
+    tokenizer = processor.tokenizer
+    spelled = {word: labels_of(word, processor=processor, normalize=normalize) for word in ngrams.words}
+    return {word: labels for word, labels in spelled.items() if labels and tokenizer.unk_token_id not in labels}
+
+
+def _space(processor: Any) -> int | None:
+    """The label between words, for a vocabulary of letters; None for pieces that tell where a word begins."""
+    return processor.tokenizer.get_vocab().get(getattr(processor.tokenizer, "word_delimiter_token", None))

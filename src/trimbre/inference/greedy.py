@@ -1,0 +1,31 @@
+"""From a padded batch to text: greedily, or by a decoding graph; how is the model's head to say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.base import TextDecoder
+
+
+def greedy(model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
+    """Recognise a padded batch greedily.
+
+    Args:
+        model: of transformers; runs on its own device, in the mode it is in.
+        inputs: what its forward takes, e.g. `input_features` (batch, frames, mels) and `attention_mask`
+            (batch, frames), or `input_values` (batch, samples); labels are left out.
+        processor: the model's processor; its tokenizer spells the labels.
+
+    Returns:
+        One text per utterance, the same as `processor.decode` and `pipeline()` of transformers give.
+    """
+    return head_of(model).greedy(model, inputs, processor)
+
+
+def recognise(model: Any, inputs: Mapping[str, Tensor], processor: Any, graph: TextDecoder | None = None) -> list[str]:
+    """Recognise a padded batch, by a decoding graph where one is given; takes and returns what `greedy` does."""
+    if graph is None:
+        return greedy(model, inputs, processor)
+    return head_of(model).by_graph(model, inputs, graph)

@@ -1,0 +1,135 @@
+"""Recognise audio of any length: short clips together in batches, a long recording in pieces."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lhotse.cut import Cut
+from torch import nn
+
+from trimbre.data.audio import load_cut, read_audio
+from trimbre.data.batches import evaluation_batches
+from trimbre.errors import OptionError
+from trimbre.inference.greedy import recognise
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, TextDecoder, Transcriber
+from trimbre.models.inputs import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The text of one file."""
+
+    file: str
+    """The path as it was given."""
+    text: str
+    seconds: float
+    """Length of the audio."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class RecognisedCuts(NamedTuple):
+    """The texts of some cuts."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    seconds: float
+    """Audio of them all."""
+
+
+def transcribe(
+    *,
+    model: nn.Module,
+    processor: Any,
+    files: Iterable[str | Path],
+    graph: TextDecoder | None = None,
+    **chunks: float,
+) -> Iterator[Transcript]:
+    """Recognise files one after the other, each in any format that libsndfile or FFmpeg reads.
+
+    Args:
+        model: of transformers, or an exported one; switched to eval mode.
+        graph: decodes by it instead of greedily; for models with a CTC head.
+        chunks: `chunk_seconds` and `overlap_seconds`, as `transcriber` takes them.
+
+    Yields:
+        One transcript per file, as soon as it is there.
+
+    Raises:
+        UserError: a file can't be read, or the overlap isn't shorter than the chunk.
+    """
+    recognised = transcriber(model, processor, graph, **chunks)
+    for file in files:
+        audio = read_audio(file)
+        yield Transcript(str(file), recognised(audio), len(audio) / SAMPLE_RATE)
+
+
+def recognise_cuts(
+    *,
+    model: nn.Module,
+    processor: Any,
+    cuts: Iterable[Cut],
+    graph: TextDecoder | None = None,
+    max_seconds: float = 120.0,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[RecognisedCuts]:
+    """Recognise every cut once, longest batches first and what is longer than one forward takes last.
+
+    A cut that `transcribe` would take in pieces is taken in the same pieces here, and has the same text.
+
+    Args:
+        model: in eval mode.
+        graph: decodes by it instead of greedily; for models with a CTC head.
+        max_seconds: padded audio in a batch, in seconds.
+        precision: context that the model runs in, such as autocast.
+
+    Yields:
+        The texts of each batch, as soon as they are there.
+    """
+    recognised = transcriber(model, processor, graph)
+    given = list(cuts)
+    longest = recognised.longest / SAMPLE_RATE
+    fitting = [cut for cut in given if cut.duration <= longest]
+    for batch in evaluation_batches(fitting, processor=processor, max_seconds=max_seconds):
+        with precision():
+            texts = recognise(model, batch.inputs, processor, graph)
+        yield RecognisedCuts(tuple(batch.ids), tuple(texts), batch.seconds)
+    for cut in given:
+        if cut.duration > longest:
+            with precision():
+                text = recognised(load_cut(cut))
+            yield RecognisedCuts((cut.id,), (text,), cut.duration)
+
+
+def transcriber(
+    model: nn.Module,
+    processor: Any,
+    graph: TextDecoder | None = None,
+    *,
+    chunk_seconds: float = CHUNK_SECONDS,
+    overlap_seconds: float = OVERLAP_SECONDS,
+) -> Transcriber:
+    """A function from audio of any length, (samples,) mono at 16 kHz, to its text.
+
+    Args:
+        model: of transformers, or an exported one; switched to eval mode.
+        graph: decodes by it instead of greedily; for models with a CTC head.
+        chunk_seconds: audio that goes through the model in one forward: memory is bounded by it, but for a graph's,
+            which reads the scores of all frames at once. A model with a window of its own (Whisper) takes that.
+        overlap_seconds: how much of it two neighbouring chunks share, half of it as context for each of the two.
+
+    Raises:
+        ValueError: the chunk is too short, or the overlap isn't shorter than the chunk.
+    """
+    if chunk_seconds < 1:
+        raise OptionError("chunk_seconds", chunk_seconds, "too short to recognise anything in; give 1 s or more")
+    if not 0 <= overlap_seconds < chunk_seconds:
+        advice = f"give 0 or more, and less than the chunk of {chunk_seconds:g} s"
+        raise OptionError("overlap_seconds", overlap_seconds, advice)
+    model.eval()
+    head = head_of(model)
+    return head.transcriber(model, processor, graph, chunk_seconds=chunk_seconds, overlap_seconds=overlap_seconds)

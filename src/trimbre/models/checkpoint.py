@@ -1,0 +1,79 @@
+"""Checkpoints: a directory that any transformers user recognises, whether the model was pruned or not.
+
+A pruned one holds besides: `plan.json`, what was kept of the dense model, and `modeling_trimbre.py`, which rebuilds the
+narrower modules with `trust_remote_code=True` where Trimbre isn't installed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+
+from trimbre.errors import UserError
+from trimbre.files import directory_written_whole
+from trimbre.plan import Plan
+
+PLAN = "plan.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".nemo")
+
+
+def save(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    out: Path,
+    *,
+    plan: Plan | None = None,
+    card: str | None = None,
+    half: bool = False,
+    extra: dict[str, str] | None = None,
+) -> Path:
+    """Write model, processor, plan and model card to `out`, whole or not at all.
+
+    Args:
+        plan: what was kept of the dense model, for a pruned one.
+        card: text of README.md.
+        half: store the weights as float16; the config still says float32, so that they load as that.
+        extra: further text files to write, name to content.
+    """
+    with directory_written_whole(out) as beside:
+        write_into(beside, model, processor, half=half)
+        if plan is not None:
+            plan.save(beside / PLAN)
+        for name, text in (({"README.md": card} if card else {}) | (extra or {})).items():
+            (beside / name).write_text(text)
+    return out
+
+
+def write_into(folder: Path, model: PreTrainedModel, processor: ProcessorMixin, *, half: bool = False) -> None:
+    """Write model and processor files to a folder that exists."""
+    state: dict[str, Any] | None = None
+    if half:
+        stored = model.state_dict(keep_vars=True)
+        halves = {
+            id(value): (value.detach().half() if value.dtype == torch.float32 else value.detach())
+            for value in stored.values()
+        }
+        state = {name: halves[id(value)] for name, value in stored.items()}  # tied weights stay tied
+    model.config.dtype = torch.float32
+    model.save_pretrained(folder, state_dict=state)
+    processor.save_pretrained(folder)
+
+
+def load_plan(folder: str | Path) -> Plan | None:
+    """The plan of a pruned checkpoint in a local folder, or None."""
+    path = Path(folder) / PLAN
+    return Plan.load(path) if path.is_file() else None
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise UserError for a folder or file whose only weights are in pickle form."""
+    files = [folder] if folder.is_file() else list(folder.iterdir())
+    pickled = [file for file in files if file.suffix in PICKLES]
+    if pickled and not any(file.suffix == ".safetensors" for file in files):
+        if pickled[0].name == "model.bin":  # transformers' pickle is pytorch_model.bin
+            raise UserError(f"{folder} is a CTranslate2 model: convert it first (trimbre convert ctranslate2 {folder})")
+        raise UserError(
+            f"{pickled[0]} holds weights as a pickle, which can run code when it's read: "
+            "convert it to safetensors first (load it where you trust it and call save_pretrained)"
+        )

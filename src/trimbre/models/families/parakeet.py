@@ -1,0 +1,53 @@
+"""Parakeet, transformers' FastConformer: two feed-forwards, relative attention and a convolution in every block."""
+
+from typing import Any
+
+from trimbre.models.anatomy import Anatomy, Kind
+from trimbre.models.families.blocks import Branch, groups_of
+from trimbre.models.families.kinds import attention, conv_module, feed_forward
+from trimbre.models.families.registry import Family
+from trimbre.models.heads.ctc import CTC
+
+FEED_FORWARD = feed_forward("linear1", "linear2")
+CONVOLUTION = conv_module("norm", biases=True)
+PROJECTIONS = [f"{name}_proj.{part}" for name in "qkv" for part in ("weight", "bias")]
+
+
+def anatomy(model: Any) -> Anatomy:
+    """What can be cut from a `ParakeetForCTC`, dense or pruned before."""
+
+    def self_attention(module: Any) -> Kind:
+        return attention(
+            module.head_dim,
+            [*PROJECTIONS, "relative_k_proj.weight"],
+            "o_proj",
+            per_head=("bias_u", "bias_v"),
+            attributes={"config.num_attention_heads": 1, "config.num_key_value_heads": 1},
+            relative=True,
+        )
+
+    branches = (
+        Branch("feed_forward1", "norm_feed_forward1", "norm_self_att", lambda module: FEED_FORWARD),
+        Branch("self_attn", "norm_self_att", "norm_conv", self_attention),
+        Branch("conv", "norm_conv", "norm_feed_forward2", lambda module: CONVOLUTION),
+        Branch("feed_forward2", "norm_feed_forward2", "norm_out", lambda module: FEED_FORWARD),
+    )
+    groups = groups_of(model.encoder.layers, "encoder.layers", branches)
+    return Anatomy(tuple(groups), {"blocks": "encoder.layers.", "encoder": "encoder.", "model": ""})
+
+
+FAMILY = Family(
+    name="parakeet",
+    classes=("ParakeetForCTC",),
+    head=CTC(lengths="_get_subsampling_output_length"),
+    anatomy=anatomy,
+    runtimes=("onnx", "onnx-asr", "sherpa-onnx"),
+    forms={
+        "ParakeetEncoderSubsamplingConv2D": "subsampling",
+        "ParakeetEncoderRelPositionalEncoding": "positions",
+        "ParakeetEncoderAttention": "attention",
+        "ParakeetEncoderConvolutionModule": "convolution",
+        "ParakeetEncoderBlock": "block",
+        "ParakeetEncoderCTCHead": "channels last",  # it transposes around its convolution itself
+    },
+)

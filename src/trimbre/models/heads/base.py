@@ -1,0 +1,158 @@
+"""What a head is: what comes out of a model, how that is trained, and how it is read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+CHUNK_SECONDS = 20.0
+"""Audio that goes through a model without a window of its own in one forward, at most."""
+OVERLAP_SECONDS = 4.0
+"""Audio that two neighbouring chunks share."""
+
+
+class TextDecoder(Protocol):
+    """Finds a sentence in the scores of an utterance, such as `trimbre.inference.graph.decoder.DecodingGraph`."""
+
+    def text(self, scores: np.ndarray) -> str:
+        """The most likely sentence of (frames, labels) log-probabilities."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What reports say of it."""
+
+
+class Texts(NamedTuple):
+    """A batch with its texts, as a forward takes them beside the audio."""
+
+    inputs: Mapping[str, Tensor]
+    """What the forward takes, the text included where the model reads one."""
+    labels: Tensor | None
+    """(batch, tokens), padded with -100."""
+    texts: Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class Transcriber:
+    """Recognises audio of any length: `transcriber(audio)` is the text of (samples,) mono at 16 kHz."""
+
+    longest: int
+    """Samples that go through the model in one forward; a longer recording is taken in pieces."""
+    recognise: Callable[[np.ndarray], str]
+
+    def __call__(self, audio: np.ndarray) -> str:
+        return self.recognise(audio) if len(audio) else ""
+
+
+@dataclass(frozen=True)
+class Head(ABC):
+    """A head's behaviour; what differs between the models that have it is data in its fields."""
+
+    lengths: str | None = "_get_feat_extract_output_lengths"
+    """The model's method from input lengths to output lengths, (batch,) each; None where they are the same."""
+
+    name: ClassVar[str]
+    auto_class: ClassVar[str]
+    """The Auto class of transformers that loads models with this head."""
+    positions: ClassVar[Literal["frames", "tokens"]]
+    """What the logits have positions of."""
+    layer_weight: ClassVar[float]
+    """The default weight of hidden states in distillation."""
+    reads_text: ClassVar[bool]
+    """Whether the forward takes a text beside the audio."""
+    takes_graph: ClassVar[bool]
+    """Whether a decoding graph can be searched with its scores."""
+    trains: ClassVar[bool]
+    """Whether `trimbre.train` trains it, from scratch or from a checkpoint."""
+
+    def output_lengths(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        """Count the valid output frames of each utterance of a padded batch.
+
+        Args:
+            model: only its length arithmetic is used.
+            inputs: what its forward takes; `attention_mask` (batch, samples or feature frames) is what counts.
+
+        Returns:
+            (batch,) integers, in output frames; None where the batch has no mask, for then the model itself takes
+            every frame as valid (wav2vec 2.0 with group-normalised features).
+        """
+        mask = inputs.get("attention_mask")
+        if mask is None:
+            return None
+        valid = mask.sum(-1)
+        return (valid if self.lengths is None else getattr(model, self.lengths)(valid)).long()
+
+    def posteriors(self, output: Any) -> Tensor:
+        """(batch, positions, labels) logits of a forward's output, which distillation compares."""
+        logits: Tensor = output.logits
+        return logits
+
+    @abstractmethod
+    def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+        """The stacks of hidden states that distillation compares, each with (batch, positions) bool of what counts.
+
+        Args:
+            output: of a forward with `output_hidden_states`.
+            valid: (batch, positions) bool, the valid positions of the logits.
+        """
+
+    @abstractmethod
+    def task_loss(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
+        """The loss that the model was trained with, a scalar, without regularisation.
+
+        Args:
+            labels: (batch, tokens), padded with -100; None takes the model's own text.
+        """
+
+    @abstractmethod
+    def add_texts(
+        self,
+        teacher: Any,
+        processor: Any,
+        batch: Texts,
+        *,
+        languages: Sequence[str | None] = (),
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> Texts:
+        """The batch with the text that the forward reads beside the audio; the teacher's own where there is none.
+
+        Args:
+            languages: language codes such as `en`; None where it is not known.
+            precision: context that the teacher runs in.
+        """
+
+    @abstractmethod
+    def example_inputs(self, model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
+        """What a forward takes: the inputs and, for a model that reads text, so many tokens of made-up text each."""
+
+    @abstractmethod
+    def greedy(self, model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
+        """The greedy text of every utterance of a padded batch; labels in `inputs` are left out."""
+
+    @abstractmethod
+    def by_graph(self, model: Any, inputs: Mapping[str, Tensor], graph: TextDecoder) -> list[str]:
+        """The text of every utterance of a padded batch by a decoding graph."""
+
+    @abstractmethod
+    def transcriber(
+        self,
+        model: Any,
+        processor: Any,
+        graph: TextDecoder | None = None,
+        *,
+        chunk_seconds: float = CHUNK_SECONDS,
+        overlap_seconds: float = OVERLAP_SECONDS,
+    ) -> Transcriber:
+        """Long-form decoding.
+
+        Args:
+            chunk_seconds: audio that goes through the model in one forward.
+            overlap_seconds: audio that two neighbouring chunks share, half of it as context for each of the two.
+        """
+
+    @abstractmethod
+    def with_text_length(self, model: Any, tokens: int) -> Any:
+        """The model or, where it decides on that itself, a copy that writes so many tokens whatever the audio."""

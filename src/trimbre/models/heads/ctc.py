@@ -1,0 +1,181 @@
+"""Connectionist temporal classification (Graves et al. 2006): a label, or blank, for every output frame."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
+from trimbre.models.inputs import SAMPLE_RATE, features_of
+from trimbre.models.labels import padded_labels
+from trimbre.models.regularisation import without_regularisation
+
+
+@dataclass(frozen=True)
+class CTC(Head):
+    """Scores of labels for every output frame of an encoder."""
+
+    name: ClassVar[str] = "ctc"
+    auto_class: ClassVar[str] = "AutoModelForCTC"
+    positions: ClassVar[Literal["frames", "tokens"]] = "frames"
+    # A short recovery goes furthest by hidden states: they say what every layer should do at every frame, where the
+    # posteriors are the same blank nearly everywhere.
+    layer_weight: ClassVar[float] = 100.0
+    reads_text: ClassVar[bool] = False
+    takes_graph: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+
+    def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+        return [(output.hidden_states, valid)]
+
+    def task_loss(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
+        if labels is None:
+            blank = blank_id(model)
+            labels = padded_labels([collapse(row, blank) for row in self.frame_labels(model, inputs)])
+        with without_regularisation(model):
+            loss: Tensor = model(**inputs, labels=labels).loss
+        return loss
+
+    def add_texts(
+        self,
+        teacher: Any,
+        processor: Any,
+        batch: Texts,
+        *,
+        languages: Sequence[str | None] = (),
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> Texts:
+        return batch
+
+    def example_inputs(self, model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
+        return dict(inputs)
+
+    # Not inference_mode: models that cache position embeddings (rotary Wav2Vec2-Conformer) keep an inference
+    # tensor then, and the next training step cannot differentiate through it.
+    @torch.no_grad()
+    def frame_logits(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """Run the model on a padded batch.
+
+        Args:
+            model: in the mode that the caller wants (eval, to compare figures).
+            inputs: what its forward takes, on any device; labels are left out.
+
+        Returns:
+            (frames, labels) of each utterance, its valid output frames alone, on the model's device.
+        """
+        weights = next(model.parameters(), None)
+        device = "cpu" if weights is None else weights.device  # an exported model has none
+        moved = {name: value.to(device) for name, value in inputs.items() if name != "labels"}
+        logits = model(**moved).logits
+        lengths = self.output_lengths(model, moved)
+        if lengths is None:
+            return list(logits)
+        return [row[:length] for row, length in zip(logits, lengths.tolist(), strict=True)]
+
+    def frame_labels(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[int]]:
+        """The most likely label of every valid frame of each utterance; takes what `frame_logits` takes."""
+        return [logits.argmax(-1).tolist() for logits in self.frame_logits(model, inputs)]
+
+    def frame_scores(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> list[np.ndarray]:
+        """Log-probabilities, (frames, labels), of each utterance; takes what `frame_logits` takes."""
+        return [logits.float().log_softmax(-1).cpu().numpy() for logits in self.frame_logits(model, inputs)]
+
+    def greedy(self, model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
+        blank = blank_id(model)
+        return [spell(labels, processor=processor, blank=blank) for labels in self.frame_labels(model, inputs)]
+
+    def by_graph(self, model: Any, inputs: Mapping[str, Tensor], graph: TextDecoder) -> list[str]:
+        return [graph.text(scores) for scores in self.frame_scores(model, inputs)]
+
+    def transcriber(
+        self,
+        model: Any,
+        processor: Any,
+        graph: TextDecoder | None = None,
+        *,
+        chunk_seconds: float = CHUNK_SECONDS,
+        overlap_seconds: float = OVERLAP_SECONDS,
+    ) -> Transcriber:
+        """Long-form decoding in overlapping chunks; a graph reads the scores of all of their frames at once."""
+        stride, blank = self.samples_per_frame(model, processor), blank_id(model)
+        chunk, context = (int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2))
+
+        def frames_of(audio: np.ndarray) -> np.ndarray:
+            inputs = features_of([audio], processor)
+            if graph is None:
+                return np.array(self.frame_labels(model, inputs)[0])
+            return self.frame_scores(model, inputs)[0]
+
+        def recognise(audio: np.ndarray) -> str:
+            frames = frames_in_chunks(audio, frames_of, stride=stride, chunk=chunk, context=context)
+            return spell(frames.tolist(), processor=processor, blank=blank) if graph is None else graph.text(frames)
+
+        return Transcriber(chunk * stride, recognise)
+
+    def samples_per_frame(self, model: nn.Module, processor: Any) -> int:
+        """Samples that one output frame stands for, from the model's own length arithmetic."""
+        lengths = []
+        for seconds in (10, 20):
+            inputs = features_of([np.zeros(seconds * SAMPLE_RATE, dtype=np.float32)], processor)
+            features = inputs[processor.feature_extractor.model_input_names[0]]
+            inputs["attention_mask"] = torch.ones(features.shape[:2], dtype=torch.long)
+            frames = self.output_lengths(model, inputs)
+            assert frames is not None  # there is a mask
+            lengths.append(int(frames))
+        return round(10 * SAMPLE_RATE / (lengths[1] - lengths[0]))
+
+    def with_text_length(self, model: Any, tokens: int) -> Any:
+        return model
+
+
+def blank_id(model: Any) -> int:
+    """The label of the blank: transformers' CTC models use the padding token."""
+    return int(model.config.pad_token_id)
+
+
+def collapse(labels: Sequence[int], blank: int) -> list[int]:
+    """Merge repeated labels, then drop blanks: a blank keeps two equal letters apart."""
+    return [label for label, _ in groupby(labels) if label != blank]
+
+
+def spell(labels: Sequence[int], *, processor: Any, blank: int) -> str:
+    """Turn one utterance's frame labels into text, as the processor's own CTC decoding spells it."""
+    # group_tokens=False: the tokenizer must not merge again the repeats that a blank has kept apart.
+    return str(processor.tokenizer.decode(collapse(labels, blank), group_tokens=False))
+
+
+def frames_in_chunks(
+    audio: np.ndarray, frames_of: Callable[[np.ndarray], np.ndarray], *, stride: int, chunk: int, context: int
+) -> np.ndarray:
+    """The output frames of a recording of any length, computed one chunk at a time.
+
+    Where two chunks meet, each gives its frames up to the middle of their overlap, and what lies beyond is
+    only context. Merging repeats over all frames then neither cuts nor doubles a word. Feature extractors
+    that normalise per utterance (Parakeet's) do so per chunk here.
+
+    Args:
+        audio: (samples,) mono at 16 kHz. At most one chunk long, it is taken whole.
+        frames_of: what is made of a chunk, (frames, ...): labels, or scores of labels.
+        stride: samples per output frame (`CTC.samples_per_frame`).
+        chunk: output frames that are made at once.
+        context: output frames on each side of a chunk that only its neighbour gives; under half the chunk.
+
+    Returns:
+        (frames, ...).
+    """
+    if len(audio) <= chunk * stride:
+        return frames_of(audio)
+    # The last chunk is moved back to be as long as the others: a short one would have little context.
+    last = -(-len(audio) // stride) - chunk
+    starts = [*range(0, last, max(chunk - 2 * context, 1)), last]
+    parts = []
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
+        seen = frames_of(audio[start * stride : (start + chunk) * stride])
+        begin = context if start else 0
+        parts.append(seen[begin : None if following is None else following + context - start])
+    return np.concatenate(parts)

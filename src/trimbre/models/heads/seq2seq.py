@@ -1,0 +1,231 @@
+"""Encoder-decoder models: a decoder that writes text, one token after the other, with attention over the audio."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from trimbre.errors import UserError
+from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
+from trimbre.models.inputs import SAMPLE_RATE, features_of, window_of
+from trimbre.models.regularisation import without_regularisation
+
+REPEATS = 4
+"""How often the end of a text has to recur to be taken for a repetition loop."""
+LONGEST_PERIOD = 24
+"""Tokens in one turn of a loop, at most."""
+SHORTEST_LOOP = 48
+"""Tokens in a loop, at least: people repeat themselves too."""
+
+
+class StopRepetition(StoppingCriteria):
+    """Ends a text in a repetition loop, as Whisper writes on unintelligible speech, up to the longest text there is.
+
+    Nothing is learned from further turns, and writing them takes as long as several steps of training.
+    """
+
+    def __call__(self, input_ids: Tensor, scores: Any, **rest: Any) -> Tensor:
+        """(batch,) bool: which of the texts, (batch, tokens), end here."""
+        ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        for period in range(1, LONGEST_PERIOD + 1):
+            length = max(SHORTEST_LOOP, REPEATS * period)
+            if input_ids.shape[1] >= length:
+                tail = input_ids[:, -length:]
+                ended |= (tail[:, period:] == tail[:, :-period]).all(1)
+        return ended
+
+
+@dataclass(frozen=True)
+class Seq2Seq(Head):
+    """Scores of the next token for every token of a text."""
+
+    name: ClassVar[str] = "seq2seq"
+    auto_class: ClassVar[str] = "AutoModelForSpeechSeq2Seq"
+    positions: ClassVar[Literal["frames", "tokens"]] = "tokens"
+    # The posteriors of a text say as much as hidden states do, and more weight on these gained nothing.
+    layer_weight: ClassVar[float] = 1.0
+    reads_text: ClassVar[bool] = True
+    takes_graph: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+
+    def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+        encoder = output.encoder_hidden_states
+        # The encoder sees whole windows: the silence that fills one up counts as much as all else.
+        everything = torch.ones(encoder[0].shape[:2], dtype=torch.bool, device=valid.device)
+        return [(encoder, everything), (output.decoder_hidden_states, valid)]
+
+    def task_loss(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
+        if labels is None:
+            raise ValueError("labels=None: a model that reads text has no loss without one; give labels (add_texts)")
+        with without_regularisation(model):
+            loss: Tensor = model(**inputs, labels=labels).loss
+        return loss
+
+    def add_texts(
+        self,
+        teacher: Any,
+        processor: Any,
+        batch: Texts,
+        *,
+        languages: Sequence[str | None] = (),
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> Texts:
+        """The batch with `decoder_input_ids` and `decoder_attention_mask` (batch, tokens) and, as labels, what follows.
+
+        A window without a text gets what the teacher writes for it, as it was augmented: a text of its own, on which
+        its posteriors teach most (Gandhi et al. 2023). What is given to the decoder and not written by it, the prefix,
+        is no label; the end of the text is one.
+        """
+        features = batch.inputs["input_features"].to(teacher.device)
+        prefixes = _prefixes(teacher, features, languages, precision)
+        texts = _texts(teacher, processor, features, batch.texts, prefixes, precision)
+        longest, end = teacher.config.max_target_positions, teacher.config.eos_token_id
+        read, expected = [], []
+        for prefix, text in zip(prefixes, texts, strict=True):
+            spelled = processor.tokenizer(f" {text}".rstrip(), add_special_tokens=False).input_ids
+            tokens = [*prefix, *spelled, end]
+            read.append(torch.tensor(tokens[:-1][:longest]))
+            expected.append(torch.tensor([*[-100] * (len(prefix) - 1), *tokens[len(prefix) :]][:longest]))
+        inputs = {
+            **batch.inputs,
+            "decoder_input_ids": _padded(read, end),
+            "decoder_attention_mask": _padded([torch.ones_like(row) for row in read], 0),
+        }
+        return Texts(inputs, _padded(expected, -100), texts)
+
+    def example_inputs(self, model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
+        batch = len(next(iter(inputs.values())))
+        text = torch.arange(batch * tokens).reshape(batch, tokens) * 7 % model.config.vocab_size
+        return {**inputs, "decoder_input_ids": text.to(model.device)}
+
+    def greedy(self, model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
+        return generated(model, inputs, processor)
+
+    def by_graph(self, model: Any, inputs: Mapping[str, Tensor], graph: TextDecoder) -> list[str]:
+        raise UserError("a model with a decoder of its own takes no decoding graph: leave the graph out")
+
+    def transcriber(
+        self,
+        model: Any,
+        processor: Any,
+        graph: TextDecoder | None = None,
+        *,
+        chunk_seconds: float = CHUNK_SECONDS,
+        overlap_seconds: float = OVERLAP_SECONDS,
+    ) -> Transcriber:
+        """Long-form decoding in pieces side by side, cut where it is quietest, of the model's window at most.
+
+        The decoder writes text and not frames, so that the texts of overlapping pieces would have words twice. A model
+        without a window of its own gets pieces of `chunk_seconds` at most.
+        """
+        if graph is not None:
+            self.by_graph(model, {}, graph)
+        window = int((window_of(processor) or chunk_seconds) * SAMPLE_RATE)
+
+        def recognise(audio: np.ndarray) -> str:
+            texts: list[str] = []
+            while len(audio):
+                begin = window * 2 // 3
+                end = len(audio) if len(audio) <= window else _quietest(audio[begin:window]) + begin
+                texts += self.greedy(model, features_of([audio[:end]], processor), processor)
+                audio = audio[end:]
+            return " ".join(text for text in texts if text)
+
+        return Transcriber(window, recognise)
+
+    def with_text_length(self, model: Any, tokens: int) -> Any:
+        model = copy.copy(model)
+        model.generation_config = copy.deepcopy(model.generation_config)
+        model.generation_config.update(min_new_tokens=tokens, max_new_tokens=tokens)
+        return model
+
+
+@torch.no_grad()
+def generated(
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    processor: Any,
+    *,
+    language: str | list[str] | None = None,
+    until: StoppingCriteria | None = None,
+) -> list[str]:
+    """Let the decoder write the text of every window of a batch greedily, the most likely token at each step.
+
+    Args:
+        model: in eval mode; its generation config says which tokens it may not write.
+        language: what is spoken, such as `en`, or that of every window; None lets a multilingual model decide. An
+            English-only one needs none.
+        until: ends a text before the model does.
+    """
+    moved = {name: value.to(model.device) for name, value in inputs.items() if name not in ("labels", "attention_mask")}
+    spoken = {"language": language, "task": "transcribe"} if _is_multilingual(model) else {}
+    # All of a window counts, silence included. Tokens that pad a batch's texts are the end token again.
+    mask = torch.ones(moved["input_features"].shape[::2], dtype=torch.long, device=model.device)
+    ends = None if until is None else StoppingCriteriaList([until])
+    tokens = model.generate(
+        **moved, attention_mask=mask, num_beams=1, do_sample=False, stopping_criteria=ends, **spoken
+    )
+    return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+
+
+def _is_multilingual(model: Any) -> bool:
+    return bool(getattr(model.generation_config, "is_multilingual", False))
+
+
+def _prefixes(
+    teacher: Any,
+    features: Tensor,
+    languages: Sequence[str | None],
+    precision: Callable[[], AbstractContextManager[Any]],
+) -> list[list[int]]:
+    """The tokens that every text starts with; where the language is not known, the teacher detects it."""
+    special = teacher.generation_config
+    start, plain = special.decoder_start_token_id, special.no_timestamps_token_id
+    if not _is_multilingual(teacher):
+        return [[start, plain]] * len(features)
+    named = [special.lang_to_id.get(f"<|{language}|>") for language in languages]
+    if None in named:
+        with torch.no_grad(), precision():
+            detected = teacher.detect_language(features).tolist()
+        named = [known if known is not None else guess for known, guess in zip(named, detected, strict=True)]
+    task = special.task_to_id["transcribe"]
+    return [[start, language, task, plain] for language in named]
+
+
+def _texts(
+    teacher: Any,
+    processor: Any,
+    features: Tensor,
+    texts: Sequence[str | None],
+    prefixes: Sequence[list[int]],
+    precision: Callable[[], AbstractContextManager[Any]],
+) -> list[str]:
+    """The text of every window: its transcript, or the teacher's own."""
+    missing = [number for number, text in enumerate(texts) if text is None]
+    if not missing:
+        return [text or "" for text in texts]
+    spoken = processor.tokenizer.convert_ids_to_tokens([prefixes[number][1] for number in missing])
+    # Token by token, weights are read once and used once: autocast would cast each to bfloat16 every time.
+    with nullcontext() if teacher.dtype == torch.float32 else precision():
+        inputs = {"input_features": features[missing]}
+        written = generated(teacher, inputs, processor, language=spoken, until=StopRepetition())
+    found = iter(written)
+    return [next(found) if text is None else text for text in texts]
+
+
+def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
+    return pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
+def _quietest(audio: np.ndarray) -> int:
+    """The middle of the quietest fifth of a second, in samples."""
+    width = SAMPLE_RATE // 5
+    energy = np.cumsum(np.square(audio, dtype=np.float64))
+    return int(np.argmin(energy[width:] - energy[:-width])) + width // 2

@@ -1,0 +1,88 @@
+"""The model argument of public functions: a path, a Hub id, a model in memory or a (model, processor) pair."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+
+from trimbre.errors import OptionError, UserError
+from trimbre.models.checkpoint import load_plan
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.loading import Recogniser, load
+from trimbre.plan import Plan
+
+ModelLike: TypeAlias = str | Path | PreTrainedModel | tuple[PreTrainedModel, ProcessorMixin]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSource:
+    """A model as it was given, ready to run: in eval mode and float32, on the device that was asked for."""
+
+    name: str
+    """The path or Hub id; of a model in memory what it was loaded from, else its class."""
+    recogniser: Recogniser
+    path: Path | None = None
+    """Local directory that the weights were read from; None for a model in memory or from the Hub."""
+
+    def plan(self) -> Plan | None:
+        """What an earlier pruning kept of the dense model, where the checkpoint says so."""
+        return None if self.path is None else load_plan(self.path)
+
+
+def resolve_model(
+    model: ModelLike, processor: ProcessorMixin | None = None, *, device: torch.device | str = "cpu", own: bool = False
+) -> ModelSource:
+    """Load a model, or prepare one that is in memory without changing it.
+
+    Args:
+        model: directory or Hub id; or a model of transformers, alone or in a pair with its processor.
+        processor: needed for a model alone; beside a path, used in place of the checkpoint's.
+        device: where the model will run. A model in memory that is elsewhere, in train mode or not in float32 is
+            copied; otherwise it is used as it is.
+        own: copy a model in memory in any case, for a caller that changes it.
+
+    Raises:
+        UserError: there is no such model, or its processor is missing.
+    """
+    if isinstance(model, tuple):
+        if len(model) != 2 or processor is not None:
+            raise UserError("model=(...): give a pair (model, processor), and no processor beside it")
+        model, processor = model
+    if isinstance(model, str | Path):
+        name = str(model)
+        loaded = load(name)
+        there = Path(name) if Path(name).is_dir() else None
+        return ModelSource(name, Recogniser(loaded.model.to(device), processor or loaded.processor), there)  # type: ignore[arg-type]
+    if not isinstance(model, PreTrainedModel):
+        raise OptionError("model", type(model).__name__, "give a path, a Hub id or a model of transformers")
+    if processor is None:
+        raise OptionError("processor", None, "a model in memory needs its processor beside it: give both")
+    there = _checkpoint_of(model)
+    name = model.name_or_path or type(model).__name__
+    return ModelSource(name, Recogniser(_ready(model, torch.device(device), own=own), processor), there)
+
+
+def _ready(model: Any, device: torch.device, *, own: bool) -> PreTrainedModel:
+    """The model itself where it can run as it is, else a copy that can."""
+    parameters = list(model.parameters())
+    place = torch.empty(0, device=device).device  # with its index
+    same_place = all(parameter.device == place for parameter in parameters)
+    precise = all(parameter.dtype == torch.float32 for parameter in parameters)
+    if same_place and precise and not model.training and not own:
+        return model
+    return copy.deepcopy(model).float().eval().to(device)
+
+
+def _checkpoint_of(model: Any) -> Path | None:
+    """The local checkpoint that a model in memory was loaded from, where it still has the shape that it had there."""
+    if not model.name_or_path or not Path(model.name_or_path).is_dir():
+        return None
+    folder = Path(model.name_or_path)
+    plan = load_plan(folder)
+    if plan is None:
+        return folder
+    sizes = {path: size for path, size in anatomy_of(model).sizes.items() if size}
+    return folder if sizes == {path: width for path, width in plan.widths.items() if width} else None

@@ -1,0 +1,35 @@
+"""Evenly spaced layer removal (as in DistilBERT and Distil-Whisper): whole blocks are cut, first and last stay."""
+
+import math
+
+import torch
+from transformers import PreTrainedModel
+
+from trimbre.pruning.allocation import PruningTarget, plan_for_target, ranks_within
+from trimbre.pruning.methods.base import MethodResult, PruningContext, one_shot
+
+TRAINS = False
+
+
+def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarget) -> MethodResult:
+    """Skip as many blocks as the share allows; where no number of blocks meets it, one of them is cut in part.
+
+    The units of that block are cut in the order of their indices.
+    """
+    anatomy = target.anatomy
+    free = [group for group, protected in zip(anatomy.groups, target.protected, strict=True) if not protected]
+    layers = sorted({group.layer for group in free if group.layer is not None})
+    order = evenly_spaced(len(layers), target.share)
+    turn: dict[int | None, int] = {layer: position for position, layer in enumerate(layers[place] for place in order)}
+    last = len(layers)
+    scores = torch.tensor([float(turn.get(group.layer, last)) for group in anatomy.groups], dtype=torch.float64)
+    places = ranks_within(anatomy, -torch.arange(len(anatomy.owner)))
+    return one_shot(plan_for_target(target, scores[anatomy.owner] + places), target)
+
+
+def evenly_spaced(count: int, share: float) -> list[int]:
+    """Indices of the blocks to remove for a `share` of `count`, so that those that stay are evenly spaced."""
+    remove = min(count, math.ceil(share * count - 1e-9))
+    stay = count - remove
+    kept = {round(place * (count - 1) / (stay - 1)) for place in range(stay)} if stay > 1 else set(range(stay))
+    return [place for place in range(count) if place not in kept]

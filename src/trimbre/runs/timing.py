@@ -1,0 +1,49 @@
+"""Real-time factors of models side by side, on the utterances of an evaluation set."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from trimbre.benchmark.timing import RealTimeFactors, real_time_factor
+from trimbre.data.audio import load_cut
+from trimbre.data.cuts import CutsLike
+from trimbre.data.source import resolve_cuts
+from trimbre.errors import at_least
+from trimbre.inference.graph.source import GraphLike, resolve_graph
+from trimbre.models.device import resolve_device
+from trimbre.models.source import ModelLike, resolve_model
+
+
+def real_time_factors(
+    models: Mapping[str, ModelLike],
+    *,
+    data: CutsLike,
+    clips: int = 20,
+    graph: GraphLike | None = None,
+    threads: int = 1,
+    allow_outside: bool = False,
+    device: str = "auto",
+) -> dict[str, RealTimeFactors]:
+    """Time models side by side, features and decoding included.
+
+    Args:
+        models: by the name to show; the first is what the others are compared with.
+        clips: how many utterances of `data` are timed, the first ones.
+        graph: decoding graph of all models; greedy decoding by default.
+        threads: of torch, on the CPU.
+
+    Returns:
+        `utterances`: one by one; `recording`: joined to one recording, decoded in chunks as `transcribe` does.
+
+    Raises:
+        UserError: an argument cannot be used.
+    """
+    at_least("clips", clips, 1)
+    at_least("threads", threads, 1)
+    place = resolve_device(device)
+    loaded = {name: resolve_model(model, device=place).recogniser for name, model in models.items()}
+    cuts = resolve_cuts("data", data, allow_outside=allow_outside).cuts
+    audio = [load_cut(cut) for cut in cuts.subset(first=clips)]
+    decoder = resolve_graph(graph, *loaded.values())
+    timed = {"utterances": audio, "recording": [np.concatenate(audio)]}
+    return {name: real_time_factor(loaded, clips=each, graph=decoder, threads=threads) for name, each in timed.items()}

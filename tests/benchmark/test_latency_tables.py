@@ -1,0 +1,384 @@
+"""Tables of times: curves are found again, and a cost is what its curves say; never a time itself."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.families import END, edge_plans, random_plan
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
+
+import trimbre
+from trimbre.benchmark import latency_tables as measuring
+from trimbre.benchmark.latency_tables import fit, measure, plans_of, sorts_of, table_for, widths_of
+from trimbre.benchmark.timing import with_fixed_output_length
+from trimbre.cli import run
+from trimbre.config import BatchConfig, GateConfig, LatencyConfig, PruneConfig, RecoveryConfig, TargetConfig
+from trimbre.costs.cost import piecewise_linear
+from trimbre.costs.latency import LatencyTable, check_fits, curve_key, latency_budget, signature_of
+from trimbre.errors import UserError
+from trimbre.models.checkpoint import save
+from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import features_of
+from trimbre.models.loading import Recogniser, load
+from trimbre.plan import Plan
+from trimbre.pruning.allocation import PruningTarget, check_reachable, plan_for_target
+from trimbre.pruning.constraint import Multipliers
+from trimbre.pruning.gates import Gates
+from trimbre.pruning.surgery import cut
+from trimbre.pruning.targets import ModelCosts, missed_time
+from trimbre.runs import prune as orchestration
+
+SECONDS = {"fixed": 0.02, "module": 0.004, "unit": 0.0005}
+"""A recogniser whose modules take so long, and the units of its n-th sort n + 1 times as long."""
+
+
+def clock(anatomy):
+    """Seconds that a plan takes by closed form, beside the whole model, in a machine that slows down as it goes."""
+    order = list(sorts_of(anatomy))
+    sort = {group.path: order.index(curve_key(group)) for group in anatomy.groups}
+    pace = iter(range(1, 10_000))
+
+    def seconds(plan):
+        return SECONDS["fixed"] + sum(
+            SECONDS["module"] + SECONDS["unit"] * (1 + sort[path]) * width
+            for path, width in plan.widths.items()
+            if width
+        )
+
+    def compare(plan):
+        slower = 1 + 0.1 * next(pace)
+        return slower * seconds(plan), slower * seconds(Plan.everything(anatomy.sizes))
+
+    return seconds, compare
+
+
+@pytest.fixture
+def table(model, processor, anatomy):
+    return measure(model, processor, name="it", runtime="torch-fp32", compare=clock(anatomy)[1])
+
+
+def test_the_curves_foretell_every_plan(model, processor, anatomy, table):
+    """As far as widths are measured: below the least a curve leads to nothing."""
+    seconds, _ = clock(anatomy)
+    budget = latency_budget(table, anatomy, scope="model")
+    first = 1.1  # the pace of the fastest repeat
+    assert table.spread < 1e-9
+    assert budget.dense * table.seconds == pytest.approx(first * seconds(Plan.everything(anatomy.sizes)))
+    for plan in [random_plan(anatomy, seed) for seed in range(6)] + list(edge_plans(anatomy).values()):
+        lowest = {group.path: widths_of(sorts_of(anatomy)[curve_key(group)])[0] for group in anatomy.groups}
+        if all(width == 0 or width >= lowest[path] for path, width in plan.widths.items()):
+            assert budget.cost.of(plan) * table.seconds == pytest.approx(first * seconds(plan))
+
+
+def test_modules_of_unlike_widths_share_a_curve(model, anatomy):
+    small = anatomy_of(cut(model, random_plan(anatomy, 4, skip=0.1)))
+    seconds, _ = clock(small)
+    plans = list(plans_of(small))
+    fixed, curves, spread = fit(small, plans, [seconds(plan) for plan in plans])
+    assert spread < 1e-6
+    assert fixed == pytest.approx(SECONDS["fixed"], rel=1e-6)
+    assert set(curves) == set(sorts_of(small))
+
+
+def test_no_curve_falls_however_the_clock_errs(anatomy):
+    torch.manual_seed(0)
+    seconds, _ = clock(anatomy)
+    plans = list(plans_of(anatomy))
+    costs = [seconds(plan) * (1 + 0.1 * float(torch.randn(()))) for plan in plans]
+    fixed, curves, spread = fit(anatomy, plans, costs)
+    assert fixed >= 0
+    assert spread > 0.01
+    for curve in curves.values():
+        values = [cost for _, cost in curve]
+        assert values == sorted(values)
+        assert values[0] > 0  # or a unit's worth for its price would be no number
+
+
+def test_every_kind_and_end_is_measured(anatomy):
+    plans = list(plans_of(anatomy))
+    assert not plans[0].changes
+    assert any(len(plan.skipped) == len(plan.sizes) for plan in plans)
+    for groups in sorts_of(anatomy).values():
+        seen = {plan.widths[group.path] for plan in plans for group in groups}
+        assert set(widths_of(groups)) <= seen
+        assert max(group.size for group in groups) in widths_of(groups)
+        if groups[0].kind.rows > 1:
+            assert {1, 2} <= set(widths_of(groups))
+
+
+def test_a_curve_by_hand_and_its_slopes():
+    cost = piecewise_linear(1.0, [[(2, 4.0), (6, 6.0)], []], [6, 3])
+    for width, expected in [(0, 1.0), (1, 3.0), (2, 5.0), (3, 5.5), (6, 7.0)]:
+        widths = torch.tensor([float(width), 3.0], dtype=torch.float64, requires_grad=True)
+        opens = torch.ones(2, dtype=torch.float64, requires_grad=True)
+        value = cost(widths, opens)
+        assert value.item() == expected
+        if width in (1, 3):
+            slopes, by_opens = torch.autograd.grad(value, (widths, opens))
+            assert slopes.tolist() == [2.0 if width == 1 else 0.5, 0.0]
+            assert by_opens.tolist() == [expected - 1.0, 0.0]
+    assert cost.unit.tolist() == [1.0, 0.0]
+    assert cost.branch.tolist() == [0.0, 0.0]
+
+
+def test_what_no_cut_changes_is_the_whole_models_alone(anatomy, table):
+    found = {scope: latency_budget(table, anatomy, scope=scope) for scope in anatomy.scopes}
+    whole = found.pop("model")
+    assert whole.cost.fixed == table.fixed > 0
+    assert all(budget.cost.fixed == 0 and budget.reachable == 1 for budget in found.values())
+    assert whole.dense == pytest.approx(found["blocks"].dense + table.fixed)
+    assert whole.title == "the model's measured time"
+
+
+def ledger_of(table, anatomy):
+    """The times alone."""
+    return ModelCosts({("latency", s): latency_budget(table, anatomy, scope=s) for s in anatomy.scopes}, table)
+
+
+def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
+    ledger = ledger_of(table, anatomy)
+    budgets = ledger.asked(TargetConfig(remove=0.4, budget="latency"))
+    gates = Gates(anatomy)
+    multipliers = Multipliers(gates, budgets)
+    assert multipliers.meet(0.4) == pytest.approx([0.4], abs=1e-4)
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    torch.manual_seed(1)
+    wanted = PruningTarget(anatomy, budgets, 0.4, free)
+    plan = plan_for_target(wanted, torch.randn(sum(group.size for group in anatomy.groups)))
+    assert abs(budgets[0].removed(plan) - 0.4) < 0.03  # a head of these tiny models is that much
+    check_reachable(replace(wanted, share=0.9))
+    assert ledger.shares(plan)["latency"]["blocks"] == budgets[0].removed(plan)
+
+
+def test_a_time_is_asked_for_as_a_share(anatomy, table):
+    ledger = ledger_of(table, anatomy)
+    dense = ledger.budgets["latency", "model"].dense
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    resolve_target = ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, free)
+    assert resolve_target.rtf is None
+    assert (resolve_target.budget, resolve_target.of) == ("latency", "model")
+    assert resolve_target.remove == pytest.approx(0.2)
+    assert ledger.resolve_target(TargetConfig(), anatomy, free) == TargetConfig()
+    with pytest.raises(UserError, match="nothing need leave"):
+        ledger.resolve_target(TargetConfig(rtf=dense), anatomy, free)
+    with pytest.raises(UserError, match="with all gone that may be cut") as error:
+        ledger.resolve_target(TargetConfig(rtf=table.fixed), anatomy, free)
+    named = float(str(error.value).split("and ")[1].split(" ")[0])
+    assert ledger.resolve_target(TargetConfig(rtf=1.005 * named), anatomy, free).remove < 1
+    with pytest.raises(UserError, match="with all gone that may be cut"):
+        ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, ~free)
+
+
+def test_a_table_is_written_read_and_refused(model, anatomy, table, tmp_path):
+    table.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json") == table
+    check_fits(table, model, anatomy, "table.json")
+    data = json.loads((tmp_path / "table.json").read_text())
+    sort = next(iter(data["curves"]))
+    for broken, complaint in [
+        ({**data, "format": 99}, "newer than this Trimbre reads"),
+        ({name: value for name, value in data.items() if name != "fixed"}, "not a latency table"),
+        ({**data, "curves": {**data["curves"], sort: [[4, 1.0], [2, 2.0]]}}, "doesn't rise"),
+        ({**data, "curves": {**data["curves"], sort: [[2, 2.0], [4, 1.0]]}}, "doesn't rise"),
+        ({**data, "curves": 3}, "not a latency table"),
+        ([], "not a latency table"),
+    ]:
+        (tmp_path / "broken.json").write_text(json.dumps(broken))
+        with pytest.raises(UserError, match=complaint):
+            LatencyTable.load(tmp_path / "broken.json")
+    with pytest.raises(UserError, match="another shape"):
+        check_fits(table, mini_parakeet(), anatomy_of(mini_parakeet()), "table.json")
+    with pytest.raises(UserError, match="knows nothing of"):
+        latency_budget(replace(table, curves={}), anatomy)
+
+
+def test_a_table_serves_what_was_cut_from_its_model(model, anatomy, table):
+    for plan in [random_plan(anatomy, 5), edge_plans(anatomy)["no modules"], edge_plans(anatomy)["no units"]]:
+        small = cut(model, plan)
+        assert signature_of(small, anatomy_of(small)) == table.signature
+        again = anatomy_of(small)
+        check_fits(table, small, again, "table.json")
+        left = latency_budget(table, again, scope="model").dense
+        assert left == pytest.approx(latency_budget(table, anatomy, scope="model").cost.of(plan))
+
+
+def test_whole_recognisers_are_timed(model, processor, anatomy, monkeypatch):
+    """Every plan is heard beside the whole model, and a decoder writes as much whatever is left of it."""
+    heard = []
+    monkeypatch.setattr(
+        measuring, "seconds_to", lambda listen, clip, clock: heard.append((listen, len(listen(clip)))) or 1.0
+    )
+    monkeypatch.setattr(measuring, "plans_of", lambda anatomy: list(plans_of(anatomy))[:3])
+    monkeypatch.setattr(measuring, "fit", lambda anatomy, plans, costs: (0.0, {}, float(len(costs))))
+    table = measure(model, processor, name="it", runtime="torch-fp32", repeats=1)
+    assert table.spread == 3
+    assert len(heard) == 2 * 2
+    assert len({listen for listen, _ in heard}) == 1 + 2
+    assert table.machine["cores"] >= 1
+    assert "torch" in table.versions
+
+
+@pytest.mark.parametrize("family", ["whisper, English", "whisper, multilingual"], indirect=True)
+def test_a_decoder_writes_as_much_whatever_it_hears(model, processor, anatomy):
+    inputs = features_of(clips(2.0), processor)
+    everything = range(model.config.vocab_size)
+    model.generation_config.suppress_tokens = [token for token in everything if token != END]  # falls silent at once
+    for one in (model, cut(model, edge_plans(anatomy)["no ffn modules"])):
+        written = with_fixed_output_length(one, 4.0).generate(**inputs, do_sample=False, num_beams=1)
+        assert written.shape[1] in (12, 12 + 1, 12 + 4)  # with or without the tokens that it starts from
+        assert one.generation_config.min_new_tokens is None
+
+
+def test_a_measured_table_is_kept_and_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TRIMBRE_CACHE", raising=False)
+    model, processor = mini_parakeet(), mini_processor()
+    counted = []
+
+    def known(*args, **how):
+        counted.append(how["runtime"])
+        return measure(*args, **how, compare=clock(anatomy_of(model))[1])
+
+    monkeypatch.setattr(measuring, "measure", known)
+    first = table_for(model, processor, name="it", options=LatencyConfig(runtime="torch-fp32"))
+    again = table_for(model, processor, name="it", options=LatencyConfig(runtime="torch-fp32"))
+    assert first == again
+    assert counted == ["torch-fp32"]
+    table_for(model, processor, name="it", options=LatencyConfig(runtime="torch-fp32", threads=2))
+    monkeypatch.setattr(measuring, "machine", lambda: {"processor": "another", "cores": 1})
+    table_for(model, processor, name="it", options=LatencyConfig(runtime="torch-fp32"))
+    assert len(counted) == 3
+    first.save(tmp_path / "given.json")
+    assert table_for(model, processor, name="it", options=LatencyConfig(table=str(tmp_path / "given.json"))) == first
+    assert measuring.by_the_clock(Recogniser(model, processor), model, first) is None  # of another machine by now
+    monkeypatch.setattr(measuring, "find_spec", lambda name: None)  # as where nothing that exports is installed
+    foreign = replace(first, runtime="onnx-fp32")
+    assert measuring.by_the_clock(Recogniser(model, processor), model, foreign) is None
+    monkeypatch.setattr(measuring, "machine", lambda: foreign.machine)
+    assert measuring.by_the_clock(Recogniser(model, processor), model, foreign) is None
+    assert len(list((tmp_path / "trimbre" / "latency").iterdir())) == 3
+
+
+def test_the_command_writes_a_table(tmp_path, monkeypatch, capsys):
+    model = mini_parakeet()
+    place = str(save(model, mini_processor(), tmp_path / "model"))
+    known = clock(anatomy_of(model))[1]
+    monkeypatch.setattr(measuring, "measure", lambda *args, **how: measure(*args, **how, compare=known))
+    out = tmp_path / "table.json"
+    assert run(["bench", place, "--table", str(out)]) == 0
+    assert "What no cut changes" in " ".join(capsys.readouterr().out.split())
+    assert (LatencyTable.load(out).runtime, LatencyTable.load(out).threads) == ("onnx-fp32", 1)
+    for arguments, complaint in [
+        ([place, place, "--table", str(out)], "of one model"),
+        ([place, "--table", str(out), "--threads", "1", "4"], "one with --threads"),
+        ([place, "--table", str(tmp_path)], "is a folder"),
+    ]:
+        assert run(["bench", *arguments]) == 2
+        assert complaint in capsys.readouterr().err
+
+
+def test_options_that_contradict_each_other():
+    for wrong in (
+        lambda: TargetConfig(rtf=0.01, remove=0.3),
+        lambda: TargetConfig(rtf=0.01, of="encoder"),
+        lambda: TargetConfig(rtf=0.01, budget="macs"),
+        lambda: TargetConfig(rtf=0.0),
+        lambda: PruneConfig(latency=LatencyConfig(runtime="torch-fp32")),
+        lambda: LatencyConfig(table="here.json", threads=2),
+        lambda: LatencyConfig(runtime="tflite"),
+    ):
+        with pytest.raises(ValueError, match=r"=|need the latency budget"):
+            wrong()
+    asked = PruneConfig(rtf=0.01, latency=LatencyConfig(threads=2)).target
+    assert (asked.budget, asked.of) == ("latency", "model")
+
+
+def test_a_time_missed_is_said():
+    found = {"asked": 0.01, "unpruned": 0.02, "measured": {"pruned": 3.0, "unpruned": 6.0, "share": 0.5}}
+    assert missed_time(found) is None
+    slow = found | {"measured": {"pruned": 3.0, "unpruned": 5.0, "share": 0.6}}
+    assert "takes 0.012 seconds" in missed_time(slow)
+    assert missed_time(slow | {"asked": None}) is None
+    assert missed_time(found | {"measured": None}) is None
+
+
+@pytest.fixture
+def known_times(monkeypatch):
+    """Tables of the closed form, and a clock that goes by it too."""
+
+    def known(model, *args, **how):
+        return measure(model, *args, **how, compare=clock(anatomy_of(model))[1])
+
+    monkeypatch.setattr(measuring, "measure", known)
+    monkeypatch.setattr(measuring, "in_turns", lambda small, whole, clip, **how: (0.6, 1.0))
+
+
+@pytest.mark.once
+def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, known_times, capsys):
+    place = str(save(model, processor, tmp_path / "model"))
+    file = tmp_path / "table.json"
+    assert run(["bench", place, "--table", str(file), "--runtimes", "torch-fp32"]) == 0
+    dense = latency_budget(LatencyTable.load(file), anatomy, scope="model").dense
+    prune = ["prune", place, "--train", str(noise_corpus)]
+    prune += "--method l0 --learn-steps 2 --recover-steps 0 --calibration-batches 1 --refit-batches 1".split()
+    prune += ["--max-duration", "6", "--precision", "fp32", "--table", str(file)]
+    capsys.readouterr()
+    assert run([*prune, "--rtf", f"{0.8 * dense}", "--dry-run", "--out", str(tmp_path / "no")]) == 0
+    assert "measured time" in capsys.readouterr().out
+    run([*prune, "--rtf", f"{0.6 * dense}", "--out", str(tmp_path / "small"), "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    small = load(tmp_path / "small").model
+    told = found["latency"]
+    left = latency_budget(LatencyTable.load(file), anatomy_of(small), scope="model").dense
+    assert told["pruned"] == pytest.approx(left) == pytest.approx(dense * (1 - found["removed"]["latency"]["model"]))
+    assert told["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
+    assert told["measured"]["share"] == 0.6
+    assert found["options"]["rtf"] == 0.6 * dense
+    assert "seconds per second of audio" in " ".join((tmp_path / "small/README.md").read_text().split())
+    for more, complaint in [
+        (["--rtf", "1e-9"], "with all gone that may be cut"),
+        (["--rtf", "9"], "nothing need leave"),
+        (["--rtf", "1", "--remove", "0.5"], "--rtf"),
+        (["--rtf", "1", "--budget", "both"], "--rtf"),
+        (["--remove", "0.5"], "latency budget"),
+    ]:
+        assert run([*prune, "--out", str(tmp_path / "none"), *more]) == 2
+        assert complaint in capsys.readouterr().err
+    prune[-1] = "nowhere.json"
+    assert run([*prune, "--budget", "latency", "--out", str(tmp_path / "none")]) == 2
+    assert "cannot read the latency table nowhere.json" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.once
+def test_a_run_that_is_resumed_goes_by_the_same_times(
+    model, processor, noise_corpus, tmp_path, known_times, monkeypatch
+):
+    place = str(save(model, processor, tmp_path / "model"))
+    out = tmp_path / "small"
+    monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path / "cache"))
+    options = replace(
+        PruneConfig(remove=0.4, budget="latency", latency=LatencyConfig(runtime="torch-fp32")),
+        method="l0",
+        calibration_batches=1,
+        gates=GateConfig(steps=2),
+        recovery=RecoveryConfig(steps=0, refit_batches=1),
+        precision="fp32",
+        batches=BatchConfig(max_duration=6.0, buckets=2),
+    )
+    how = {"train": str(noise_corpus), "out": out, "config": options}
+
+    def stop(*args, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(orchestration, "prune_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trimbre.prune(place, **how)
+    (kept,) = (tmp_path / "cache/latency").iterdir()
+    before = LatencyTable.load(kept)
+    replace(before, fixed=9.0).save(kept)
+    found = trimbre.prune(place, **how, resume=True).report
+    assert LatencyTable.from_json(found["latency"]["table"]) == before
+    assert found["removed"]["latency"]["blocks"] == pytest.approx(0.4, abs=0.05)

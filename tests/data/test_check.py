@@ -1,0 +1,50 @@
+"""Checks of training data: what is counted, and what is refused before hours of training."""
+
+from pathlib import Path
+
+import pytest
+from helpers.mini_recogniser import mini_processor
+from lhotse import CutSet
+
+from trimbre.data.check import check_training_data
+from trimbre.data.cuts import cut_of
+from trimbre.errors import UserError
+
+
+def checked(texts, normalize="basic"):
+    # There is no such audio: none may be read.
+    cuts = CutSet([cut_of(Path(f"{n}.flac"), id=str(n), text=text, samples=32_000) for n, text in enumerate(texts)])
+    return check_training_data(cuts, name="data/mine", processor=mini_processor(), normalize=normalize)
+
+
+def test_utterances_hours_and_transcripts_are_counted():
+    found = checked(["Bad cafe!"] * 100 + [None] * 25 + [""])
+    assert (found.utterances, found.transcribed, found.unspellable) == (126, 101, {})
+    assert found.hours == round(126 * 2 / 3600, 4)
+    counts = {"utterances": 126, "hours": found.hours, "transcribed": 101, "unspellable": {}, "too_long": 0}
+    assert found.to_json() == counts
+
+
+def test_one_in_a_hundred_unspellable_characters_is_borne_and_more_is_not():
+    hundred = "abcdefgh " * 12  # 96 letters
+    assert checked([hundred + "abcé"]).unspellable == {"é": 1}
+    with pytest.raises(UserError, match=r"^2\.0 % of the characters .* of data/mine .* \(most often 'é', 'z'\)"):
+        checked([hundred + "abéz"])
+
+
+def test_the_characters_named_are_the_most_frequent_ones():
+    with pytest.raises(UserError, match=r"\(most often 'z', 'y', 'x', 'w', 'v'\).*the normalisation basic"):
+        checked(["z" * 6 + "y" * 5 + "x" * 4 + "w" * 3 + "v" * 2 + "u"])
+
+
+def test_capitals_count_where_nothing_is_normalised():
+    assert checked(["BAD"]).unspellable == {}
+    with pytest.raises(UserError, match=r"100\.0 %"):
+        checked(["BAD"], normalize="none")
+
+
+def test_unlabelled_audio_is_accepted_and_none_is_not():
+    found = checked([None, None])
+    assert (found.utterances, found.transcribed, found.unspellable) == (2, 0, {})
+    with pytest.raises(UserError, match="train='data/mine': there is no utterance in it"):
+        checked([])

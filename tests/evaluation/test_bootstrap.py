@@ -1,0 +1,131 @@
+"""Error counts and intervals, judged by hand-made alignments and by systems whose true rates are known."""
+
+import numpy as np
+import pytest
+
+from trimbre.evaluation.bootstrap import Errors, character_errors, paired_difference, word_errors
+
+
+def errors(counts, words=10) -> Errors:
+    """Sentences of `words` words with so many substitutions each."""
+    counts = np.asarray(counts)
+    none = np.zeros_like(counts)
+    return Errors(counts, none, none, np.full_like(counts, words))
+
+
+def test_counts_by_hand():
+    found = word_errors(["one two three", "four", "", "five six"], ["one three", "for", "oh", "five six"])
+    assert found.substitutions.tolist() == [0, 1, 0, 0]
+    assert found.deletions.tolist() == [1, 0, 0, 0]
+    assert found.insertions.tolist() == [0, 0, 1, 0]
+    assert found.reference.tolist() == [3, 1, 0, 2]
+    assert found.rate == 3 / 6
+
+
+def test_characters_count_spaces():
+    found = character_errors(["ab cd"], ["abcx"])
+    assert (found.deletions.sum(), found.substitutions.sum(), found.reference.sum()) == (1, 1, 5)
+
+
+def test_no_reference_has_no_rate():
+    found = word_errors(["", ""], ["", "oh"])
+    assert np.isnan(found.rate)
+    assert found.to_json()["percent"] is None
+    assert found.to_json()["interval"] == [None, None]
+    assert found.to_json()["insertions"] == 1
+
+
+def test_no_errors_is_no_certainty():
+    low, high = errors([0] * 3).interval()
+    assert low == 0
+    assert (1 - high) ** 30 == pytest.approx(0.025)  # 30 words right in a row would still happen one time in 40
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        low, high = errors(rng.binomial(8, 0.1, size=100), words=8).interval(resamples=400, seed=trial)
+        covered += low <= 0.1 <= high
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_interval_is_wider_when_errors_come_in_bursts():
+    even, bursts = errors([1] * 40 + [0] * 60), errors([10] * 4 + [0] * 96)
+    assert even.rate == bursts.rate
+    assert np.diff(bursts.interval()) > 2 * np.diff(even.interval())
+
+
+def test_interval_is_a_function_of_the_seed():
+    found = errors(np.random.default_rng(0).integers(0, 50, size=200), words=97)
+    assert found.interval(seed=3) == found.interval(seed=3) != found.interval(seed=4)
+
+
+def test_identical_systems_differ_by_nothing_and_neither_is_better():
+    found = errors([1, 0, 2, 0] * 25)
+    comparison = paired_difference(found, found)
+    assert (comparison.difference, comparison.interval, comparison.relative) == (0, (0, 0), 0)
+    assert comparison.verdict == "not worse"
+    assert comparison.relative_upper == 0
+
+
+def test_pairing_removes_what_both_systems_share():
+    rng = np.random.default_rng(0)
+    shared = rng.binomial(10, 0.3, size=300)
+    better = np.maximum(shared - (rng.random(300) < 0.1), 0)
+    comparison = paired_difference(errors(better), errors(shared))
+    assert comparison.verdict == "better"
+    low, high = errors(shared).interval()
+    assert np.diff(comparison.interval) < 0.3 * (high - low)
+
+
+def test_a_wide_interval_is_undecided():
+    ours, theirs = errors([5, 0, 0, 0, 0] * 6), errors([0, 5, 0, 0, 0] * 6)
+    comparison = paired_difference(ours, theirs)
+    assert comparison.difference == 0
+    assert comparison.verdict == "undecided"
+    assert comparison.relative_upper > 0.5
+
+
+def test_every_sentence_alike_gives_the_verdict_of_the_totals():
+    # 21 errors against 20 in each sentence: exactly 5 % worse in every resample.
+    ours, theirs = errors([21] * 30, words=100), errors([20] * 30, words=100)
+    for margin, verdict in [(4.9, "undecided"), (5.1, "not worse")]:
+        comparison = paired_difference(ours, theirs, margin_percent=margin)
+        assert comparison.verdict == verdict
+        assert comparison.relative_upper == pytest.approx(0.05)
+        assert comparison.interval == pytest.approx((0.01, 0.01))
+    assert "worse, by all of the interval" in paired_difference(ours, theirs, margin_percent=1).sentence
+
+
+def test_the_one_sided_end_is_the_normal_one_on_many_sentences():
+    rng = np.random.default_rng(0)
+    theirs = errors(np.full(4000, 2))
+    shift = rng.integers(-1, 2, size=4000)
+    comparison = paired_difference(errors(2 + shift), theirs)
+    expected = shift.mean() / 2 + 1.645 * shift.std() / np.sqrt(4000) / 2
+    assert comparison.relative_upper == pytest.approx(expected, abs=0.001)
+
+
+@pytest.mark.parametrize("ours", [0, 1])
+def test_a_flawless_baseline_supports_no_relative_claim(ours):
+    comparison = paired_difference(errors([ours] * 40), errors([0] * 40))
+    assert comparison.verdict == "undecided"
+    assert "no error to compare with" in comparison.sentence
+    assert comparison.to_json()["smallest_supported_margin_percent"] is None
+
+
+def test_one_error_in_the_baseline_is_too_few():
+    found = errors([1] + [0] * 99)
+    assert paired_difference(found, found).verdict == "undecided"
+
+
+def test_a_handful_of_sentences_is_undecided_even_when_all_agree():
+    comparison = paired_difference(errors([0] * 5), errors([3] * 5))
+    assert comparison.verdict == "undecided"
+    assert "too few" in comparison.sentence
+
+
+def test_other_references_are_refused():
+    with pytest.raises(ValueError, match="different references"):
+        paired_difference(errors([1] * 30), errors([1] * 30, words=9))

@@ -1,0 +1,146 @@
+"""Runs side by side: means over seeds, paired differences, and runs that cannot be compared."""
+
+import json
+
+import numpy as np
+import pytest
+
+from trimbre.errors import UserError
+from trimbre.evaluation.bootstrap import word_errors
+from trimbre.evaluation.compare_runs import CONTROL, Comparison, Run
+from trimbre.evaluation.evaluate import Evaluation
+from trimbre.report.comparison import markdown, table, write
+
+SENTENCES = [f"one two three {number}" for number in range(60)]
+
+
+def judged(wrong, sentences=SENTENCES):
+    """An evaluation in which the first `wrong` sentences have one error each."""
+    heard = [text.replace("two", "too") if number < wrong else text for number, text in enumerate(sentences)]
+    ids = [f"{number:03d}" for number in range(len(sentences))]
+    return Evaluation(ids, sentences, heard, "basic", 60.0, {}).to_json()
+
+
+def report(name, wrong, *, share=0.5, seed=0, sets=None, faster=1.5, options=None, rtf=None, unpruned=None):
+    return {
+        "name": name,
+        "options": {"remove": share, "rtf": rtf, "budget": "both", "of": "blocks"}
+        | {"seed": seed, "method": "l0"}
+        | (options or {}),
+        "latency": {"asked": rtf, "unpruned": unpruned},
+        "removed": {"params": {"blocks": share}, "macs": {"blocks": share}},
+        "stages": {
+            "learn": {"steps": 3, "minutes": 1.0},
+            "recover": {"steps": 4, "minutes": 2.0},
+            "control": {"steps": 7, "minutes": 9.0},
+        },
+        "times_faster": {"median": faster, "low": faster, "high": faster},
+        "evaluation": {"sets": sets or {"dev": judged(wrong), "other": judged(2 * wrong)}},
+    }
+
+
+@pytest.fixture
+def write_run(tmp_path):
+    def write_one(*given, **more):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        path.write_text(json.dumps(report(*given, **more)))
+        return Run.read(str(path))
+
+    return write_one
+
+
+def test_seeds_of_a_method_are_averaged_and_compared_sentence_by_sentence(write_run):
+    runs = [write_run("ours", 4, seed=0), write_run("ours", 8, seed=1), write_run("theirs", 30), write_run(CONTROL, 2)]
+    found = Comparison.of(runs)
+    assert [entry.name for entry in found.entries] == [CONTROL, "ours", "theirs"]
+    _, ours, theirs = found.entries
+    assert ours.rate("dev") == pytest.approx(6 / 240)
+    assert ours.range("dev") == pytest.approx((4 / 240, 8 / 240))
+    low, high = ours.interval("dev")
+    assert 0 < low < 6 / 240 < high
+    row = found.to_json()["rows"][1]
+    assert row["against"]["unpruned"]["points"] == pytest.approx(100 * 4 / 240, abs=1e-3)
+    assert row["against"]["best_other"]["name"] == "theirs"
+    assert row["against"]["best_other"]["verdict"] == "better"
+    assert (row["steps"], row["minutes"]) == (7, 3.0)  # the control's own steps are another run's
+    assert found.difference(theirs, ours.errors("dev")).difference == pytest.approx(24 / 240)
+    assert np.array_equal(ours.words("dev"), np.full(60, 4.0))
+
+
+def test_two_shares_make_two_rows_and_only_like_is_compared(write_run):
+    found = Comparison.of([write_run("ours", 4), write_run("ours", 20, share=0.75), write_run("theirs", 9)])
+    rows = {(row["name"], row["share"]): row for row in found.to_json()["rows"]}
+    assert rows["ours", 0.5]["against"]["best_other"]["name"] == "theirs"
+    assert "best_other" not in rows["ours", 0.75]["against"]
+    assert all("unpruned" not in row["against"] for row in rows.values())
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(write_run):
+    first = write_run("ours", 4, options={"recovery": {"refit": True}})
+    with pytest.raises(UserError, match=r"share name and target, but not recovery.refit: call it NAME="):
+        Comparison.of([first, write_run("ours", 5, seed=1, options={"recovery": {"refit": False}})])
+    later = write_run("ours", 5, seed=1, options={"recovery": {"refit": True, "made_later": 1}})
+    (entry,) = Comparison.of([first, later]).entries
+    assert len(entry.runs) == 2
+
+
+def test_a_time_that_was_asked_for_stands_by_its_share(write_run):
+    runs = [write_run("ours", 4), write_run("ours", 9, rtf=0.01, unpruned=0.04)]
+    runs.append(write_run("ours", 9, seed=1, rtf=0.01, unpruned=0.05))
+    shares = {len(entry.runs): entry.share for entry in Comparison.of(runs).entries}
+    assert shares == {1: 0.5, 2: pytest.approx(0.775)}
+
+
+def test_without_a_control_runs_are_compared_with_what_each_was_judged_beside(write_run):
+    sets = {"dev": judged(10) | {"teacher": judged(4)}}
+    found = Comparison.of([write_run("ours", 0, sets=sets), write_run("ours", 0, seed=1, sets=sets)])
+    row = found.to_json()["rows"][0]
+    assert row["against"]["unpruned"]["points"] == pytest.approx(100 * 6 / 240, abs=1e-3)
+    assert "best_other" not in row["against"]
+
+
+def test_the_table_is_written_whole_with_a_picture(write_run, tmp_path):
+    found = Comparison.of([write_run("ours", 4), write_run("theirs", 9), write_run(CONTROL, 2)])
+    out = tmp_path / "compared"
+    write(found, out)
+    write(found, out)  # a comparison may be made anew
+    text = (out / "comparison.md").read_text()
+    assert text == markdown(found.to_json())
+    assert "| ours, 50% | 1 | 50.0%, 50.0% | 1.50 | 1.67 [" in text
+    assert "ours" in (out / "comparison.svg").read_text()
+    assert json.loads((out / "comparison.json").read_text())["rows"][0]["name"] == CONTROL
+    assert table(found.to_json()).row_count == 3
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="mine already exists"):
+        write(found, tmp_path / "mine")
+
+
+def test_what_cannot_be_compared_is_named(write_run, tmp_path):
+    ours = write_run("ours", 4)
+    with pytest.raises(UserError, match="different sentences of dev"):
+        Comparison.of([ours, write_run("theirs", 4, sets={"dev": judged(4, SENTENCES[::-1]), "other": judged(8)})])
+    with pytest.raises(UserError, match=r"was judged on dev, .* on dev, other"):
+        Comparison.of([ours, write_run("theirs", 4, sets={"dev": judged(4)})])
+    with pytest.raises(UserError, match="share name, target and seed"):
+        Comparison.of([ours, write_run("ours", 5)])
+    renamed = Run.read(f"longer={write_run('ours', 5).place}")
+    assert [entry.name for entry in Comparison.of([ours, renamed]).entries] == ["ours", "longer"]
+    with pytest.raises(UserError, match="no run given"):
+        Comparison.of([])
+    with pytest.raises(UserError, match="no run at nowhere"):
+        Run.read("nowhere")
+    (tmp_path / "odd.json").write_text('{"name": "x", "evaluation": null}')
+    with pytest.raises(UserError, match=r"odd\.json tells of no evaluation: prune with --dev"):
+        Run.read(str(tmp_path / "odd.json"))
+    old = judged(3)
+    del old["sentences"]
+    with pytest.raises(UserError, match="evaluate it again"):
+        write_run("theirs", 4, sets={"dev": old})
+
+
+def test_an_evaluation_notes_the_errors_of_every_sentence():
+    found = judged(5)["sentences"]
+    assert sum(map(int, found["errors"].split())) == judged(5)["wer"]["errors"] == 5
+    assert found["words"].split() == ["4"] * 60
+    assert found["sha256"] == judged(9)["sentences"]["sha256"] != judged(5, SENTENCES[1:])["sentences"]["sha256"]
+    assert word_errors(SENTENCES, SENTENCES).total == 0

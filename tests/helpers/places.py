@@ -1,0 +1,10 @@
+"""Where things stand in the repository."""
+
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+ROOT = TESTS.parent
+MODEL = ROOT / "models/telephone-en"
+CLIP = TESTS / "recordings/please-hold.flac"
+SAID = "please hold while we try to connect you"
+"""What is said in the recording."""

@@ -1,0 +1,128 @@
+"""Long recordings: stitched chunks must be the recording seen whole, if frames depend on what is near alone."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
+from torch import nn
+from transformers import Wav2Vec2FeatureExtractor
+
+from trimbre.errors import UserError
+from trimbre.inference.greedy import greedy
+from trimbre.inference.long_form import transcribe, transcriber
+from trimbre.models.families.registry import head_of
+from trimbre.models.heads.ctc import CTC, frames_in_chunks
+from trimbre.models.inputs import features_of
+
+STRIDE, KERNEL = 160, 400
+
+
+class Local(nn.Module):
+    """A recogniser whose frames depend on 25 ms each, on the time grid of wav2vec 2.0."""
+
+    head = CTC(lengths="output_lengths")
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(pad_token_id=0)
+        self.conv = nn.Conv1d(1, 6, KERNEL, STRIDE)
+
+    def forward(self, input_values, attention_mask=None):
+        return SimpleNamespace(logits=self.conv(input_values[:, None]).transpose(1, 2))
+
+    def output_lengths(self, lengths):
+        return (lengths - KERNEL) // STRIDE + 1
+
+
+LOCAL = SimpleNamespace(feature_extractor=Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True))
+
+
+def labels_by(model, processor):
+    return lambda audio: np.array(head_of(model).frame_labels(model, features_of([audio], processor))[0])
+
+
+@pytest.mark.parametrize("samples", [16000, 16001, 16399, 16400, 40000, 47999, 48001, 100_003])
+@pytest.mark.parametrize("context", [3, 25, 49])
+def test_chunks_of_a_local_model_add_up_to_the_whole(samples, context):
+    torch.manual_seed(0)
+    model = Local()
+    audio = torch.randn(samples).numpy()
+    whole = model.head.frame_labels(model, features_of([audio], LOCAL))[0]
+    assert len(set(whole)) > 2
+    stitched = frames_in_chunks(audio, labels_by(model, LOCAL), stride=STRIDE, chunk=100, context=context)
+    assert stitched.tolist() == whole
+
+
+def test_a_graph_reads_all_frames_of_a_long_recording_at_once():
+    torch.manual_seed(0)
+    model, seen = Local(), []
+
+    class Graph:
+        def text(self, scores):
+            seen.append(scores)
+            return "all of it"
+
+    audio = torch.randn(100_003).numpy()
+    assert transcriber(model, LOCAL, Graph(), chunk_seconds=1.0, overlap_seconds=0.5)(audio) == "all of it"
+    (whole,) = model.head.frame_scores(model, features_of([audio], LOCAL))
+    assert np.exp(whole).sum(-1) == pytest.approx(1, abs=1e-5)
+    assert len(seen) == 1
+    np.testing.assert_allclose(seen[0], whole, atol=1e-5)
+
+
+def test_the_model_never_sees_more_than_a_chunk():
+    model, seen = Local(), []
+    model.conv.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[-1]))
+    audio = np.zeros(50_000, dtype=np.float32)
+    frames_in_chunks(audio, labels_by(model, LOCAL), stride=STRIDE, chunk=100, context=25)
+    assert len(seen) > 2
+    assert max(seen) <= 100 * STRIDE
+    assert min(seen) > 99 * STRIDE
+
+
+def test_frames_last_as_long_as_the_configuration_says():
+    assert Local.head.samples_per_frame(Local(), LOCAL) == STRIDE
+    model, processor = mini_parakeet(), mini_processor()
+    expected = processor.feature_extractor.hop_length * model.config.encoder_config.subsampling_factor
+    assert head_of(model).samples_per_frame(model, processor) == expected
+
+
+def test_a_long_recording_has_as_many_frames_in_chunks():
+    model, processor = mini_parakeet(), mini_processor()
+    audio = clips(5.3)[0]
+    whole = head_of(model).frame_labels(model, features_of([audio], processor))[0]
+    stitched = frames_in_chunks(audio, labels_by(model, processor), stride=1280, chunk=25, context=4)
+    assert len(stitched) == len(whole)
+
+
+def test_files_shorter_than_a_chunk_are_seen_whole(tmp_path):
+    model, processor = mini_parakeet(), mini_processor()
+    audio = clips(1.3, 2.1)
+    files = [tmp_path / "a.wav", tmp_path / "b.flac"]
+    for file, samples in zip(files, audio, strict=True):
+        soundfile.write(file, samples / 10, 16000, subtype="PCM_16")
+    found = list(transcribe(model=model, processor=processor, files=files))
+    heard = [soundfile.read(file, dtype="float32")[0] for file in files]
+    assert [each.text for each in found] == [
+        greedy(model, features_of([samples], processor), processor)[0] for samples in heard
+    ]
+    assert [each.file for each in found] == [str(file) for file in files]
+    assert [each.seconds for each in found] == [1.3, 2.1]
+
+
+def test_hardly_any_audio_is_no_failure(tmp_path):
+    for name, samples in [("none.wav", 0), ("one.wav", 1), ("few.wav", 300)]:
+        soundfile.write(tmp_path / name, np.zeros(samples), 16000)
+    files = sorted(tmp_path.iterdir())
+    found = list(transcribe(model=mini_parakeet(), processor=mini_processor(), files=files))
+    assert [each.text for each in found if each.seconds == 0] == [""]
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(("chunk", "overlap"), [(0.5, 0.1), (2.0, 2.0), (2.0, -1.0)])
+def test_chunks_that_cannot_be_are_refused(chunk, overlap):
+    with pytest.raises(UserError):
+        list(transcribe(model=Local(), processor=LOCAL, files=[], chunk_seconds=chunk, overlap_seconds=overlap))

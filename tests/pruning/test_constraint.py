@@ -1,0 +1,140 @@
+"""The controller tracks its ramp, and the search moves little to reach the exact cost."""
+
+import pytest
+import torch
+
+from trimbre.config import TargetConfig
+from trimbre.costs.macs import macs_budget, reference_of
+from trimbre.costs.params import params_budget
+from trimbre.errors import UserError
+from trimbre.plan import Plan
+from trimbre.pruning.allocation import Protection, PruningTarget, check_reachable, plan_for_target
+from trimbre.pruning.constraint import SETTLED, Multipliers, Ramp
+from trimbre.pruning.gates import Gates, keep_probability
+from trimbre.pruning.targets import shortfall
+
+TARGETS = [pytest.param(0.3, marks=pytest.mark.once), 0.5, pytest.param(0.75, marks=pytest.mark.once)]
+
+
+@pytest.fixture
+def budgets(model, anatomy, processor):
+    inputs = reference_of(model, processor)
+    return {
+        "params": [params_budget(model, anatomy)],
+        "macs": [macs_budget(model, anatomy, inputs)],
+        "both": [params_budget(model, anatomy), macs_budget(model, anatomy, inputs)],
+    }
+
+
+def learned(anatomy, budgets, target, *, steps=60, hold=20, closed=()):
+    """Gates that a random walk pulls about while the multipliers hold them to the ramp."""
+    torch.manual_seed(3)
+    gates = Gates(anatomy)
+    with torch.no_grad():
+        gates.units.add_(8 * torch.rand_like(gates.units))
+        gates.branches.add_(8)
+        gates.units[list(closed)] = SETTLED
+    multipliers, ramp = Multipliers(gates, budgets), Ramp(target, steps)
+    trail = []
+    for step in range(1, steps + hold + 1):
+        with torch.no_grad():
+            gates.units.add_(0.1 * torch.randn_like(gates.units))
+        trail.append((ramp(step), multipliers.meet(ramp(step))))
+    return gates, multipliers, trail
+
+
+def alive(gates):
+    survival = keep_probability(gates.branches.detach())[gates.owner]
+    return keep_probability(gates.units.detach()) * survival > 0.5
+
+
+@pytest.mark.parametrize("name", ["params", "macs"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_expected_cost_never_leaves_its_ramp(anatomy, budgets, name, target):
+    _, multipliers, trail = learned(anatomy, budgets[name], target)
+    for wanted, reached in trail:
+        assert all(abs(share - wanted) < 1e-4 for share in reached)
+    assert multipliers.removed() == pytest.approx([target] * len(budgets[name]), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.once
+def test_a_target_far_away_is_met_in_one_go(anatomy, budgets, seed):
+    torch.manual_seed(seed)
+    gates = Gates(anatomy)
+    with torch.no_grad():
+        gates.units.add_(6 * torch.rand_like(gates.units))
+        gates.branches.add_(6)
+    assert Multipliers(gates, budgets["both"]).meet(0.5) == pytest.approx([0.5, 0.5], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.once
+def test_one_budget_is_met_where_heads_are_worth_least(anatomy, budgets, seed):
+    """Heads are dear: where one too many is gone, no finer unit that stays makes up for it."""
+    torch.manual_seed(seed)
+    scores = torch.rand(len(anatomy.owner))
+    for number, group in enumerate(anatomy.groups):
+        scores[anatomy.owner == number] -= 0.8 * (group.kind.name == "attention")
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    for target in (0.35, 0.5):
+        plan = plan_for_target(PruningTarget(anatomy, budgets["macs"], target, free), scores)
+        assert budgets["macs"][0].removed(plan) == pytest.approx(target, abs=0.005)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_two_budgets_are_held_together(anatomy, budgets, target):
+    _, multipliers, trail = learned(anatomy, budgets["both"], target)
+    assert all(share - wanted < 0.05 for wanted, reached in trail for share in reached)
+    assert multipliers.removed() == pytest.approx([target] * 2, abs=0.02)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_search_reaches_the_exact_cost(anatomy, budgets, target):
+    gates, _, _ = learned(anatomy, budgets["params"], target)
+    wanted = PruningTarget(anatomy, budgets["params"], target, torch.zeros(len(anatomy.groups), dtype=torch.bool))
+    plan = plan_for_target(wanted, gates.units.detach())
+    scores = dict(zip(anatomy.sizes, gates.units.detach().split(gates.sizes), strict=True))
+    assert budgets["params"][0].removed(plan) == pytest.approx(target, abs=0.005)
+    for group in anatomy.groups:  # within a group, what scores higher stays
+        kept = torch.zeros(group.size, dtype=torch.bool)
+        kept[list(plan.kept[group.path])] = True
+        if kept.any() and not kept.all():
+            assert scores[group.path][kept].min() >= scores[group.path][~kept].max()
+
+
+def test_protected_groups_stay_whole(anatomy, budgets):
+    protected = Protection.parse(["attention", "0"], anatomy).mask(anatomy)
+    plan = plan_for_target(PruningTarget(anatomy, budgets["params"], 0.3, protected), torch.randn(len(anatomy.owner)))
+    for group, held in zip(anatomy.groups, protected.tolist(), strict=True):
+        assert held == (group.kind.name == "attention" or group.layer == 0)
+        if held:
+            assert plan.widths[group.path] == group.size
+    assert budgets["params"][0].removed(plan) == pytest.approx(0.3, abs=0.005)
+
+
+def test_widths_are_rounded_to_multiples(anatomy, budgets):
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    plan = plan_for_target(
+        PruningTarget(anatomy, budgets["params"], 0.5, free, multiple_of=8), torch.randn(len(anatomy.owner))
+    )
+    for group in anatomy.groups:
+        assert group.kind.rows > 1 or plan.widths[group.path] % 8 == 0
+
+
+@pytest.mark.once
+def test_an_unreachable_target_names_the_maximum(anatomy, budgets):
+    protected = Protection.parse(["ffn"], anatomy).mask(anatomy)
+    with pytest.raises(UserError, match=r"cannot remove 90\.0% of the blocks' parameters: what may be cut is \d+\.\d%"):
+        check_reachable(PruningTarget(anatomy, budgets["params"], 0.9, protected))
+
+
+@pytest.mark.once
+def test_pruning_nothing_is_a_miss_however_little_was_asked(anatomy, budgets):
+    nothing = Plan.everything(anatomy.sizes)
+    assert "nothing was pruned" in shortfall(TargetConfig(remove=0.001), budgets["params"], nothing)
+
+
+def test_an_unknown_protection_names_the_known_ones(anatomy):
+    with pytest.raises(UserError, match=f"protect='heads'.*{', '.join(sorted(anatomy.kinds))}"):
+        Protection.parse(["heads"], anatomy)

@@ -1,0 +1,114 @@
+"""The corrective refit: exact where what left can be made up for, and never worse than nothing on what it saw."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from helpers.families import last_states, random_plan, torch_is_right, twin
+
+from trimbre.data.batches import Batch
+from trimbre.models.positions import valid_frames
+from trimbre.plan import Plan
+from trimbre.pruning.refit import _gradients, refit
+from trimbre.pruning.surgery import cut
+
+
+@pytest.fixture
+def batch(padded):
+    return Batch(padded, None, (), (), 3.0)
+
+
+def distance(one, other, batch) -> float:
+    """Of the last hidden states, relative to the other's norm, where there is audio."""
+    with torch.no_grad():
+        mine, theirs = (last_states(m(**batch.inputs, output_hidden_states=True)) for m in (one, other))
+    row = mine[2] - theirs[2]  # the longest clip has no padding
+    return float(row.norm() / theirs[2].norm())
+
+
+def test_a_unit_that_another_can_stand_in_for_leaves_no_trace(model, anatomy, batch):
+    for group in anatomy.groups:
+        twin(model, group)
+    kept = {group.path: tuple(unit for unit in range(group.size) if unit != 1) for group in anatomy.groups}
+    small = cut(model, Plan(anatomy.sizes, kept))
+    assert distance(small, model, batch) > 1e-2
+    refit(small, model, [batch], ridge=1e-8)
+    assert distance(small, model, batch) < 1e-3
+
+
+def test_a_model_that_lost_nothing_stays_as_it_is(model, batch):
+    whole = copy.deepcopy(model)
+    refit(whole, model, [batch])
+    assert all(torch.allclose(value, model.state_dict()[name], atol=1e-5) for name, value in whole.state_dict().items())
+    assert not whole.training
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_stream_comes_nearer_to_the_teacher_s(model, anatomy, batch, seed):
+    small = cut(model, random_plan(anatomy, seed, skip=0.1)).train()
+    before = copy.deepcopy(small)
+    refit(small, model, [batch])
+    assert small.training
+    assert distance(small.eval(), model, batch) < 0.8 * distance(before.eval(), model, batch)
+    moved = {name for name, value in small.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    consumers = tuple({f"{group.kind.consumer}." for group in anatomy.groups})
+    assert all(any(f".{consumer}" in name for consumer in consumers) for name in moved)
+
+
+def loud(model, batch):
+    """A loss that is not at its minimum."""
+    logits = model(**batch.inputs).logits
+    return logits[valid_frames(model, batch.inputs, logits)].square().mean()
+
+
+def test_gradients_are_those_of_the_last_block_alone(model, anatomy, batch):
+    last = [group for group in anatomy.groups if group.positions == anatomy.groups[-1].positions][-1].block
+    gradients = _gradients(model.eval(), batch, last, partial(loud, model))
+    stream = []
+    with model.get_submodule(last).register_forward_hook(
+        lambda module, args, output: stream.append(output[0] if isinstance(output, tuple) else output)
+    ):
+        before = loud(model, batch)
+    step = 1e-3 / float(gradients.norm())
+    with (
+        torch.no_grad(),
+        model.get_submodule(last).register_forward_hook(lambda module, args, output: _moved(output, step * gradients)),
+    ):
+        risen = float(loud(model, batch) - before)
+    assert risen == pytest.approx(step * float(gradients.square().sum()), rel=0.05)
+
+
+def _moved(output, by):
+    return (output[0] + by, *output[1:]) if isinstance(output, tuple) else output + by
+
+
+def test_frames_that_the_loss_hangs_on_come_nearest(model, anatomy, batch):
+    """The loss depends on the second half of a clip only: there the stream is nearer than without a loss."""
+    small = cut(model, random_plan(anatomy, 1, skip=0.1))
+
+    def halved(one, batch):
+        logits = one(**batch.inputs).logits
+        return logits[2:, logits.shape[1] // 2 :].square().mean()
+
+    def apart(one):
+        with torch.no_grad():
+            mine, theirs = (last_states(m(**batch.inputs, output_hidden_states=True)) for m in (one, model))
+        return (mine - theirs)[2:, mine.shape[1] // 2 :].norm()
+
+    alike, counted = copy.deepcopy(small), copy.deepcopy(small)
+    refit(alike, model, [batch])
+    refit(counted, model, [batch], loss=partial(halved, model))
+    assert apart(counted) < apart(alike)
+
+
+def test_under_autocast_a_branch_reads_what_the_refit_made_of_those_before_it(model, anatomy, batch):
+    """In bfloat16 as well: autocast keeps copies of weights that the refit has moved since."""
+    if model.config.model_type.startswith("wav2vec2") and not torch_is_right():
+        pytest.skip("torch's grouped convolutions in half precision are wrong on this processor")
+    small = cut(model, random_plan(anatomy, 0, skip=0.1))
+    full, half = copy.deepcopy(small), copy.deepcopy(small)
+    refit(full, model, [batch])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        refit(half, model, [batch])
+    assert distance(half, model, batch) < 1.5 * distance(full, model, batch) + 0.01
