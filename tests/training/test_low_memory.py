@@ -102,6 +102,7 @@ def test_a_teacher_in_bfloat16_computes_what_autocast_makes_the_whole_one_comput
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_pruning_with_little_memory_is_pruning(model, processor, noise_corpus, tmp_path):
     """The teacher's matrices are multiplied in bfloat16, and layers are run again while gradients are computed."""
     teacher = str(save(model, processor, tmp_path / "teacher"))
