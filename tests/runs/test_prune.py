@@ -102,9 +102,11 @@ def whole(noise_corpus, tmp_path_factory):
     return teacher, folder / "whole", dev.count
 
 
-@pytest.mark.parametrize(
-    "share", [pytest.param(0.3, marks=pytest.mark.slow), 0.5, pytest.param(0.8, marks=pytest.mark.slow)]
-)  # while gates are trained, at their last step, in recovery
+SHARES = [pytest.param(0.3, marks=pytest.mark.slow), 0.5, pytest.param(0.8, marks=pytest.mark.slow)]
+"""Of a run, at which it is stopped: while gates are trained, at their last step, in recovery."""
+
+
+@pytest.mark.parametrize("share", SHARES)
 def test_a_stopped_run_goes_on_to_the_same_model(whole, noise_corpus, tmp_path, share):
     teacher, done, passes = whole
     dev = Passes(noise_corpus, interrupted=round(share * passes))

@@ -21,6 +21,8 @@ SPECIAL = (
     "<|nospeech|> <|notimestamps|>"
 )
 
+pytestmark = pytest.mark.family("whisper")
+
 
 def tiny(vocabulary: int = 2000) -> WhisperForConditionalGeneration:
     torch.manual_seed(0)
