@@ -335,7 +335,6 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     assert told["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
     assert told["measured"]["share"] == 0.6
     assert found["options"]["rtf"] == 0.6 * dense
-    assert "seconds per second of audio" in " ".join((tmp_path / "small/README.md").read_text().split())
     for more, complaint in [
         (["--rtf", "1e-9"], "without all that may be cut"),
         (["--rtf", "9"], "nothing has to be cut"),

@@ -206,4 +206,4 @@ def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus
     refitted, as_cut = (load(tmp_path / name).model.state_dict() for name in ("small", "plain"))
     assert all(torch.allclose(value, uncorrected[name], atol=1e-6) for name, value in as_cut.items())
     assert not all(torch.allclose(value, uncorrected[name], atol=1e-3) for name, value in refitted.items())
-    assert "method `taylor`" in (tmp_path / "small/README.md").read_text()
+    assert "`taylor`" in (tmp_path / "small/README.md").read_text()
