@@ -1,4 +1,4 @@
-"""`trimbre corpus`: speech into the form that training and evaluation read."""
+"""`trimbre corpus`: manifests of speech for training and evaluation."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from trimbre.cli.console import Json, Seed, app, show, tell
 from trimbre.errors import UserError
 
-corpus = App(name="corpus", help="Bring speech into the form that training and evaluation read.")
+corpus = App(name="corpus", help="Prepare manifests of speech for training and evaluation.")
 app.command(corpus)
 
 
