@@ -6,10 +6,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint bare clean
 
 demo: $(VENV)/ready
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/demo
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -21,6 +21,10 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Both commands above in a Debian 12 with nothing installed; needs root and debootstrap.
+bare:
+	.ci/bare
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

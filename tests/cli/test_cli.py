@@ -43,9 +43,6 @@ VERBS = [
     ["graph"],
     ["corpus", "folder"],
     ["corpus", "librispeech"],
-    ["corpus", "prompts"],
-    ["corpus", "readings"],
-    ["corpus", "voices"],
 ]
 DRAWING = ("bench", "inspect", "train", "prune")
 """What `--seed` makes a difference to."""
@@ -347,7 +344,6 @@ def test_every_option_that_an_error_names_is_one_of_the_command_line():
         ("prune mini --train data --out new --dry-run --resume", "--dry-run"),
         ("prune mini --train data --out new --control --low-memory", "--control"),
         ("train --model mini --train data --dev data --out new --steps 5 --stop-at 6", "--stop-at 6"),
-        ("corpus voices --sentences config.json --out new --whole --splits dev", "--splits"),
         ("prune mini --train data --out new --watch street=data", "--dev"),
         ("prune mini --train data --out new --dev mute", "--dev mute"),
         ("prune mini --train data --out new --dev data --watch street=mute", "--watch street=mute"),

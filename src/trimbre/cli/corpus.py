@@ -5,104 +5,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from trimbre.cli.console import Json, Seed, app, show, tell
-from trimbre.errors import UserError
+from trimbre.cli.console import Json, app, show
 
 corpus = App(name="corpus", help="Prepare manifests of speech for training and evaluation.")
 app.command(corpus)
-
-
-@corpus.command(
-    help_epilogue="""Example:
-
-    trimbre corpus prompts --language en --out data/en"""
-)
-def prompts(*, out: Path, language: str = "en", seed: Seed = 0, json: Json = False) -> int:
-    """Real telephone prompts with transcripts, from Debian's packages (CC BY-SA 3.0; needs apt, but no root).
-
-    Parameters
-    ----------
-    out
-        Folder to write train, dev and test to.
-    language
-        en, es or fr.
-    """
-    from trimbre.data.prompts import prompts as bring
-
-    return written(bring(language=language, out=out), json)
-
-
-@corpus.command(
-    help_epilogue="""Examples:
-
-    trimbre corpus voices --sentences texts.txt --out data/voices --fetch
-
-    trimbre corpus voices --sentences texts.txt --out data/voices \\
-        --voices "flite:*" "espeak-ng:en-gb*" --except flite:rms"""
-)
-def voices(
-    *,
-    sentences: Path,
-    out: Path,
-    voices: tuple[str, ...] = ("*",),
-    except_: Annotated[tuple[str, ...], Parameter(name="--except")] = (),
-    splits: tuple[str, ...] = (),
-    whole: bool = False,
-    limit: int | None = None,
-    tract: float = 0.0,
-    workers: int | None = None,
-    fetch: bool = False,
-    seed: Seed = 0,
-    json: Json = False,
-) -> int:
-    """Speech from the synthetic voices that are installed: espeak-ng, flite, festival, pico, piper.
-
-    Parameters
-    ----------
-    sentences
-        A text file, one sentence a line.
-    out
-        Folder to write to.
-    voices
-        Patterns of voices that may speak, such as flite:* or espeak-ng:en-gb+f?.
-    except_
-        Patterns of voices that may not.
-    splits
-        Speak only the sentences of these splits (train, dev, test), which a hash of each decides; of all by default.
-    whole
-        Write one set that isn't split, for texts that are never trained on.
-    limit
-        Speak only so many sentences.
-    tract
-        Lengthen or shorten each speaker's vocal tract by up to this share, so that few speakers become many.
-    workers
-        Processes that speak at once; as many as there are cores by default.
-    fetch
-        Bring espeak-ng and flite into the user's cache first, where they are not installed (needs apt, but no root).
-    """
-    from trimbre.data.splits import SPLITS
-    from trimbre.data.voices import fetch_engines
-    from trimbre.data.voices import voices as speak
-
-    if whole and splits:
-        raise UserError("--whole divides nothing, so --splits has nothing to choose from: give one of them")
-    for lacking in fetch_engines() if fetch else ():
-        tell(f"note: {lacking}")
-    return written(
-        speak(
-            sentences=sentences,
-            out=out,
-            patterns=voices,
-            excluded=except_,
-            splits=splits or SPLITS,
-            whole=whole,
-            limit=limit,
-            tract=tract,
-            seed=seed,
-            workers=workers,
-        ),
-        json,
-    )
 
 
 @corpus.command(
@@ -132,24 +38,6 @@ def folder(
     from trimbre.data.folder import folder as bring
 
     return written(bring(source=source, out=out, split=split), json)
-
-
-@corpus.command(
-    help_epilogue="""Example:
-
-    trimbre corpus readings --out data/readings"""
-)
-def readings(*, out: Path, seed: Seed = 0, json: Json = False) -> int:
-    """Ten real read sentences to watch beside telephone speech, from a Debian package (needs apt, but no root).
-
-    Parameters
-    ----------
-    out
-        Folder to write to.
-    """
-    from trimbre.data.readings import readings as bring
-
-    return written(bring(out=out), json)
 
 
 @corpus.command(
