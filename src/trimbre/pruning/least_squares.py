@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trimbre.pruning.numerics import assign, float64, near_float64
+
 RIDGE = 3e-3
 """Weight of the ridge, relative to the mean energy of the projection's inputs."""
 EVEN = 0.5
@@ -77,9 +79,9 @@ class Correction:
             missing: (frames, outputs) wanted outputs less the present ones.
             weights: (frames,) of the squared errors; None weighs all alike.
         """
-        x, missing = with_bias_column(inputs).double(), missing.double()
+        x, missing = float64(with_bias_column(inputs)), float64(missing)
         if weights is not None:
-            root = weights.sqrt().unsqueeze(1)
+            root = near_float64(weights.sqrt().unsqueeze(1))
             x, missing = root * x, root * missing
         self.moments = self.moments + gram(x)
         self.products = self.products + x.T @ missing
@@ -94,7 +96,7 @@ class Correction:
             system, products = system[:-1, :-1], products[:-1]
         change = torch.linalg.solve(system, products)
         channels = weight.flatten(1).shape[1]
-        weight.add_(change[:channels].T.reshape(weight.shape))
+        assign(weight, float64(weight) + change[:channels].T.reshape(weight.shape))
         if bias is not None:
-            bias.add_(change[-1])
+            assign(bias, float64(bias) + change[-1])
         torch.clear_autocast_cache()  # it holds the weights as they were

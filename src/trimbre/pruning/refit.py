@@ -20,6 +20,7 @@ from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.least_squares import RIDGE, Correction, frame_weights
+from trimbre.pruning.numerics import near_float64
 
 
 @torch.no_grad()
@@ -95,7 +96,7 @@ def _teacher_streams(
     groups: Sequence[Group], block: str, teachers: Sequence["_Replay"], reduce_sum: Callable[[Tensor], Tensor]
 ) -> tuple[list[list[Tensor]], list[float]]:
     """The teacher's streams after the branches of a block, (batch, time, dim) per batch and branch; their factors."""
-    sums = torch.zeros(2, len(groups), dtype=torch.float64, device=teachers[0].stream.device)
+    sums = torch.zeros(2, len(groups), dtype=torch.float64, device=near_float64(teachers[0].stream).device)
     streams: list[list[Tensor]] = []
     within = [group.after for group in groups if group.after.startswith(f"{block}.")]
     for replay in teachers:
@@ -107,8 +108,8 @@ def _teacher_streams(
             if group.kind.channel_axis == 1:
                 branch = branch.transpose(1, 2)
             valid = valid_frames(replay.model, replay.batch.inputs, after, positions=group.positions)
-            sums[0, position] += ((after - before)[valid] * branch[valid]).sum(dtype=torch.float64)
-            sums[1, position] += branch[valid].square().sum(dtype=torch.float64)
+            sums[0, position] += near_float64((after - before)[valid] * branch[valid]).sum(dtype=torch.float64)
+            sums[1, position] += near_float64(branch[valid].square()).sum(dtype=torch.float64)
     products, energies = reduce_sum(sums)
     return streams, (products / energies).tolist()
 
