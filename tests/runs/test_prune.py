@@ -66,7 +66,7 @@ def test_sets_that_cannot_be_judged_by_are_refused_before_a_run_begins(teacher, 
     write_cuts(foreign, tmp_path / "foreign")
     for watch, complaint in (
         ({"dev": noise}, "can't be called 'dev'"),
-        ({"pike": str(tmp_path / "foreign")}, r"transcripts of --watch pike=.*can't be spelled"),
+        ({"pike": str(tmp_path / "foreign")}, "transcripts of .*foreign cannot be spelled"),
     ):
         with pytest.raises(UserError, match=complaint):
             pruned(teacher, noise_corpus, tmp_path / "half", dev=noise, watch=watch, allow_outside=True)
