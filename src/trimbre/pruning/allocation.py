@@ -99,7 +99,7 @@ def ranks_within(anatomy: Anatomy, scores: Tensor) -> Tensor:
     As scores, ranks remove the same share of every group.
     """
     ranks = []
-    for own in scores.double().split([group.size for group in anatomy.groups]):
+    for own in scores.cpu().double().split([group.size for group in anatomy.groups]):
         places = torch.empty_like(own)
         places[torch.argsort(own, stable=True)] = torch.arange(len(own), dtype=own.dtype) + 0.5
         ranks.append(places / len(own))
