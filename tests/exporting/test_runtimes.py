@@ -34,6 +34,9 @@ from trimbre.models.inputs import features_of
 HALF_HOP = np.zeros(80, dtype=np.float32)
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("runtimes")]
+
+
 @pytest.fixture(scope="module")
 def teacher():
     return trimbre.load(MODEL)

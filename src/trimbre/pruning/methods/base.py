@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from trimbre.config import GateConfig
 from trimbre.data.batches import Batch
+from trimbre.errors import UserError
 from trimbre.plan import Plan
 from trimbre.pruning.allocation import PruningTarget
 from trimbre.pruning.scores.activation import activation_scores
@@ -66,7 +67,7 @@ class PruningContext:
         """
         with self.full_precision():
             own = taylor_scores(model, target.anatomy, self.calibration_batches(start=start), partial(self.loss, model))
-        return self._mean(own).cpu().double()
+        return _finite(self._mean(own).cpu().double(), target)
 
     def obs_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
         """(units,) float64: second-order scores of `model` as it stands, the same in all processes; 0 if protected."""
@@ -76,16 +77,29 @@ class PruningContext:
             scores = obs_scores(
                 model, free, self.calibration_batches, partial(self.loss, model), reduce_mean=self._mean
             )
-        return torch.cat([scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups])
+        found = [scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups]
+        return _finite(torch.cat(found), target)
 
     def activation_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
         """(units,) float64: activation scores of `model` as it stands, the same in all processes."""
-        return self._mean(activation_scores(model, target.anatomy.groups, self.calibration_batches())).cpu()
+        own = activation_scores(model, target.anatomy.groups, self.calibration_batches())
+        return _finite(self._mean(own).cpu(), target)
 
     def _mean(self, own: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""
         mean: Tensor = self.training.accelerator.reduce(own, reduction="mean")
         return mean
+
+
+def _finite(scores: Tensor, target: PruningTarget) -> Tensor:
+    """The scores; raises UserError, naming the group, where some are no finite numbers."""
+    groups = target.anatomy.groups
+    for group, own in zip(groups, scores.split([group.size for group in groups]), strict=True):
+        if not own.isfinite().all():
+            raise UserError(
+                f"the scores of {group.path} are not finite: check that the model's outputs on the training data are"
+            )
+    return scores
 
 
 @dataclass(frozen=True)
