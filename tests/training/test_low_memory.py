@@ -1,4 +1,4 @@
-"""Memory is saved without a change of the result: the same gradients and statistics, a teacher that says the same."""
+"""Memory is saved without a change of the result: the same gradients and statistics, a teacher with the same output."""
 
 import copy
 import mmap

@@ -18,6 +18,7 @@ from trimbre.models.anatomy import Group
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
+from trimbre.progress import progress
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.least_squares import RIDGE, Correction, frame_weights
 from trimbre.pruning.numerics import near_float64
@@ -63,9 +64,18 @@ def refit(
     groups: dict[str, list[Group]] = {}
     for group in filter(lambda one: one.residual, anatomy_of(student).within(scope)):
         groups.setdefault(group.block, []).append(group)
-    with eval_mode(student, teacher), without_regularisation(student), without_regularisation(teacher):
-        for stack in dict.fromkeys(path.rpartition(".")[0] for path in groups):
-            blocks = [f"{stack}.{name}" for name, _ in student.get_submodule(stack).named_children()]
+    stacks = {
+        stack: [f"{stack}.{name}" for name, _ in student.get_submodule(stack).named_children()]
+        for stack in dict.fromkeys(path.rpartition(".")[0] for path in groups)
+    }
+    done = 0
+    with (
+        eval_mode(student, teacher),
+        without_regularisation(student),
+        without_regularisation(teacher),
+        progress("refit", sum(map(len, stacks.values()))) as show,
+    ):
+        for blocks in stacks.values():
             students = [_Replay.of(student, batch, blocks[0]) for batch in given]
             teachers = [_Replay.of(teacher, batch, blocks[0]) for batch in given]
             if loss is not None:
@@ -73,6 +83,8 @@ def refit(
                     replay.gradients = _gradients(teacher, replay.batch, blocks[-1], loss)
             for block in blocks:
                 _refit_block(student, groups.get(block, []), block, students, teachers, ridge, reduce_sum)
+                done += 1
+                show(done)
 
 
 def _refit_block(

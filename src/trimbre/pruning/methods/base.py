@@ -15,6 +15,7 @@ from trimbre.config import GateConfig
 from trimbre.data.batches import Batch
 from trimbre.errors import UserError
 from trimbre.plan import Plan
+from trimbre.progress import tracked
 from trimbre.pruning.allocation import PruningTarget
 from trimbre.pruning.scores.activation import activation_scores
 from trimbre.pruning.scores.obs import obs_scores
@@ -41,7 +42,7 @@ class PruningContext:
     """The teacher is held in bfloat16, and activations are recomputed in the backward."""
 
     def calibration_batches(self, number: int | None = None, start: int = 0) -> Iterator[Batch]:
-        """Batches of the training data without augmentation, on the device.
+        """Batches of the training data without augmentation, on the device; their progress is shown.
 
         Args:
             number: how many; None: as many as scores are computed on.
@@ -49,7 +50,8 @@ class PruningContext:
         """
         device = self.training.accelerator.device
         number = self.batches if number is None else number
-        return (batch.to(device) for batch in islice(self.training.recorded(start), number))
+        batches = (batch.to(device) for batch in islice(self.training.recorded(start), number))
+        return tracked(batches, "calibration", number)
 
     def full_precision(self) -> AbstractContextManager[Any]:
         """Context for scores and refit: float32, or autocast where the teacher is held in bfloat16.

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
 from trimbre.models.positions import valid_frames
+from trimbre.progress import progress
 from trimbre.pruning.frozen import frozen_eval
 from trimbre.pruning.least_squares import RIDGE, frame_weights, gram, with_bias_column, with_ridge
 from trimbre.pruning.numerics import float64
@@ -59,12 +60,14 @@ def obs_scores(
         reduce_mean: averages a tensor over the processes that run batches of their own.
     """
     scores = {}
-    for part in parts(model, groups):
-        moments = collect_moments(model, part, batches(), loss, reduce_mean=reduce_mean)
-        for group, own in zip(part, moments, strict=True):
-            bias = model.get_submodule(group.consumer).bias is not None
-            weight = _consumer_weight(model, group)
-            scores[group.path] = projection_scores(weight, own, rows=group.kind.rows, bias=bias).cpu()
+    with progress("scores", len(groups)) as show:
+        for part in parts(model, groups):
+            moments = collect_moments(model, part, batches(), loss, reduce_mean=reduce_mean)
+            for group, own in zip(part, moments, strict=True):
+                bias = model.get_submodule(group.consumer).bias is not None
+                weight = _consumer_weight(model, group)
+                scores[group.path] = projection_scores(weight, own, rows=group.kind.rows, bias=bias).cpu()
+                show(len(scores))
     return scores
 
 
