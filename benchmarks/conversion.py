@@ -1,6 +1,6 @@
 """A converted Whisper in transformers against faster-whisper on the same weights and clips, both greedy: WER.
 
-Needs `pip install .[benchmarks]` and the prompts of `trimbre corpus prompts --language en --out data/en`:
+Needs `pip install .[benchmarks]` and the prompts of `python recipes/corpora/prompts.py --language en --out data/en`:
 
     python benchmarks/conversion.py data/en
 """

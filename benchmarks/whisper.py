@@ -8,13 +8,13 @@ The English prompts are divided by a hash of their sentences; each fold's model 
 other audio, and judged on its own. Every fold leaves a file in --out; once all are there, their errors are pooled. The
 speech comes from recipes/teacher/train.sh and
 
-trimbre corpus prompts --language es --out data/es
-trimbre corpus prompts --language fr --out data/fr
-trimbre corpus voices --sentences data/unseen.txt --whole --voices flite:rms festival:ked_diphone --limit 300
-  --seed 5 --out data/clear
+python recipes/corpora/prompts.py --language es --out data/es
+python recipes/corpora/prompts.py --language fr --out data/fr
+python recipes/corpora/voices.py --sentences data/unseen.txt --whole --voices flite:rms festival:ked_diphone
+  --limit 300 --seed 5 --out data/clear
 python recipes/whisper/sentences.py --out data/fortunes.txt
-trimbre corpus voices --sentences data/fortunes.txt --splits train --except flite:rms "festival:*" "piper:*"
-  --limit 5000 --seed 6 --out data/fortunes
+python recipes/corpora/voices.py --sentences data/fortunes.txt --splits train
+  --except flite:rms "festival:*" "piper:*" --limit 5000 --seed 6 --out data/fortunes
 """
 
 import argparse

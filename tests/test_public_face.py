@@ -250,7 +250,7 @@ def test_transcribe_checks_its_arguments_in_the_call(place):
         ({"margin_percent": -1}, "margin_percent=-1: give 0 or more"),
         ({"device": "abacus"}, "device='abacus': choose one of"),
         ({"resume": True}, "resume=True: "),
-        ({"train": 3}, "train='int': give a path"),
+        ({"train": 3}, "train=.*int.*: give a path"),
         ({"train": []}, "train=.*: there is no utterance in it"),
         ({"dev": "gone"}, "gone"),
         ({"watch": {"a": "data"}}, "watch={'a': 'data'}: it needs dev"),

@@ -9,8 +9,8 @@ cd "$(dirname "$0")/../.."
 HELD_OUT=(flite:rms festival:ked_diphone espeak-ng:*+m7 espeak-ng:*+f4 espeak-ng:*+Linda espeak-ng:*+Michael
   espeak-ng:*+Quincy espeak-ng:*+klatt3 espeak-ng:*+Annie espeak-ng:*+Pedro)
 
-trimbre corpus prompts --language en --out data/en
-trimbre corpus readings --out data/readings
+python recipes/corpora/prompts.py --language en --out data/en
+python recipes/corpora/readings.py --out data/readings
 
 # What is said: sentences of the grammar, and the prompts' training transcripts in other voices.
 python recipes/teacher/sentences.py --count 90000 --seed 1 --with-transcripts data/en/train --repeats 12 --out data/sentences.txt
@@ -18,14 +18,15 @@ python recipes/teacher/sentences.py --count 3000 --seed 7 --domain unseen --out 
 
 # A hash of the sentence decides its split, so no sentence that is judged on is trained on, in any voice.
 # The voices that are trained on get longer and shorter vocal tracts; those that are judged on speak as they are.
-trimbre corpus voices --sentences data/sentences.txt --splits dev --except "${HELD_OUT[@]}" --limit 600 --seed 3 --out data/dev
-trimbre corpus voices --sentences data/sentences.txt --splits train --except "${HELD_OUT[@]}" --tract 0.15 \
-  --limit 60000 --seed 1 --out data/voices
-trimbre corpus voices --sentences data/sentences.txt --splits test --voices "${HELD_OUT[@]}" --limit 3400 --seed 2 --out data/heldout
-trimbre corpus voices --sentences data/unseen.txt --whole --voices "${HELD_OUT[@]}" --limit 500 --seed 4 --out data/unseen
+voices() { python recipes/corpora/voices.py "$@"; }
+voices --sentences data/sentences.txt --splits dev --except "${HELD_OUT[@]}" --limit 600 --seed 3 --out data/dev
+voices --sentences data/sentences.txt --splits train --except "${HELD_OUT[@]}" --tract 0.15 --limit 60000 --seed 1 \
+  --out data/voices
+voices --sentences data/sentences.txt --splits test --voices "${HELD_OUT[@]}" --limit 3400 --seed 2 --out data/heldout
+voices --sentences data/unseen.txt --whole --voices "${HELD_OUT[@]}" --limit 500 --seed 4 --out data/unseen
 
-# First to hear letters, which CTC aligns within minutes; then to write whole words, which don't get misspelled. The real
-# prompts are few, so they're heard more often than the synthetic voices.
+# First letters, which CTC aligns within minutes; then whole words, which are not misspelled. The real prompts are few, so
+# they are repeated more often than the synthetic voices.
 PROMPTS=data/en/train
 FEW=$PROMPTS,$PROMPTS,$PROMPTS,$PROMPTS
 TRAIN=data/voices/train,$FEW,$FEW,$FEW,$FEW
@@ -38,9 +39,9 @@ trimbre train --model runs/letters --vocab-size 1024 --train "$TRAIN" --dev "$DE
 OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --model runs/words --train "$TRAIN" \
   --dev "$DEV" --out runs/telephone --half --steps 8000 --rate 1.2e-3 --warmup 100 --short-steps 0 --max-duration 32
 
-# By now the prompts are known by heart, each as a whole (2.8 % WER on those that were trained on, 32 % on others), and
-# words where they are to be expected. So words come in an order that tells nothing, and the prompts' speaker is made to
-# say what she never said; a little open English is in it. There is more of all this than can be learned: no dropout.
+# By now the model overfits to whole prompts (2.8 % WER on those that were trained on, 32 % on others) and to the order of
+# words. So words come in an order that tells nothing, and the prompts' speaker is made to say what she never said; a
+# little open English is in it. There is more of all this than can be learned: no dropout.
 python recipes/teacher/fragments.py --sentences data/sentences.txt --cuts data/en/train --count 45000 --seed 1 \
   --out data/fragments.txt
 python recipes/whisper/sentences.py --plain --out data/open.txt
@@ -49,8 +50,8 @@ shuf --random-source=<(yes 2) data/open.txt > data/open-drawn.txt
 tail -n 9000 data/open-drawn.txt > data/open-last.txt
 tail -n 15000 data/fragments.txt > data/fragments-last.txt
 say() { # OUT SENTENCES COUNT SEED VOICE...
-  trimbre corpus voices --sentences "$2" --splits train --voices "${@:5}" --except "${HELD_OUT[@]}" --tract 0.15 \
-    --limit "$3" --seed "$4" --out "$1"
+  voices --sentences "$2" --splits train --voices "${@:5}" --except "${HELD_OUT[@]}" --tract 0.15 --limit "$3" \
+    --seed "$4" --out "$1"
 }
 say data/quick data/sentences-drawn.txt 45000 41 "espeak-ng:*" "flite:*"
 say data/slow data/sentences-drawn.txt 7000 42 "pico:*" "festival:*" "piper:*"
@@ -78,8 +79,7 @@ OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --mo
   --train "$FEW,data/units/train,data/fragments-units/train,$TRAIN" --dev "$DEV" --out runs/more --half \
   --steps 8500 --rate 1e-3 --warmup 100 --short-steps 0 --max-duration 32 --validate-every 850 --seed 1
 
-# Then drawn anew, in other voices, without masks and with half of the noise: a model of this size has nothing to spare for
-# what will not be asked of it.
+# Then sampled anew, in other voices, without masks and with half of the noise: the model is too small to learn more.
 say data/again-quick data/sentences-drawn.txt 20000 61 "espeak-ng:*" "flite:*"
 say data/again-slow data/sentences-drawn.txt 2600 62 "pico:*" "festival:*" "piper:*"
 say data/again-fragments-quick data/fragments.txt 10000 65 "espeak-ng:*" "flite:*"
@@ -96,14 +96,14 @@ OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --mo
   --validate-every 1000 --seed 2 --time-masks 0 --mel-masks 0 --noise 0.1
 python recipes/teacher/mean.py runs/more runs/plain --share 0.5 --out models/telephone-en
 
-# How well it hears, greedily and by a graph of what its domain says: held-out sentences in held-out voices, and speech
-# unlike the training audio.
+# Error rates, greedily and with a decoding graph of its domain: held-out sentences in held-out voices, and speech out of
+# domain.
 trimbre graph models/telephone-en --sentences data/sentences.txt --splits train --transcripts data/en/train \
   --out data/graph
-hear() {
+evaluate() {
   trimbre eval models/telephone-en --data data/heldout/test --clips 0 --json \
     --watch prompts=data/en/test unseen=data/unseen readings=data/readings "$@"
 }
-hear > runs/greedy.json
-hear --graph data/graph > runs/by-graph.json
+evaluate > runs/greedy.json
+evaluate --graph data/graph > runs/by-graph.json
 python recipes/teacher/card.py runs/greedy.json runs/by-graph.json

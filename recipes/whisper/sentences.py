@@ -1,4 +1,4 @@
-"""Sentences of open English for voices to speak, out of Debian's fortunes: an open vocabulary, for a Whisper to hear.
+"""Sentences of open English for voices to speak, out of Debian's fortunes: an open vocabulary, to train a Whisper on.
 
 python recipes/whisper/sentences.py --out data/fortunes.txt      # after apt-get install fortunes fortunes-min
 """
@@ -28,7 +28,7 @@ def sentences(folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Write them, each once, in a drawn order."""
+    """Write them, each once, in a random order."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--fortunes", type=Path, default=FORTUNES)
     parser.add_argument("--out", type=Path, required=True)

@@ -27,6 +27,7 @@ def here(monkeypatch):
     monkeypatch.setattr(module, "_loading", module._loading_here)
 
 
+@pytest.mark.slow
 def test_every_combination_is_timed_and_compared_with_the_first(models, here):
     before = torch.get_num_threads()
     timings = bench(models, threads=(1,), repeats=3)
@@ -70,6 +71,7 @@ def test_matrices_are_held_in_bfloat16_where_that_is_timed(models, here, monkeyp
     assert {layer.weight.dtype for layer in linear} == {torch.bfloat16}
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_tells_memory_and_load_time(models):
     seconds, memory = module._loading(models[0], "torch-fp32", torch.device("cpu"), 1.0)
     assert 0 < seconds < 600

@@ -1,14 +1,12 @@
 """Size by closed forms, and the bookkeeping of timing; never a time itself."""
 
 import time
-from itertools import count
 
 import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 
-from trimbre.benchmark import timing as speed
 from trimbre.benchmark.timing import clock_for, real_time_factor, seconds_to, times_faster
 from trimbre.costs.size import size
 from trimbre.models.loading import Recogniser
@@ -40,27 +38,53 @@ def test_counting_leaves_the_model_alone():
     assert all(torch.equal(tensor, before[1][name]) for name, tensor in model.state_dict().items())
 
 
-def test_models_take_turns_and_threads_are_put_back(monkeypatch):
-    turns, clock = [], iter(range(1000))
-    spent = {"a": 2.0, "b": 1.0}
+class Watch:
+    """A clock that moves by what it is told."""
 
-    def timed(name, clip, timer=None):
-        turns.append((name, len(clip), torch.get_num_threads()))
-        return spent[name] * (1 + next(clock) // 6)  # the machine gets slower with every repeat
+    def __init__(self):
+        self.now = 0.0
 
-    monkeypatch.setattr(speed, "seconds_to", timed)
-    graphs = []
-    monkeypatch.setattr(speed, "transcriber", lambda model, processor, graph: graphs.append(graph) or processor)
+    def __call__(self) -> float:
+        return self.now
+
+
+class Silent:
+    """A decoding graph that finds no word, and counts for how many utterances."""
+
+    def __init__(self):
+        self.count = 0
+
+    def text(self, scores):
+        self.count += 1
+        return ""
+
+
+def test_models_take_turns_and_threads_are_put_back():
+    """On a machine that gets slower with every repeat."""
+    watch, graph, turns = Watch(), Silent(), []
+
+    def taking(name, seconds):
+        def compute(module, inputs):
+            turns.append((name, torch.get_num_threads()))
+            repeat = (len(turns) - 3) // 4  # the first two warm up, and each repeat is of two clips
+            watch.now += seconds * (1 + repeat)
+
+        model = mini_parakeet()
+        model.register_forward_pre_hook(compute)
+        return Recogniser(model, mini_processor())
+
     before = torch.get_num_threads()
-    models = {name: Recogniser(torch.nn.Identity(), name) for name in "ab"}
-    found = real_time_factor(models, clips=clips(1.0, 3.0), graph="menu", threads=before + 1, repeats=3)
-    assert graphs == ["menu", "menu"]
+    models = {"a": taking("a", 2.0), "b": taking("b", 1.0)}
+    turns.clear()
+    found = real_time_factor(models, clips=clips(1.0, 3.0), graph=graph, threads=before + 1, repeats=3, clock=watch)
     assert torch.get_num_threads() == before
-    assert {threads for *_, threads in turns} == {before + 1} == {found.threads}
-    assert "".join(name for name, *_ in turns) == "ab" + "abab" + "baba" + "abab"
+    assert {threads for _, threads in turns} == {before + 1} == {found.threads}
+    assert "".join(name for name, _ in turns) == "ab" + "abab" + "baba" + "abab"
+    assert graph.count == len(turns)
     assert found.audio_seconds == 4
+    assert (found.factors["a"].low, found.factors["a"].median, found.factors["a"].high) == (1, 2, 3)
     assert (found.ratios["a"].low, found.ratios["a"].high) == (1, 1)
-    assert found.ratios["b"].median <= 0.6
+    assert (found.ratios["b"].low, found.ratios["b"].high) == (0.5, 0.5)
 
 
 def test_a_real_recogniser_is_timed():
@@ -76,17 +100,16 @@ def test_nothing_to_time():
         real_time_factor({}, clips=clips(1.0))
 
 
-def test_decoders_are_compared_by_texts_of_one_length(monkeypatch):
+def test_decoders_are_compared_by_texts_of_one_length():
     family, written = FAMILIES["whisper, English"], []
+
+    def token(module, inputs):
+        written[-1] += 1
+
     models = [family.build(), family.build()]
-    usual = type(models[0]).generate
-
-    def noting(self, *args, **more):
-        found = usual(self, *args, **more)
-        written.append(found.shape[1])
-        return found
-
-    monkeypatch.setattr(type(models[0]), "generate", noting)
+    for model in models:
+        model.model.encoder.register_forward_pre_hook(lambda module, inputs: written.append(0))
+        model.proj_out.register_forward_pre_hook(token)
     before = [model.generation_config.to_json_string() for model in models]
     found = times_faster(*(Recogniser(model, family.processor()) for model in models), seconds=4.0, repeats=1)
     assert found.low <= found.median <= found.high
@@ -103,11 +126,11 @@ def test_one_thread_is_timed_by_itself():
     assert clock_for(2) is time.perf_counter
 
 
-def test_how_much_faster_is_by_the_thread_s_own_time(monkeypatch):
-    """A clock that ticks once whenever it's read: each clip takes one tick, whatever the machine does."""
-    asked = []
-    monkeypatch.setattr(speed, "clock_for", lambda threads: asked.append(threads) or count().__next__)
-    recogniser = Recogniser(mini_parakeet(), mini_processor())
-    found = times_faster(recogniser, recogniser, seconds=0.5, repeats=3)
-    assert asked == [1]
-    assert (found.low, found.median, found.high) == (1, 1, 1)
+@pytest.mark.skipif(clock_for(1) is time.perf_counter, reason="no fine clock of a thread's own time here")
+def test_how_much_faster_is_by_the_thread_s_own_time():
+    """A model that sleeps computes no more for it: by the clock on the wall it would take a hundred times as long."""
+    model = mini_parakeet()
+    sleeping = mini_parakeet()
+    sleeping.register_forward_pre_hook(lambda module, inputs: time.sleep(0.5))
+    found = times_faster(*(Recogniser(one, mini_processor()) for one in (sleeping, model)), seconds=0.5, repeats=3)
+    assert found.median > 0.1

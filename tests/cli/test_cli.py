@@ -1,5 +1,6 @@
 """The command line: what people and scripts see of every verb, and one sentence for whatever is wrong."""
 
+import ast
 import json
 import os
 import re
@@ -25,7 +26,6 @@ from trimbre.inference.greedy import greedy
 from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import load
-from trimbre.runs import timing
 from trimbre.training.distillation import Objective
 from trimbre.training.from_scratch import Average
 
@@ -42,9 +42,6 @@ VERBS = [
     ["graph"],
     ["corpus", "folder"],
     ["corpus", "librispeech"],
-    ["corpus", "prompts"],
-    ["corpus", "readings"],
-    ["corpus", "voices"],
 ]
 DRAWING = ("bench", "inspect", "train", "prune")
 """What `--seed` makes a difference to."""
@@ -130,7 +127,7 @@ def test_every_verb_explains_itself_with_an_example(verb, run, monkeypatch):
     assert (code, err) == (0, "")
     assert f"trimbre {' '.join(verb)} " in out.partition("Example")[2]
     assert "--json" in out
-    assert ("--seed INT" in out) == (verb[0] in DRAWING) or verb[1:] in (["prompts"], ["readings"], ["voices"])
+    assert ("--seed INT" in out) == (verb[0] in DRAWING)
     assert ("--device STR" in out) == (verb[0] in RUNNING)
     for noise in ("--empty", "--no-json", "default: False", "default: None", "default: ()", "default: ("):
         assert noise not in out
@@ -237,6 +234,38 @@ def test_an_error_is_said_as_it_was_typed(error, typed):
     assert options.as_typed(error) == typed
 
 
+PYTHON_ALONE = {"processor", "chunk_seconds", "overlap_seconds", "classes", "runtimes", "name"}
+"""Arguments of functions and fields that no command has."""
+
+
+def options_in_errors() -> list[tuple[str, str]]:
+    """Owner and name of every option that the library raises an error about, as far as the source names them."""
+    raising = ("OptionError", "at_least", "above_zero", "one_of")
+    found = set()
+    for path in Path(trimbre.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            match call:
+                case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(option)), *_], keywords=more):
+                    if name in raising:
+                        found.add(
+                            (next((ast.literal_eval(one.value) for one in more if one.arg == "owner"), ""), option)
+                        )
+    return sorted(found)
+
+
+def test_every_option_that_an_error_names_is_one_of_the_command_line():
+    typed = set()
+    for verb in VERBS:
+        command = app
+        for word in verb:
+            command = command[word]
+        for argument in command.assemble_argument_collection():
+            typed |= {name.upper().lstrip("*") if not name.startswith("-") else name for name in argument.names}
+    named = {option: options.flag(OptionError(option, None, "", owner=owner)) for owner, option in options_in_errors()}
+    assert len(named) > 20
+    assert {option: flag for option, flag in named.items() if flag not in typed}.keys() <= PYTHON_ALONE
+
+
 # What is refused
 
 
@@ -268,15 +297,15 @@ def test_an_error_is_said_as_it_was_typed(error, typed):
         ("eval mini --data data --graph gone", "--graph gone"),
         ("eval mini --data data --graph data", "--graph data"),
         ("transcribe mini recordings/0.wav --graph config.json", "--graph config.json"),
-        ("graph mini --out new", "--sentences"),
+        ("graph mini --out new", "sentences"),
         ("graph mini --transcripts data --arpa gone --out new", "--arpa"),
         ("graph mini --arpa gone --out new", "--arpa gone"),
         ("graph mini --arpa data --out new", "--arpa data"),
-        ("graph mini --arpa gone --order 2 --out new", "--order"),
+        ("graph mini --arpa gone --order 2 --out new", "order"),
         ("graph mini --sentences gone --out new", "--sentences gone"),
         ("graph mini --sentences config.json --splits trian --out new", "--splits trian"),
         ("graph mini --transcripts data --splits train --out new", "--splits"),
-        ("graph mini --transcripts mute --out new", "--transcripts mute"),
+        ("graph mini --transcripts mute --out new", "transcripts"),
         ("graph mini --transcripts data --order 0 --out new", "--order 0"),
         ("graph mini --transcripts data --weight -1 --out new", "--weight -1"),
         ("graph mini --transcripts data --weight inf --out new", "--weight inf"),
@@ -314,7 +343,6 @@ def test_an_error_is_said_as_it_was_typed(error, typed):
         ("prune mini --train data --out new --dry-run --resume", "--dry-run"),
         ("prune mini --train data --out new --control --low-memory", "--control"),
         ("train --model mini --train data --dev data --out new --steps 5 --stop-at 6", "--stop-at 6"),
-        ("corpus voices --sentences config.json --out new --whole --splits dev", "--splits"),
         ("prune mini --train data --out new --watch street=data", "--dev"),
         ("prune mini --train data --out new --dev mute", "--dev mute"),
         ("prune mini --train data --out new --dev data --watch street=mute", "--watch street=mute"),
@@ -424,22 +452,6 @@ def test_a_graph_changes_what_eval_and_transcribe_write(there, run):
         assert err.count("\n") == 1
     assert run("graph mini --sentences said.txt --out own")[0] == 0  # what it wrote before it may replace
     assert json.loads(Path("own/graph.json").read_text())["sentences"] == 2
-
-
-def test_eval_times_decoding_by_the_graph(there, run, monkeypatch):
-    assert run("graph mini --transcripts data --out own")[0] == 0
-    timed, real = [], timing.real_time_factor
-
-    def noting(models, *, graph, **given):
-        timed.append(graph)
-        return real(models, graph=graph, **given)
-
-    monkeypatch.setattr(timing, "real_time_factor", noting)
-    assert run("eval mini --data data --graph own --clips 1")[0] == 0
-    assert [graph.to_json()["out"] for graph in timed] == ["own", "own"]
-    timed.clear()
-    assert run("eval mini --data data --clips 1")[0] == 0
-    assert timed == [None, None]
 
 
 def test_a_folder_of_recordings_becomes_a_corpus(there, run):

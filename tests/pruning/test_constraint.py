@@ -113,13 +113,35 @@ def test_protected_groups_stay_whole(anatomy, budgets):
     assert budgets["params"][0].removed(plan) == pytest.approx(0.3, abs=0.005)
 
 
-def test_widths_are_rounded_to_multiples(anatomy, budgets):
+@pytest.mark.parametrize("multiple", [8, 32, 64])
+def test_widths_are_multiples_or_whole_or_narrower(anatomy, budgets, multiple):
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    plan = plan_for_target(
-        PruningTarget(anatomy, budgets["params"], 0.5, free, multiple_of=8), torch.randn(len(anatomy.owner))
-    )
-    for group in anatomy.groups:
-        assert group.kind.rows > 1 or plan.widths[group.path] % 8 == 0
+    scores = torch.randn(len(anatomy.owner), generator=torch.Generator().manual_seed(1))
+    for share in (0.1, 0.5):
+        wanted = PruningTarget(anatomy, budgets["params"], share, free, multiple_of=multiple)
+        plan = plan_for_target(wanted, scores)
+        for group in anatomy.groups:
+            width = plan.widths[group.path]
+            assert group.kind.rows > 1 or width % multiple == 0 or width == group.size or group.size < multiple
+        # One step of the widest group is how near a target can be missed.
+        step = max(
+            float(unit) * (multiple if group.size >= multiple else 1)
+            for group, unit in zip(anatomy.groups, budgets["params"][0].cost.unit, strict=True)
+            if group.kind.rows == 1
+        )
+        removed = budgets["params"][0].removed(plan)
+        assert abs(removed - share) <= max(0.005, step / budgets["params"][0].dense)
+
+
+@pytest.mark.parametrize("multiple", [8, 32, 64])
+def test_a_group_that_keeps_a_unit_is_not_rounded_away(anatomy, budgets, multiple):
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    scores = torch.rand(len(anatomy.owner), generator=torch.Generator().manual_seed(2))
+    firsts = torch.tensor([0, *(group.size for group in anatomy.groups)]).cumsum(0)[:-1]
+    scores[firsts] = 1000.0  # of every group one unit stays at any threshold
+    plan = plan_for_target(PruningTarget(anatomy, budgets["params"], 0.3, free, multiple_of=multiple), scores)
+    assert all(plan.widths.values())
+    assert not plan.skipped
 
 
 @pytest.mark.once

@@ -3,30 +3,43 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from trimbre.data import debian
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "corpora"))
+
+import debian
+
 from trimbre.errors import UserError
 
 APT_GET = """#!/bin/sh
 echo "$@" >> "$LOG"
-for last; do :; done
-case "$last" in
-  *unknown) echo "Reading lists" ; echo "E: Unable to locate package $last" >&2; exit 100 ;;
-  *absent) ;;
-  update) ;;
-  *) echo "$last" > "$last"_1.0_all.deb ;;
-esac
+while [ $# -gt 0 ]; do
+  case "$1" in
+    download) downloading=yes ;;
+    -*|update) ;;
+    *unknown) echo "Reading lists" ; echo "E: Unable to locate package $1" >&2; exit 100 ;;
+    *absent) ;;
+    *) [ -z "$downloading" ] || echo "$1" > "$1"_1.0_all.deb ;;
+  esac
+  shift
+done
 """
 DPKG = """#!/bin/sh
 PATH=/bin:/usr/bin
 read package < "$2"
 case "$package" in *damaged) echo "dpkg-deb: error: no control file" >&2; exit 2 ;; esac
-mkdir -p "$3/usr/bin" "$3/usr/lib"
+mkdir -p "$3/usr/bin" "$3/usr/lib/private" "$3/usr/share"
 echo "#!/bin/sh" > "$3/usr/bin/$package"
-touch "$3/usr/lib/$package.so.1"
+[ "$package" != limping ] || cat > "$3/usr/bin/$package" <<END
+#!/bin/sh
+echo "$package: error while loading shared libraries: libleg-16.1.so: cannot open shared object file" >&2
+exit 127
+END
+chmod +x "$3/usr/bin/$package"
+touch "$3/usr/lib/$package.so.1" "$3/usr/lib/private/$package-16.1.so" "$3/usr/share/$package.solution"
 """
 APT_CACHE = """#!/bin/sh
 echo speaker
@@ -62,7 +75,7 @@ def test_packages_are_unpacked_once_into_folders_of_their_own(log, tmp_path, mon
     assert [(folder / "usr/bin" / folder.name).is_file() for folder in folders] == [True, True]
     assert not list(tmp_path.rglob("*.deb"))
     calls = log.read_text().splitlines()
-    assert [call.split()[-2:] for call in calls][1:] == [["download", "one"], ["download", "two"]]
+    assert [call.split()[-3:] for call in calls][1:] == [["download", "one", "two"]]
     # The system's lists and caches, which only root may write, are not touched.
     assert all(f"Dir::State::Lists={tmp_path / 'cache/debian/.apt/lists'}" in call for call in calls)
     without_apt(monkeypatch)
@@ -73,7 +86,7 @@ def test_packages_are_unpacked_once_into_folders_of_their_own(log, tmp_path, mon
 @pytest.mark.parametrize(
     ("package", "complaint"),
     [
-        ("unknown", "cannot fetch the package unknown: E: Unable to locate package unknown"),
+        ("unknown", "cannot fetch the packages one, unknown: E: Unable to locate package unknown"),
         ("absent", "cannot fetch the package absent: apt-get brought no .deb file"),
         ("damaged", "cannot unpack the package damaged: dpkg-deb: error: no control file"),
     ],
@@ -82,7 +95,8 @@ def test_a_package_that_cannot_be_had_is_named_and_not_half_there(log, tmp_path,
     with pytest.raises(UserError) as refused:
         debian.fetch(["one", package])
     assert str(refused.value) == complaint
-    assert sorted(path.name for path in (tmp_path / "cache/debian").iterdir()) == [".apt", "one"]
+    left = sorted(path.name for path in (tmp_path / "cache/debian").iterdir())
+    assert left == ([".apt"] if package == "unknown" else [".apt", "one"])
 
 
 def test_lists_that_cannot_be_read(log, tmp_path):
@@ -101,33 +115,53 @@ def test_a_machine_without_apt(log, tmp_path, tool):
 
 def test_a_program_comes_with_its_libraries_and_is_found_again_without_apt(log, tmp_path, monkeypatch):
     assert debian.fetched_program("speaker") is None
-    path, environment = debian.fetch_program("speaker")
-    assert os.access(path, os.R_OK)
-    assert path == str(tmp_path / "cache/debian/speaker/usr/bin/speaker")
-    libraries = [str(tmp_path / "cache/debian" / name / "usr/lib") for name in ("speaker", "libspeech")]
-    assert environment["LD_LIBRARY_PATH"].split(":") == libraries
+    program = debian.fetch_program("speaker", trial=["--version"])
+    assert program.path == str(tmp_path / "cache/debian/speaker/usr/bin/speaker")
+    # Every folder of shared objects, whatever their names and however deep; none that holds none.
+    homes = [tmp_path / "cache/debian" / name / "usr/lib" for name in ("speaker", "libspeech")]
+    found = program.environment["LD_LIBRARY_PATH"].split(":")
+    assert found == [str(place) for home in homes for place in (home, home / "private")]
     # The C library of another system would break the program.
     assert not (tmp_path / "cache/debian/libc6").exists()
     without_apt(monkeypatch)
-    assert debian.fetch_program("speaker")[0] == path
-    found = debian.fetched_program("speaker")
-    assert found is not None
-    assert found[1]["LD_LIBRARY_PATH"] == environment["LD_LIBRARY_PATH"]
+    again = debian.fetched_program("speaker")
+    assert again == debian.fetch_program("speaker", trial=["--version"])
+    assert again is not None
+    assert again.environment["LD_LIBRARY_PATH"] == program.environment["LD_LIBRARY_PATH"]
+
+
+def test_a_program_that_does_not_run_is_refused_with_what_is_missing(log, tmp_path):
+    (tmp_path / "tools/apt-cache").write_text("#!/bin/sh\necho limping\necho libspeech\n")
+    with pytest.raises(UserError, match=r"limping was fetched but does not run: .* 127: .*libleg-16\.1\.so"):
+        debian.fetch_program("limping", trial=["--version"])
+    assert debian.fetched_program("limping") is None
+
+
+def test_a_program_that_fails_says_why(tmp_path):
+    script = tmp_path / "speaker"
+    script.write_text('#!/bin/sh\nread text\necho "saying $text"\necho one >&2\necho "no voice $1" >&2\nexit $2\n')
+    program = debian.Program(str(script), os.environ)
+    with pytest.raises(UserError, match="speaker cannot be started: Permission denied"):
+        program.run([])
+    script.chmod(0o755)
+    assert program.run(["x", "0"], "hello\n") == b"saying hello\n"
+    with pytest.raises(UserError, match="speaker ended with exit status 3: no voice x"):
+        program.run(["x", "3"])
 
 
 def test_a_program_whose_libraries_did_not_come_is_not_taken_for_whole(log, tmp_path):
     (tmp_path / "tools/apt-cache").write_text("#!/bin/sh\necho speaker\necho libunknown\n")
     with pytest.raises(UserError, match="cannot fetch the package libunknown"):
-        debian.fetch_program("speaker")
+        debian.fetch_program("speaker", trial=["--version"])
     assert debian.fetched_program("speaker") is None
     (tmp_path / "tools/apt-cache").write_text(APT_CACHE)
-    assert debian.fetch_program("speaker") == debian.fetched_program("speaker")
+    assert debian.fetch_program("speaker", trial=["--version"]) == debian.fetched_program("speaker")
 
 
 def test_a_package_that_holds_no_program_of_its_name(log, tmp_path):
     (tmp_path / "cache/debian/speaker/usr").mkdir(parents=True)
     with pytest.raises(UserError, match="the package speaker holds no program of that name"):
-        debian.fetch_program("speaker")
+        debian.fetch_program("speaker", trial=["--version"])
 
 
 def test_the_cache_is_where_the_user_says(tmp_path, monkeypatch):

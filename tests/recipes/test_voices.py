@@ -1,23 +1,37 @@
-"""Sentences spoken by drawn voices: an engine of tones stands in for the real ones, which also get their say."""
+"""Sentences spoken by random voices: an engine of tones stands in for the real ones, which also get their say."""
 
 import gzip
 import json
 import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from helpers.tones import level, pitch, tone
 
-from trimbre.data import voices as speech
-from trimbre.data.audio import load_cut
-from trimbre.data.cuts import read_cuts
-from trimbre.data.splits import split_of
-from trimbre.data.voices import Voice, choose, voices
-from trimbre.errors import UserError
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "corpora"
+sys.path.insert(0, str(RECIPE))
+
+import engines  # noqa: E402
+import voices as speech  # noqa: E402
+from debian import fetch  # noqa: E402
+from engines import Voice  # noqa: E402
+from script import checked  # noqa: E402
+from voices import choose, voices  # noqa: E402
+
+from trimbre.data.audio import load_cut  # noqa: E402
+from trimbre.data.cuts import read_cuts  # noqa: E402
+from trimbre.data.folder import folder  # noqa: E402
+from trimbre.data.splits import SPLITS, split_of  # noqa: E402
+from trimbre.data.text import normalise  # noqa: E402
+from trimbre.errors import UserError  # noqa: E402
 
 # The engine below exists only in this process and those forked from it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -40,7 +54,7 @@ def humming(name, text, draw, slower):
 def engine(monkeypatch):
     installed = [Voice("flite", f"hum-{hertz}") for hertz in (300, 500)] + [Voice("piper", "hum-700")]
     monkeypatch.setattr(speech, "installed_voices", lambda: installed)
-    monkeypatch.setattr(speech, "ENGINES", {"flite": humming, "piper": humming})
+    monkeypatch.setattr(engines, "ENGINES", {"flite": humming, "piper": humming})
     forked = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("fork"))
     monkeypatch.setattr(speech, "ProcessPoolExecutor", forked)
 
@@ -138,9 +152,10 @@ def test_splits_and_limit_choose_among_the_sentences(sentences, tmp_path):
 
 
 def test_what_an_engine_cannot_say_is_listed_and_the_rest_is_spoken(tmp_path):
-    (tmp_path / "s.txt").write_text("one\nunspeakable\nmute\n")
+    lines = [*(f"sentence {number}" for number in range(198)), "unspeakable", "mute"]
+    (tmp_path / "s.txt").write_text("\n".join(lines))
     made = voices(sentences=tmp_path / "s.txt", out=tmp_path / "out", whole=True, patterns=["piper:*"], workers=1)
-    assert made.utterances == {"all": 1}
+    assert made.utterances == {"all": 198}
     assert made.skipped == [
         "piper:hum-700 could not say 'unspeakable': cannot say that",
         "piper:hum-700 said nothing for 'mute'",
@@ -148,13 +163,34 @@ def test_what_an_engine_cannot_say_is_listed_and_the_rest_is_spoken(tmp_path):
     assert json.loads((tmp_path / "out/corpus.json").read_text())["skipped"] == made.skipped
 
 
+def test_a_corpus_of_which_more_than_one_percent_failed_is_not_written(tmp_path):
+    lines = [*(f"sentence {number}" for number in range(197)), "unspeakable", "mute", "mute too"]
+    (tmp_path / "s.txt").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"3 of the first 200 utterances of piper failed .*'unspeakable': cannot say"):
+        voices(sentences=tmp_path / "s.txt", out=tmp_path / "out", whole=True, patterns=["piper:*"], workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.txt"]
+
+
+def test_an_engine_of_which_nothing_came_is_named_however_small_its_part():
+    results = [("flite", number) for number in range(999)]
+    assert list(checked("speaking", [*results, ("piper", 1)], 1000)) == [*range(999), 1]
+    with pytest.raises(UserError, match=r"1 of the first 1 utterances of piper failed \(100.0%\).*it broke"):
+        list(checked("speaking", [*results, ("piper", "it broke")], 1000))
+
+
+def test_the_engine_that_fails_most_is_named():
+    results = [("flite", "a"), *(("flite", 1) for _ in range(50)), ("piper", 1), ("piper", "b"), ("piper", "c")]
+    with pytest.raises(UserError, match=r"2 of the first 3 utterances of piper failed .*the first: b"):
+        list(checked("speaking", results, 200))
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"splits": ["train", "tset"]}, "--splits tset: choose among train, dev, test"),
+        ({"splits": ["train", "tset"]}, "tset"),
         ({"limit": 0}, "--limit 0: give 1 or more"),
         ({"workers": 0}, "--workers 0: give 1 or more"),
-        ({"splits": []}, "no sentence of the splits"),
+        ({"splits": []}, "no sentence"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(sentences, tmp_path, options, complaint):
@@ -167,48 +203,41 @@ def test_sentences_that_cannot_be_read_are_refused(tmp_path):
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     (tmp_path / "blank.txt").write_text("\n...\n")
     for name in ("missing.txt", "latin.txt", "blank.txt"):
-        with pytest.raises(UserError, match=f"--sentences .*{name}"):
+        with pytest.raises(UserError, match=name):
             voices(sentences=tmp_path / name, out=tmp_path / "out")
 
 
-@pytest.mark.parametrize(("program", "name"), [("espeak-ng", "en-us+f2"), ("flite", "slt")])
-def test_a_real_engine_speaks(program, name, tmp_path, monkeypatch):
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
-    monkeypatch.undo()
-    assert Voice(program, name) in speech.installed_voices()
-    (tmp_path / "s.txt").write_text("press one to leave a message\n")
-    made = voices(
-        sentences=tmp_path / "s.txt", out=tmp_path / "out", whole=True, patterns=[f"{program}:{name}"], workers=1
-    )
-    assert made.skipped == []
-    (cut,) = read_cuts(tmp_path / "out")
-    clip = load_cut(cut)
-    # Six words take a second or two, loudly, and not at one pitch.
-    assert 0.8 < cut.duration < 4
-    assert 0.29 < np.abs(clip).max() < 0.96
-    assert level(clip) > 0.02
-    spectrum = np.abs(np.fft.rfft(clip)) ** 2
-    assert spectrum.max() < 0.2 * spectrum.sum()
-
-
-def test_engines_that_cannot_be_fetched_are_told_one_by_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path))
-    speech._program.cache_clear()
-    assert speech.fetch_engines() == [
-        f"no apt-get on this machine, which would fetch {engine}: use a Debian or Ubuntu system"
-        for engine in ("espeak-ng", "flite")
-    ]
+def test_corpora_of_two_sources_share_no_judged_sentence_with_any_training_set(tmp_path):
+    texts = [f"{first} {second}" for first in "alpha bravo charlie delta echo golf".split() for second in "abcdefghij"]
+    # One source has the sentences in capitals, with digits; the other as plain words; each has some of its own.
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    rows = ["file_name,text"]
+    for number, text in enumerate(texts[:50]):
+        soundfile.write(recordings / f"{number}.wav", tone(440, 0.02, 8000), 8000)
+        rows.append(f'{number}.wav,"{text.upper()}, 3!"')
+    (recordings / "metadata.csv").write_text("\n".join(rows))
+    (tmp_path / "sentences.txt").write_text("\n".join(f"{text} three" for text in texts[10:]))
+    folder(source=recordings, out=tmp_path / "a")
+    voices(sentences=tmp_path / "sentences.txt", out=tmp_path / "b", workers=1)
+    said: dict[str, set[str]] = {}
+    for split in SPLITS:
+        for corpus in "ab":
+            mine = {normalise(cut.supervisions[0].text) for cut in read_cuts(tmp_path / corpus / split)}
+            assert mine
+            said[split] = said.get(split, set()) | mine
+    assert said["dev"] | said["test"] | said["train"] == {f"{text} three" for text in texts}
+    assert not said["train"] & (said["dev"] | said["test"])
+    assert not said["dev"] & said["test"]
 
 
 def test_a_longer_or_shorter_vocal_tract_moves_pitch_but_not_tempo(sentences, tmp_path):
-    def heard(tract):
+    def spoken(tract):
         out = tmp_path / str(tract)
         voices(sentences=sentences, out=out, patterns=["flite:hum-300"], whole=True, limit=12, tract=tract)
         return [(pitch(clip), len(clip)) for clip in map(load_cut, read_cuts(out))]
 
-    plain, varied = heard(0.0), heard(0.3)
+    plain, varied = spoken(0.0), spoken(0.3)
     assert all(hertz == pytest.approx(300, rel=0.02) for hertz, _ in plain)
     pitches = [hertz / 300 for hertz, _ in varied]
     assert min(pitches) < 0.9
@@ -222,3 +251,118 @@ def test_a_longer_or_shorter_vocal_tract_moves_pitch_but_not_tempo(sentences, tm
 def test_a_vocal_tract_that_cannot_be_is_refused(sentences, tmp_path):
     with pytest.raises(UserError, match="--tract 1: give a share"):
         voices(sentences=sentences, out=tmp_path / "out", tract=1.0)
+
+
+# The command, with executables in the place of the engines
+
+FLITE = """#!/bin/sh
+while [ $# -gt 0 ]; do
+  case "$1" in -o) out="$2" ;; -t) text="$2" ;; esac
+  shift
+done
+case "$text" in *unspeakable*) echo "flite: no such sound" >&2; exit 3 ;; esac
+cp "$TONE" "$out"
+"""
+ESPEAK = """#!/bin/sh
+echo "espeak-ng: error while loading shared libraries: libpulsecommon-16.1.so: cannot open shared object file" >&2
+exit 127
+"""
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run voices.py in a folder of its own, where flite is a script that plays a tone and espeak-ng one that fails."""
+    tools, place = tmp_path / "tools", tmp_path / "place"
+    tools.mkdir()
+    place.mkdir()
+    soundfile.write(tmp_path / "tone.wav", tone(440, 0.5), 16_000)
+    for name, script in {"flite": FLITE, "espeak-ng": ESPEAK}.items():
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
+    paths = {"PATH": f"{tools}:{os.environ['PATH']}", "TONE": str(tmp_path / "tone.wav")}
+
+    def run(lines: list[str], *options: str) -> subprocess.CompletedProcess:
+        (place / "s.txt").write_text("\n".join(lines))
+        line = [sys.executable, str(RECIPE / "voices.py"), "--sentences", "s.txt", "--out", "out", "--whole", *options]
+        return subprocess.run(line, cwd=place, env={**os.environ, **paths}, capture_output=True, text=True, check=False)
+
+    return run, place
+
+
+@pytest.mark.slow
+def test_the_command_speaks_and_says_what_it_made(command):
+    run, place = command
+    done = run(["one", "two"], "--voices", "flite:*", "--workers", "1", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["utterances"] == {"all": 2}
+    assert all(pitch(load_cut(cut)) == pytest.approx(440, abs=2) for cut in read_cuts(place / "out"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "parts"),
+    [
+        (["one"] * 20, ["--voices", "flite:*", "espeak-ng:*"], ["espeak-ng", "127", "libpulsecommon-16.1.so"]),
+        (["one"] * 20 + ["unspeakable"], ["--voices", "flite:*"], ["flite", "1 of", "no such sound"]),
+        (["one"], ["--voices", "flite:nobody"], ["--voices flite:nobody"]),
+        (["one"], ["--voices", "flite:*", "--limit", "0"], ["--limit 0"]),
+    ],
+)
+@pytest.mark.slow
+def test_what_is_wrong_is_one_sentence_and_nothing_is_left_behind(command, lines, options, parts):
+    run, place = command
+    done = run(lines, *options, "--workers", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("voices.py: ")
+    assert done.stderr.count("\n") == 1
+    assert all(part in done.stderr for part in parts)
+    assert [path.name for path in place.iterdir()] == ["s.txt"]
+
+
+# The real engines, as Debian has them
+
+LACKING = [name for name in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(name) is None]
+
+
+@pytest.mark.skipif(bool(LACKING), reason=f"there is no {' and no '.join(LACKING)} on this machine")
+@pytest.mark.slow
+def test_fetched_engines_speak(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path / "cache"))
+    # Everything on this machine but the engines, so that the fetched ones have to do.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for place in map(Path, os.environ["PATH"].split(":")):
+        for tool in place.iterdir() if place.is_dir() else ():
+            if tool.name not in engines.FETCHED and not (tools / tool.name).is_symlink():
+                (tools / tool.name).symlink_to(tool)
+    monkeypatch.setenv("PATH", str(tools))
+    engines.program.cache_clear()
+    try:
+        fetch(["espeak-ng-data"])
+    except UserError as error:
+        pytest.skip(f"apt brings nothing here: {error}")
+    assert not any(engines.program(engine) for engine in engines.FETCHED)
+    engines.fetch_engines()
+    (tmp_path / "s.txt").write_text("press one to leave a message\n")
+    for engine, name in (("espeak-ng", "en-us+f2"), ("flite", "slt")):
+        assert Voice(engine, name) in engines.installed_voices()
+        out = tmp_path / engine
+        voices(sentences=tmp_path / "s.txt", out=out, whole=True, patterns=[f"{engine}:{name}"], workers=1)
+        (cut,) = read_cuts(out)
+        clip = load_cut(cut)
+        # Six words take a second or two, loudly, and not at one pitch.
+        assert 0.8 < cut.duration < 4
+        assert 0.29 < np.abs(clip).max() < 0.96
+        assert level(clip) > 0.02
+        spectrum = np.abs(np.fft.rfft(clip)) ** 2
+        assert spectrum.max() < 0.2 * spectrum.sum()
+    engines.program.cache_clear()
+
+
+def test_engines_that_cannot_be_fetched_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path))
+    engines.program.cache_clear()
+    with pytest.raises(UserError, match="no apt-get on this machine, which would fetch espeak-ng"):
+        engines.fetch_engines()
+    engines.program.cache_clear()

@@ -18,7 +18,7 @@ from trimbre.models.families.registry import head_of
 from trimbre.models.heads.base import TextDecoder
 from trimbre.models.inputs import SAMPLE_RATE
 from trimbre.models.loading import Recogniser
-from trimbre.progress import progress
+from trimbre.progress import tracked
 
 Transcribe = Callable[[np.ndarray], str]
 """Audio, (samples,) mono at 16 kHz -> its text."""
@@ -83,17 +83,15 @@ def real_time_factor(
         raise ValueError("timing needs at least one model, one clip that is not empty and one repeat")
     names = list(models)
     times = {name: [0.0] * repeats for name in names}
-    with using_threads(threads), progress("timing", repeats) as show:
-        show(0)
+    with using_threads(threads):
         recognisers = {name: timed_transcriber(*models[name], graph) for name in names}
         for name in names:
             seconds_to(recognisers[name], clips[0])
-        for repeat in range(repeats):
+        for repeat in tracked(range(repeats), "timing"):
             order = names[::-1] if repeat % 2 else names
             for clip in clips:
                 for name in order:
                     times[name][repeat] += seconds_to(recognisers[name], clip, clock)
-            show(repeat + 1)
     first = times[names[0]]
     return RealTimeFactors(
         threads=threads,

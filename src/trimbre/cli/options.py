@@ -33,6 +33,7 @@ FLAGS = {
     ("", "models"): "MODELS",
     ("", "runs"): "RUNS",
     ("", "files"): "FILES",
+    ("", "source"): "SOURCE",
 }
 """(config class, or nothing for an argument of a function; name) -> what is typed, where it is not `--name`."""
 

@@ -155,7 +155,7 @@ def card(described: Mapping[str, Any]) -> str:
             "Or, for audio of any length, with Trimbre:",
             "",
             "```python",
-            "from trimbre.exporting.export.runtime import load_exported",
+            "from trimbre.exporting.runtime import load_exported",
             "from trimbre.inference.long_form import transcriber",
             "",
             'text = transcriber(*load_exported("."))(samples)',

@@ -9,8 +9,9 @@ from torch import Tensor
 from trimbre.costs.cost import Budget
 from trimbre.costs.prices import prices
 from trimbre.errors import OptionError, UserError
-from trimbre.models.anatomy import Anatomy
+from trimbre.models.anatomy import Anatomy, Group
 from trimbre.plan import Plan
+from trimbre.progress import tracked
 
 TOLERANCE = 0.005
 """How far the exact share removed may lie from the target: half a percentage point."""
@@ -64,7 +65,8 @@ class PruningTarget:
     protected: Tensor
     """(groups,) bool: groups that stay whole."""
     multiple_of: int = 1
-    """Widths of feed-forward units and channels are rounded to multiples of this."""
+    """Widths of feed-forward units and channels are rounded to multiples of this; whole groups, and those that are
+    narrower, are not."""
 
 
 def check_reachable(target: PruningTarget) -> None:
@@ -98,7 +100,7 @@ def ranks_within(anatomy: Anatomy, scores: Tensor) -> Tensor:
     As scores, ranks remove the same share of every group.
     """
     ranks = []
-    for own in scores.double().split([group.size for group in anatomy.groups]):
+    for own in scores.cpu().double().split([group.size for group in anatomy.groups]):
         places = torch.empty_like(own)
         places[torch.argsort(own, stable=True)] = torch.arange(len(own), dtype=own.dtype) + 0.5
         ranks.append(places / len(own))
@@ -109,82 +111,121 @@ def plan_for_target(target: PruningTarget, scores: Tensor, *, skipped: frozenset
     """Keep the units with the highest scores, so that the exact cost meets the target.
 
     One threshold on all scores is found by bisection. With two budgets a second multiplier, found by bisection around
-    the first, trades the kinds of units against each other. A branch left without units is skipped.
+    the first, trades the kinds of units against each other. A branch left without units is skipped. With
+    `multiple_of`, single groups are then made a step wider or narrower while that brings the cost nearer to the target.
 
     Args:
         scores: (units,) of all groups in a row, comparable across groups.
         skipped: branches that are skipped whatever their units score.
     """
-    anatomy, budgets, share, protected = target.anatomy, target.budgets, target.share, target.protected
-    costs = prices(anatomy, budgets)[anatomy.owner]
-    flat = scores.cpu().double()
-    step = torch.tensor([target.multiple_of if group.kind.rows == 1 else 1 for group in anatomy.groups])
-    sizes = torch.tensor([group.size for group in anatomy.groups])
-    stays = torch.tensor([not group.skippable for group in anatomy.groups])
-    open_ = torch.tensor([group.path not in skipped for group in anatomy.groups]) | stays
-    least = torch.tensor([float(min(group.least, group.size)) for group in anatomy.groups], dtype=torch.float64)
-    starts = [0, *torch.cumsum(sizes, 0).tolist()]
+    search = _Search(target, scores, skipped)
+    effective, widths = search.settle(0.0)
+    if len(target.budgets) == 2:
+        low, high = -search.span, search.span
+        for _ in tracked(range(24), "allocation"):
+            middle = (low + high) / 2
+            trial = search.settle(middle)
+            low, high = (middle, high) if search.removed(trial[1])[1] < target.share else (low, middle)
+            if search.miss(trial[1]) < search.miss(widths):
+                effective, widths = trial
+    if target.multiple_of > 1:
+        widths = search.refined(widths)
+    return _plan_of(target.anatomy, effective.split([group.size for group in target.anatomy.groups]), widths)
 
-    coarse = torch.tensor([group.kind.rows > 1 for group in anatomy.groups])
-    span = 2 * float(flat.abs().max()) + 1
 
-    def widths_at(effective: Tensor) -> Tensor:
+class _Search:
+    """Widths of all groups, (groups,) float64, for thresholds on the scores of their units."""
+
+    def __init__(self, target: PruningTarget, scores: Tensor, skipped: frozenset[str]):
+        groups = target.anatomy.groups
+        self.budgets, self.share, self.protected = target.budgets, target.share, target.protected
+        self.costs = prices(target.anatomy, target.budgets)[target.anatomy.owner]
+        self.scores = scores.cpu().double()
+        self.span = 2 * float(self.scores.abs().max()) + 1
+        self.sizes = torch.tensor([group.size for group in groups])
+        self.starts = [0, *torch.cumsum(self.sizes, 0).tolist()]
+        self.step = torch.tensor([_step(group, target.multiple_of) for group in groups])
+        self.coarse = torch.tensor([group.kind.rows > 1 for group in groups])
+        self.stays = torch.tensor([not group.skippable for group in groups])
+        self.open = torch.tensor([group.path not in skipped for group in groups]) | self.stays
+        self.least = torch.tensor([float(min(group.least, group.size)) for group in groups], dtype=torch.float64)
+
+    def widths_at(self, effective: Tensor) -> Tensor:
+        """Widths if the units above zero are kept, (units,), rounded; a group that keeps a unit is not rounded away."""
         running = torch.cat([torch.zeros(1, dtype=torch.float64), (effective > 0).double().cumsum(0)])
-        counts = running[starts[1:]] - running[starts[:-1]]
-        rounded = torch.minimum((counts / step).round() * step, (sizes // step) * step)
-        free = torch.where(open_ & ((rounded > 0) | stays), torch.maximum(rounded, least), 0.0)
-        return torch.where(protected, sizes.double(), free)
+        counts = running[self.starts[1:]] - running[self.starts[:-1]]
+        rounded = torch.minimum((counts / self.step).round() * self.step, self.sizes)
+        rounded = torch.where(counts > 0, torch.maximum(rounded, self.step), 0.0)
+        free = torch.where(self.open & ((rounded > 0) | self.stays), torch.maximum(rounded, self.least), 0.0)
+        return torch.where(self.protected, self.sizes.double(), free)
 
-    def removed(widths: Tensor) -> list[float]:
-        opens = ((widths > 0) | protected | stays).double()
-        return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in budgets]
+    def removed(self, widths: Tensor) -> list[float]:
+        """Share removed of each budget."""
+        opens = ((widths > 0) | self.protected | self.stays).double()
+        return [float(1 - budget.cost(widths, opens) / budget.dense) for budget in self.budgets]
 
-    def off(widths: Tensor) -> float:
-        """How far the mean share is from the target."""
-        return abs(sum(removed(widths)) / len(budgets) - share)
+    def off(self, widths: Tensor) -> float:
+        """How far the mean share removed is from the target."""
+        return abs(sum(self.removed(widths)) / len(self.budgets) - self.share)
 
-    def bisect(base: Tensor, heads: Tensor | None) -> tuple[float, Tensor, Tensor]:
+    def miss(self, widths: Tensor) -> float:
+        """How far the share removed of the farther budget is from the target."""
+        return max(abs(reached - self.share) for reached in self.removed(widths))
+
+    def bisect(self, base: Tensor, heads: Tensor | None) -> tuple[float, Tensor, Tensor]:
         """The multiplier and widths that bring the mean share nearest to the target, with the `heads` given or free.
 
         Last come the widths nearest to it that remove too little: finer units can still be cut there.
 
         The mean, and not one budget's share: heads are few, so that two budgets seldom meet; the gap is split.
         """
-        low, high, nearest = -span, span, (0.0, widths_at(base))
-        best, under = float("inf"), widths_at(base + span)
+        low, high, nearest = -self.span, self.span, (0.0, self.widths_at(base))
+        best, under = float("inf"), self.widths_at(base + self.span)
         for _ in range(32):
             middle = (low + high) / 2
-            widths = widths_at(base - middle * costs[:, 0])
-            widths = widths if heads is None else torch.where(coarse, heads, widths)
-            reached = sum(removed(widths)) / len(budgets)
-            if abs(reached - share) < best:
-                best, nearest = abs(reached - share), (middle, widths)
-            low, high, under = (middle, high, widths) if reached < share else (low, middle, under)
+            widths = self.widths_at(base - middle * self.costs[:, 0])
+            widths = widths if heads is None else torch.where(self.coarse, heads, widths)
+            reached = sum(self.removed(widths)) / len(self.budgets)
+            if abs(reached - self.share) < best:
+                best, nearest = abs(reached - self.share), (middle, widths)
+            low, high, under = (middle, high, widths) if reached < self.share else (low, middle, under)
         return *nearest, under
 
-    def settle(second: float) -> tuple[Tensor, Tensor]:
-        """Widths for a second multiplier; heads are settled first, the finer units then fill up to the target."""
-        base = flat - costs[:, 1] * second if len(budgets) == 2 else flat
-        _, heads, fewer_cut = bisect(base, None)
-        multiplier, widths, _ = bisect(base, heads)
-        if off(widths) > TOLERANCE / 5:  # too many heads are cut for the finer units to make up for
-            other = bisect(base, fewer_cut)
-            multiplier, widths, _ = min((multiplier, widths, heads), other, key=lambda one: off(one[1]))
-        return base - multiplier * costs[:, 0], widths
+    def settle(self, second: float) -> tuple[Tensor, Tensor]:
+        """Scores less the threshold, (units,), and widths, for a second multiplier.
 
-    def miss(widths: Tensor) -> float:
-        return max(abs(reached - share) for reached in removed(widths))
+        Heads are settled first, the finer units then fill up to the target.
+        """
+        base = self.scores - self.costs[:, 1] * second if len(self.budgets) == 2 else self.scores
+        _, heads, fewer_cut = self.bisect(base, None)
+        multiplier, widths, _ = self.bisect(base, heads)
+        if self.off(widths) > TOLERANCE / 5:  # too many heads are cut for the finer units to make up for
+            other = self.bisect(base, fewer_cut)
+            multiplier, widths, _ = min((multiplier, widths, heads), other, key=lambda one: self.off(one[1]))
+        return base - multiplier * self.costs[:, 0], widths
 
-    effective, widths = settle(0.0)
-    if len(budgets) == 2:
-        low, high = -span, span
-        for _ in range(24):
-            middle = (low + high) / 2
-            trial = settle(middle)
-            low, high = (middle, high) if removed(trial[1])[1] < share else (low, middle)
-            if miss(trial[1]) < miss(widths):
-                effective, widths = trial
-    return _plan_of(anatomy, effective.split(sizes.tolist()), widths)
+    def refined(self, widths: Tensor) -> Tensor:
+        """Widths after single steps of rounding, each the one that helps most, until the target is met."""
+        free = [i for i, width in enumerate(widths.tolist()) if width and not self.protected[i]]
+        while self.miss(widths) > TOLERANCE:
+            trials = []
+            for place in free:
+                step, size = float(self.step[place]), float(self.sizes[place])
+                narrower, wider = torch.ceil(widths[place] / step) * step - step, widths[place] + step
+                if float(narrower) >= max(step, float(self.least[place])):
+                    trials.append(widths.index_fill(0, torch.tensor(place), float(narrower)))
+                if widths[place] < size:
+                    trials.append(widths.index_fill(0, torch.tensor(place), min(float(wider), size)))
+            nearest = min(trials, key=self.miss, default=widths)
+            if self.miss(nearest) >= self.miss(widths):
+                break
+            widths = nearest
+        return widths
+
+
+def _step(group: Group, multiple_of: int) -> int:
+    """What the width of a group is rounded to multiples of: 1 for heads, and for groups narrower than `multiple_of`."""
+    return multiple_of if group.kind.rows == 1 and group.size >= multiple_of else 1
 
 
 def _plan_of(anatomy: Anatomy, effective: Sequence[Tensor], widths: Tensor) -> Plan:

@@ -55,7 +55,7 @@ def make_graph(
         model: directory, Hub id, or a model in memory with its `processor`; only its vocabulary is used, so
             that a pruned model takes the same graph.
         sentences: a text file, one sentence a line.
-        splits: which splits of the sentences to read, as `trimbre corpus voices` divides them; all if there are none.
+        splits: which splits of the sentences to read, by a hash of each (`trimbre.data.splits`); all if there are none.
         transcripts: a corpus whose transcripts are sentences too. What is judged on does not belong here.
         arpa: n-grams that were estimated elsewhere, in place of sentences and transcripts.
         order: words that an n-gram has at most; 3 by default, and as many as an ARPA file has.
