@@ -267,7 +267,7 @@ def test_the_command_writes_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measuring, "measure", lambda *args, **how: measure(*args, **how, compare=known))
     out = tmp_path / "table.json"
     assert run(["bench", place, "--table", str(out)]) == 0
-    assert "What no cut changes" in " ".join(capsys.readouterr().out.split())
+    assert str(out) in capsys.readouterr().out.replace("\n", "")
     assert (LatencyTable.load(out).runtime, LatencyTable.load(out).threads) == ("onnx-fp32", 1)
     for arguments, complaint in [
         ([place, place, "--table", str(out)], "of one model"),
