@@ -33,7 +33,7 @@ def peak() -> float:
     """The most memory that this process held, in bytes."""
     from trimbre.benchmark.memory import resident
 
-    held = resident(at_most=True)
+    held = resident(peak=True)
     assert held is not None, "only Linux says how much memory a process holds"
     return held
 

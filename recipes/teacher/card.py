@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trimbre.report.words import rate
+from trimbre.report.formatting import rate
 
 MODEL = Path(__file__).resolve().parent.parent.parent / "models/telephone-en"
 SETS = {

@@ -219,9 +219,9 @@ def evaluate(
     other = None if against is None else _other(against, recogniser, place)
     return evaluate_sets(
         recogniser=recogniser,
-        against=other,
+        references={} if other is None else {"against": other},
         graph=resolve_graph(graph, *filter(None, (recogniser, other)), normalize=normalize),
-        dev=resolve_cuts("data", data, allow_outside=allow_outside).cuts,
+        data=resolve_cuts("data", data, allow_outside=allow_outside).cuts,
         name="data",
         watch={
             name: resolve_cuts("watch", cuts, allow_outside=allow_outside).cuts for name, cuts in (watch or {}).items()

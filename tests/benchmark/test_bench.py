@@ -1,4 +1,4 @@
-"""Timing side by side: every combination is heard, comparisons are with the first, and the models stay as they are."""
+"""Timing side by side: every combination is measured, and comparisons are with the first."""
 
 import json
 
@@ -23,14 +23,14 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def here(monkeypatch):
-    """What a process of its own would measure, without starting one for each model."""
-    monkeypatch.setattr(module, "_alone", module._measured_alone)
+    """Loading is measured here, without a process of its own for each model."""
+    monkeypatch.setattr(module, "_loading", module._loading_here)
 
 
 @pytest.mark.slow
 def test_every_combination_is_timed_and_compared_with_the_first(models, here):
     before = torch.get_num_threads()
-    timings = bench(models=models, threads=(1,), repeats=3)
+    timings = bench(models, threads=(1,), repeats=3)
     assert [t.subject for t in timings] == [Subject(m, runtime, 1) for runtime in BENCH_RUNTIMES for m in models]
     assert torch.get_num_threads() == before
     by = {(t.subject.runtime, t.subject.model): t for t in timings}
@@ -48,13 +48,13 @@ def test_every_combination_is_timed_and_compared_with_the_first(models, here):
 def test_ratios_and_factors_are_of_the_same_repeat(models, here, monkeypatch):
     """By times that are known: the second model takes half as long, in a machine that grows slower all the while."""
 
-    def known(listeners, repeats, seed):
+    def known(transcribers, repeats, seed):
         pace = {models[0]: 2.0, models[1]: 1.0}
-        paces = {subject: [pace[subject.model] * (1 + repeat) for repeat in range(repeats)] for subject in listeners}
+        paces = {subject: [pace[subject.model] * (1 + repeat) for repeat in range(repeats)] for subject in transcribers}
         return {s: {length: [one * length for one in each] for length in SECONDS} for s, each in paces.items()}
 
     monkeypatch.setattr(module, "_times", known)
-    one, two = bench(models=models, runtimes=("torch-fp32",), threads=(1,), repeats=3)
+    one, two = bench(models, runtimes=("torch-fp32",), threads=(1,), repeats=3)
     assert (two.against_first.low, two.against_first.median, two.against_first.high) == pytest.approx((2, 2, 2))
     assert one.rtf.median == pytest.approx(2 * 2)  # the middle repeat is twice as slow as the first
     assert two.latency["5"].high == pytest.approx(5 * 3)
@@ -65,14 +65,15 @@ def test_matrices_are_held_in_bfloat16_where_that_is_timed(models, here, monkeyp
     monkeypatch.setattr(
         module, "cast_matrices_to_bfloat16", lambda model: halved.append(model) or cast_matrices_to_bfloat16(model)
     )
-    bench(models=models, runtimes=("torch-fp32", "torch-bf16"), threads=(1,), repeats=1)
+    bench(models, runtimes=("torch-fp32", "torch-bf16"), threads=(1,), repeats=1)
     assert len(halved) == 4  # each of two models, once to be timed and once to be measured alone
-    assert {p.dtype for model in halved for p in model.parameters() if p.dim() > 1} == {torch.bfloat16}
+    linear = [m for model in halved for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert {layer.weight.dtype for layer in linear} == {torch.bfloat16}
 
 
 @pytest.mark.slow
 def test_a_process_of_its_own_tells_memory_and_load_time(models):
-    seconds, memory = module._alone(models[0], "torch-fp32", 1.0)
+    seconds, memory = module._loading(models[0], "torch-fp32", torch.device("cpu"), 1.0)
     assert 0 < seconds < 600
     assert memory is None or 0 < memory < 4e9
 
@@ -89,6 +90,21 @@ def test_the_command_prints_tables_and_json(models, here, capsys):
     assert found["timings"][0]["subject"] == {"model": models[0], "runtime": "torch-fp32", "threads": 1}
 
 
+def test_models_in_memory_are_timed_as_their_checkpoints_are(here):
+    dense, small = mini_parakeet(0), mini_parakeet(1)
+    before = dense.state_dict()
+    found = bench(
+        {"dense": (dense, mini_processor()), "small": (small, mini_processor())},
+        runtimes=("torch-fp32", "onnx-fp32"),
+        threads=(1,),
+        repeats=1,
+        device="cpu",
+    )
+    assert [one.subject.model for one in found] == ["dense", "small"] * 2
+    assert all(one.file_bytes > 1000 and one.device == "cpu" for one in found)
+    assert all(torch.equal(value, before[name]) for name, value in dense.state_dict().items())
+
+
 def test_what_cannot_be_timed_is_refused(models):
     for given, complaint in [
         ({"models": []}, "no model given"),
@@ -98,4 +114,4 @@ def test_what_cannot_be_timed_is_refused(models):
         ({"models": ["nowhere"]}, "no model 'nowhere'"),
     ]:
         with pytest.raises(UserError, match=complaint):
-            bench(**given)
+            bench(**given, device="cpu")

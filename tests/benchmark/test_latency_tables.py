@@ -251,12 +251,12 @@ def test_a_measured_table_is_kept_and_found_again(tmp_path, monkeypatch):
     assert len(counted) == 3
     first.save(tmp_path / "given.json")
     assert table_for(model, processor, name="it", options=LatencyConfig(table=str(tmp_path / "given.json"))) == first
-    assert measuring.by_the_clock(Recogniser(model, processor), model, first) is None  # of another machine by now
+    assert measuring.time_beside_dense(Recogniser(model, processor), model, first) is None  # of another machine by now
     monkeypatch.setattr(measuring, "find_spec", lambda name: None)  # as where nothing that exports is installed
     foreign = replace(first, runtime="onnx-fp32")
-    assert measuring.by_the_clock(Recogniser(model, processor), model, foreign) is None
+    assert measuring.time_beside_dense(Recogniser(model, processor), model, foreign) is None
     monkeypatch.setattr(measuring, "machine", lambda: foreign.machine)
-    assert measuring.by_the_clock(Recogniser(model, processor), model, foreign) is None
+    assert measuring.time_beside_dense(Recogniser(model, processor), model, foreign) is None
     assert len(list((tmp_path / "trimbre" / "latency").iterdir())) == 3
 
 
@@ -311,7 +311,7 @@ def known_times(monkeypatch):
         return measure(model, *args, **how, compare=clock(anatomy_of(model))[1])
 
     monkeypatch.setattr(measuring, "measure", known)
-    monkeypatch.setattr(measuring, "in_turns", lambda small, whole, clip, **how: (0.6, 1.0))
+    monkeypatch.setattr(measuring, "time_alternately", lambda small, dense, clip, **how: (0.6, 1.0))
 
 
 @pytest.mark.once

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from trimbre.evaluation.bootstrap import Errors, character_errors, paired_difference, word_errors
+from trimbre.evaluation.bootstrap import ErrorCounts, PairedDifference, character_errors, paired_difference, word_errors
 
 
-def errors(counts, words=10) -> Errors:
+def errors(counts, words=10) -> ErrorCounts:
     """Sentences of `words` words with so many substitutions each."""
     counts = np.asarray(counts)
     none = np.zeros_like(counts)
-    return Errors(counts, none, none, np.full_like(counts, words))
+    return ErrorCounts(counts, none, none, np.full_like(counts, words))
 
 
 def test_counts_by_hand():
@@ -90,12 +90,49 @@ def test_a_wide_interval_is_undecided():
 def test_every_sentence_alike_gives_the_verdict_of_the_totals():
     # 21 errors against 20 in each sentence: exactly 5 % worse in every resample.
     ours, theirs = errors([21] * 30, words=100), errors([20] * 30, words=100)
-    for margin, verdict in [(4.9, "undecided"), (5.1, "not worse")]:
+    for margin, verdict in [(4.9, "worse"), (5.1, "not worse")]:
         comparison = paired_difference(ours, theirs, margin_percent=margin)
         assert comparison.verdict == verdict
         assert comparison.relative_upper == pytest.approx(0.05)
         assert comparison.interval == pytest.approx((0.01, 0.01))
-    assert "worse, by all of the interval" in paired_difference(ours, theirs, margin_percent=1).sentence
+        assert "+1.00 points [+1.00, +1.00] (+5 % relative" in comparison.sentence  # whatever the verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "upper", "sentences", "verdict"),
+    [
+        (0.001, 0.002, 0.20, 20, "worse"),
+        (0.001, 0.002, 0.10, 20, "not worse"),  # surely higher, and surely by less than the margin
+        (0.0, 0.002, 0.20, 20, "undecided"),
+        (-0.001, 0.002, 0.20, 20, "undecided"),
+        (-0.002, 0.002, 0.10, 20, "not worse"),
+        (-0.002, 0.0, 0.11, 20, "undecided"),
+        (-0.002, -0.001, 0.20, 20, "better"),
+        (0.001, 0.002, np.inf, 20, "worse"),
+        (0.001, 0.002, 0.20, 19, "undecided"),
+        (-0.002, -0.001, -0.20, 19, "undecided"),
+    ],
+)
+def test_the_verdict_is_one_of_four(low, high, upper, sentences, verdict):
+    found = PairedDifference((low + high) / 2, (low, high), 0.1, upper, 10.0, sentences, 5)
+    assert found.verdict == found.to_json()["verdict"] == verdict
+    assert found.sentence.startswith(verdict)
+
+
+def test_a_sure_difference_says_how_much_worse():
+    found = PairedDifference(0.0130, (0.0101, 0.0161), 0.432, 0.537, 10.0, 200, 60)
+    assert found.sentence == "worse: +1.30 points [+1.01, +1.61] (+43 % relative)"
+    within = PairedDifference(0.0030, (0.0011, 0.0051), 0.05, 0.078, 10.0, 200, 60)
+    assert within.sentence == "not worse than 10 %: +0.30 points [+0.11, +0.51] (+5 % relative, at most +8 %)"
+
+
+def test_two_errors_more_in_every_sentence_are_worse_by_the_closed_form():
+    """Every resample differs by 2 of 10 words exactly."""
+    theirs = np.random.default_rng(1).integers(0, 5, size=100)
+    found = paired_difference(errors(theirs + 2), errors(theirs))
+    assert found.verdict == "worse"
+    assert found.interval == pytest.approx((0.2, 0.2))
+    assert paired_difference(errors(theirs), errors(theirs + 2)).verdict == "better"
 
 
 def test_the_one_sided_end_is_the_normal_one_on_many_sentences():
@@ -110,8 +147,8 @@ def test_the_one_sided_end_is_the_normal_one_on_many_sentences():
 @pytest.mark.parametrize("ours", [0, 1])
 def test_a_flawless_baseline_supports_no_relative_claim(ours):
     comparison = paired_difference(errors([ours] * 40), errors([0] * 40))
-    assert comparison.verdict == "undecided"
-    assert "no error to compare with" in comparison.sentence
+    assert comparison.verdict == ("worse" if ours else "undecided")
+    assert ("too few errors to compare with" in comparison.sentence) == (not ours)
     assert comparison.to_json()["smallest_supported_margin_percent"] is None
 
 

@@ -4,21 +4,25 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import word_errors
 from trimbre.evaluation.compare_runs import CONTROL, Comparison, Run
-from trimbre.evaluation.evaluate import Evaluation
-from trimbre.report.comparison import markdown, table, write
+from trimbre.evaluation.score import Evaluation
+from trimbre.report.comparison import write_comparison
+from trimbre.report.markdown.comparison import comparison_markdown
+from trimbre.report.terminal.comparison import comparison, comparison_table
 
+TARGET = {"budget": "both", "of": "blocks"}
 SENTENCES = [f"one two three {number}" for number in range(60)]
 
 
-def judged(wrong, sentences=SENTENCES):
+def evaluated(wrong, sentences=SENTENCES):
     """An evaluation in which the first `wrong` sentences have one error each."""
-    heard = [text.replace("two", "too") if number < wrong else text for number, text in enumerate(sentences)]
+    texts = [text.replace("two", "too") if number < wrong else text for number, text in enumerate(sentences)]
     ids = [f"{number:03d}" for number in range(len(sentences))]
-    return Evaluation(ids, sentences, heard, "basic", 60.0, {}).to_json()
+    return Evaluation(ids, sentences, texts, "basic", 60.0, {}).to_json()
 
 
 def report(name, wrong, *, share=0.5, seed=0, sets=None, faster=1.5, options=None, rtf=None, unpruned=None):
@@ -35,7 +39,7 @@ def report(name, wrong, *, share=0.5, seed=0, sets=None, faster=1.5, options=Non
             "control": {"steps": 7, "minutes": 9.0},
         },
         "times_faster": {"median": faster, "low": faster, "high": faster},
-        "evaluation": {"sets": sets or {"dev": judged(wrong), "other": judged(2 * wrong)}},
+        "evaluation": {"sets": sets or {"dev": evaluated(wrong), "other": evaluated(2 * wrong)}},
     }
 
 
@@ -59,7 +63,7 @@ def test_seeds_of_a_method_are_averaged_and_compared_sentence_by_sentence(write_
     low, high = ours.interval("dev")
     assert 0 < low < 6 / 240 < high
     row = found.to_json()["rows"][1]
-    assert row["against"]["unpruned"]["points"] == pytest.approx(100 * 4 / 240, abs=1e-3)
+    assert row["against"]["dense"]["points"] == pytest.approx(100 * 4 / 240, abs=1e-3)
     assert row["against"]["best_other"]["name"] == "theirs"
     assert row["against"]["best_other"]["verdict"] == "better"
     assert (row["steps"], row["minutes"]) == (7, 3.0)  # the control's own steps are another run's
@@ -72,7 +76,7 @@ def test_two_shares_make_two_rows_and_only_like_is_compared(write_run):
     rows = {(row["name"], row["share"]): row for row in found.to_json()["rows"]}
     assert rows["ours", 0.5]["against"]["best_other"]["name"] == "theirs"
     assert "best_other" not in rows["ours", 0.75]["against"]
-    assert all("unpruned" not in row["against"] for row in rows.values())
+    assert all("dense" not in row["against"] for row in rows.values())
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(write_run):
@@ -91,36 +95,51 @@ def test_a_time_that_was_asked_for_stands_by_its_share(write_run):
     assert shares == {1: 0.5, 2: pytest.approx(0.775)}
 
 
-def test_without_a_control_runs_are_compared_with_what_each_was_judged_beside(write_run):
-    sets = {"dev": judged(10) | {"teacher": judged(4)}}
-    found = Comparison.of([write_run("ours", 0, sets=sets), write_run("ours", 0, seed=1, sets=sets)])
-    row = found.to_json()["rows"][0]
-    assert row["against"]["unpruned"]["points"] == pytest.approx(100 * 6 / 240, abs=1e-3)
-    assert "best_other" not in row["against"]
+def test_without_a_control_runs_are_compared_with_their_own_references(write_run):
+    references = {"dense": evaluated(4), "control": evaluated(2)}
+    for left_out, points in ((None, 8), ("control", 6)):
+        kept = {name: one for name, one in references.items() if name != left_out}
+        sets = {"dev": evaluated(10) | {"references": kept}}
+        found = Comparison.of([write_run("ours", 0, sets=sets), write_run("ours", 0, seed=1, sets=sets)])
+        row = found.to_json()["rows"][0]
+        assert row["against"]["dense"]["points"] == pytest.approx(100 * points / 240, abs=1e-3)
+        assert "best_other" not in row["against"]
+
+
+def test_a_difference_above_zero_is_worse(write_run):
+    found = Comparison.of([write_run("ours", 40), write_run(CONTROL, 2)])
+    told = found.to_json()["rows"][1]["against"]["dense"]
+    assert told["verdict"] == "worse"
+    assert "worse: +15.83 [" in comparison_markdown(found.to_json())
 
 
 def test_the_table_is_written_whole_with_a_picture(write_run, tmp_path):
     found = Comparison.of([write_run("ours", 4), write_run("theirs", 9), write_run(CONTROL, 2)])
     out = tmp_path / "compared"
-    write(found, out)
-    write(found, out)  # a comparison may be made anew
+    write_comparison(found, out)
+    write_comparison(found, out)  # a comparison may be made anew
     text = (out / "comparison.md").read_text()
-    assert text == markdown(found.to_json())
+    assert text == comparison_markdown(found.to_json())
     assert "| ours, 50% | 1 | 50.0%, 50.0% | 1.50 | 1.67 [" in text
     assert "ours" in (out / "comparison.svg").read_text()
     assert json.loads((out / "comparison.json").read_text())["rows"][0]["name"] == CONTROL
-    assert table(found.to_json()).row_count == 3
+    assert comparison_table(found.to_json()).row_count == 3
+    console = Console(width=80, record=True)
+    console.print(*comparison(found.to_json()))
+    assert max(map(len, console.export_text().splitlines())) <= 80
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError, match=r"mine.: it already exists"):
-        write(found, tmp_path / "mine")
+        write_comparison(found, tmp_path / "mine")
 
 
 def test_what_cannot_be_compared_is_named(write_run, tmp_path):
     ours = write_run("ours", 4)
     with pytest.raises(UserError, match="different sentences of dev"):
-        Comparison.of([ours, write_run("theirs", 4, sets={"dev": judged(4, SENTENCES[::-1]), "other": judged(8)})])
-    with pytest.raises(UserError, match=r"was judged on dev, .* on dev, other"):
-        Comparison.of([ours, write_run("theirs", 4, sets={"dev": judged(4)})])
+        Comparison.of(
+            [ours, write_run("theirs", 4, sets={"dev": evaluated(4, SENTENCES[::-1]), "other": evaluated(8)})]
+        )
+    with pytest.raises(UserError, match=r"was evaluated on dev, .* on dev, other"):
+        Comparison.of([ours, write_run("theirs", 4, sets={"dev": evaluated(4)})])
     with pytest.raises(UserError, match="share name, target and seed"):
         Comparison.of([ours, write_run("ours", 5)])
     renamed = Run.read(f"longer={write_run('ours', 5).place}")
@@ -132,15 +151,15 @@ def test_what_cannot_be_compared_is_named(write_run, tmp_path):
     (tmp_path / "odd.json").write_text('{"name": "x", "evaluation": null}')
     with pytest.raises(UserError, match=r"odd\.json holds no evaluation"):
         Run.read(str(tmp_path / "odd.json"))
-    old = judged(3)
+    old = evaluated(3)
     del old["sentences"]
-    with pytest.raises(UserError, match="evaluate it again"):
+    with pytest.raises(UserError, match="evaluate the model again"):
         write_run("theirs", 4, sets={"dev": old})
 
 
 def test_an_evaluation_notes_the_errors_of_every_sentence():
-    found = judged(5)["sentences"]
-    assert sum(map(int, found["errors"].split())) == judged(5)["wer"]["errors"] == 5
+    found = evaluated(5)["sentences"]
+    assert sum(map(int, found["errors"].split())) == evaluated(5)["wer"]["errors"] == 5
     assert found["words"].split() == ["4"] * 60
-    assert found["sha256"] == judged(9)["sentences"]["sha256"] != judged(5, SENTENCES[1:])["sentences"]["sha256"]
+    assert found["sha256"] == evaluated(9)["sentences"]["sha256"] != evaluated(5, SENTENCES[1:])["sentences"]["sha256"]
     assert word_errors(SENTENCES, SENTENCES).total == 0

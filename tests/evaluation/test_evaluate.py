@@ -10,14 +10,15 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from rich.console import Console
 
 from trimbre.data.text import unspellable_characters
-from trimbre.errors import UserError
-from trimbre.evaluation.evaluate import Evaluation, compare, evaluate, evaluate_sets
+from trimbre.errors import OptionError, UserError
+from trimbre.evaluation.evaluate import compare, evaluate_sets
+from trimbre.evaluation.score import Evaluation, score
 from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcribe
 from trimbre.models.heads.base import CHUNK_SECONDS
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import Recogniser
-from trimbre.report.rates import evaluation_table, verdicts
+from trimbre.report.terminal.evaluation import evaluation, evaluation_table, rates_table
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,8 @@ def recogniser() -> Recogniser:
 
 
 @pytest.fixture(scope="module")
-def heard(recogniser, tmp_path_factory):
-    """Audio files, and what the recogniser itself makes of each."""
+def spoken(recogniser, tmp_path_factory):
+    """Audio files, and the recogniser's own text of each."""
     folder = tmp_path_factory.mktemp("audio")
     found = {}
     for number, samples in enumerate(clips(*[0.5 + 0.17 * step for step in range(7)])):
@@ -48,13 +49,13 @@ def cutset(texts) -> CutSet:
     return CutSet.from_cuts(cuts)
 
 
-def test_its_own_words_are_no_errors_and_added_ones_are_counted(recogniser, heard):
-    perfect = evaluate(model=recogniser.model, processor=recogniser.processor, data=cutset(heard), max_seconds=3)
+def test_its_own_words_are_no_errors_and_added_ones_are_counted(recogniser, spoken):
+    perfect = score(model=recogniser.model, processor=recogniser.processor, data=cutset(spoken), max_seconds=3)
     assert (perfect.wer, perfect.cer) == (0, 0)
     assert len(perfect.ids) == 7
     assert perfect.seconds == pytest.approx(sum(0.5 + 0.17 * step for step in range(7)), abs=1e-3)
-    longer = cutset({path: text + " abba" for path, text in heard.items()})
-    found = evaluate(model=recogniser.model, processor=recogniser.processor, data=longer, max_seconds=3)
+    longer = cutset({path: text + " abba" for path, text in spoken.items()})
+    found = score(model=recogniser.model, processor=recogniser.processor, data=longer, max_seconds=3)
     counts = found.to_json()["wer"]
     assert (counts["deletions"], counts["substitutions"], counts["insertions"]) == (7, 0, 0)
     assert counts["percent"] == pytest.approx(100 * 7 / counts["reference"], abs=1e-3)
@@ -63,10 +64,10 @@ def test_its_own_words_are_no_errors_and_added_ones_are_counted(recogniser, hear
     assert found.to_json()["normalize"] == "basic"
 
 
-def test_batching_changes_nothing_and_the_mode_is_kept(recogniser, heard):
+def test_batching_changes_nothing_and_the_mode_is_kept(recogniser, spoken):
     recogniser.model.train()
     together, apart = (
-        evaluate(model=recogniser.model, processor=recogniser.processor, data=cutset(heard), max_seconds=seconds)
+        score(model=recogniser.model, processor=recogniser.processor, data=cutset(spoken), max_seconds=seconds)
         for seconds in (100, 1.6)
     )
     assert recogniser.model.training
@@ -87,7 +88,7 @@ def test_a_long_recording_is_evaluated_in_the_pieces_that_transcription_takes(re
     with entry.register_forward_pre_hook(
         lambda module, args, kwargs: frames.append((args or tuple(kwargs.values()))[0].shape[1]), with_kwargs=True
     ):
-        found = evaluate(model=recogniser.model, processor=recogniser.processor, data=cutset(texts), normalize="none")
+        found = score(model=recogniser.model, processor=recogniser.processor, data=cutset(texts), normalize="none")
     assert len(frames) > 600 / CHUNK_SECONDS
     assert max(frames) <= 100 * CHUNK_SECONDS + 1  # feature frames of 10 ms
     transcripts = transcribe(model=recogniser.model, processor=recogniser.processor, files=map(files.get, found.ids))
@@ -96,20 +97,20 @@ def test_a_long_recording_is_evaluated_in_the_pieces_that_transcription_takes(re
     assert len(set(found.hypotheses)) == 3
 
 
-def test_normalisation_is_the_same_on_both_sides(recogniser, heard):
-    shouted = cutset({path: f"{text.upper()}!" for path, text in heard.items()})
-    found = evaluate(model=recogniser.model, processor=recogniser.processor, data=shouted)
+def test_normalisation_is_the_same_on_both_sides(recogniser, spoken):
+    shouted = cutset({path: f"{text.upper()}!" for path, text in spoken.items()})
+    found = score(model=recogniser.model, processor=recogniser.processor, data=shouted)
     assert found.wer == 0
 
 
-def test_characters_that_cannot_be_spelled_are_counted_then_refused(recogniser, heard):
-    texts = dict.fromkeys(heard, "abc def " * 20)
+def test_characters_that_cannot_be_spelled_are_counted_then_refused(recogniser, spoken):
+    texts = dict.fromkeys(spoken, "abc def " * 20)
     texts[next(iter(texts))] += "é"
-    found = evaluate(model=recogniser.model, processor=recogniser.processor, data=cutset(texts))
+    found = score(model=recogniser.model, processor=recogniser.processor, data=cutset(texts))
     assert found.to_json()["unspellable_characters"] == {"é": 1}
-    texts = dict.fromkeys(heard, "abé")
+    texts = dict.fromkeys(spoken, "abé")
     with pytest.raises(UserError, match=r"33\.3 % .*'é'"):
-        evaluate(model=recogniser.model, processor=recogniser.processor, data=cutset(texts))
+        score(model=recogniser.model, processor=recogniser.processor, data=cutset(texts))
 
 
 @pytest.mark.parametrize(
@@ -127,43 +128,91 @@ def test_spelling(text, normalize, lost):
 
 def test_nothing_to_evaluate(recogniser):
     with pytest.raises(UserError, match="no transcribed utterance"):
-        evaluate(model=recogniser.model, processor=recogniser.processor, data=CutSet.from_cuts([]))
+        score(model=recogniser.model, processor=recogniser.processor, data=CutSet.from_cuts([]))
 
 
-def evaluation(hypotheses, references) -> Evaluation:
+def evaluated(hypotheses, references) -> Evaluation:
     ids = [str(number) for number in range(len(references))]
     return Evaluation(ids, references, hypotheses, "basic", 1.0, {})
 
 
 def test_other_sentences_are_not_compared():
     with pytest.raises(ValueError, match="different sentences"):
-        compare(evaluation(["a"], ["a"]), evaluation(["a"], ["b"]))
+        compare(evaluated(["a"], ["a"]), evaluated(["a"], ["b"]))
 
 
-def test_watched_sets_stand_beside_dev_and_a_failing_teacher_gets_no_verdict(recogniser, heard):
-    teacher = Recogniser(mini_parakeet(seed=0), recogniser.processor)
-    strange = dict.fromkeys(heard, "bad bee")
-    report = evaluate_sets(recogniser=recogniser, dev=cutset(heard), watch={"street": cutset(strange)}, against=teacher)
+@pytest.fixture(scope="module")
+def report(recogniser, spoken):
+    """A recogniser on its own words, beside itself as `dense` and another as `control`, and on words that none says."""
+    strange = dict.fromkeys(spoken, "bad bee")
+    return evaluate_sets(
+        recogniser=recogniser,
+        data=cutset(spoken),
+        watch={"street": cutset(strange)},
+        references={"dense": recogniser, "control": Recogniser(mini_parakeet(seed=1), recogniser.processor)},
+    )
+
+
+def test_every_set_is_compared_with_every_reference(report):
     found = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert list(found["sets"]) == ["dev", "street"]
-    assert found["sets"]["dev"]["comparison"]["verdict"] == "undecided"  # seven sentences, none wrong
-    assert found["sets"]["street"]["comparison"]["verdict"] is None
-    assert found["sets"]["street"]["comparison"]["teacher_fails"] is True
-    assert found["size"]["parameters"] == found["teacher_size"]["parameters"]
-    console = Console(width=250, record=True)
-    console.print(evaluation_table(report), *verdicts(found))
+    for one in found["sets"].values():
+        assert list(one["references"]) == ["dense", "control"]
+        for other in one["references"].values():
+            points = one["wer"]["percent"] - other["wer"]["percent"]
+            assert other["comparison"]["points"] == pytest.approx(points, abs=1e-3)
+            assert other["sentences"]["sha256"] == one["sentences"]["sha256"]
+    assert found["reference_sizes"]["dense"] == found["size"]
+    assert found["sets"]["dev"]["references"]["dense"]["comparison"]["verdict"] == "undecided"  # seven sentences
+
+
+def test_a_reference_that_fails_is_said_and_hides_no_difference(recogniser, spoken):
+    """Its transcripts say the same to both, and the candidate a word more in each of 21 sentences."""
+    cuts = list(cutset(spoken)) * 3
+    cuts = [cut.with_id(f"{number}") for number, cut in enumerate(cuts)]
+    for cut in cuts:
+        cut.supervisions = [SupervisionSegment(cut.id, cut.recording_id, 0, cut.duration, text="bad bee")]
+    other = Recogniser(mini_parakeet(seed=1), recogniser.processor)
+    first, second = (score(model=one.model, processor=one.processor, data=cuts) for one in (recogniser, other))
+    worse, better = sorted((recogniser, other), key=lambda one: (first if one is recogniser else second).wer)[::-1]
+    report = evaluate_sets(recogniser=worse, data=cuts, references={"dense": better})
+    told = report.to_json()["sets"]["dev"]["references"]["dense"]["comparison"]
+    assert first.wer != second.wer
+    assert min(first.wer, second.wer) > 0.3
+    assert told["reference_fails"] is True
+    assert told["verdict"] == compare(*sorted((first, second), key=lambda one: -one.wer)).verdict
+    assert f"{100 * abs(first.wer - second.wer):+.2f} points" in told["sentence"]
+    assert "dense itself fails here" in told["sentence"]
+
+
+def test_tables_hold_every_figure_within_80_columns(report):
+    found = report.to_json()
+    console = Console(width=80, record=True)
+    console.print(*evaluation(found), rates_table(found))
     shown = console.export_text()
-    assert "teacher fails here" in shown
-    assert "normalize = basic" in shown
-    assert "street" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for one in found["sets"].values():
+        for rate in (one["wer"], *(other["wer"] for other in one["references"].values())):
+            assert f"{rate['percent']:.2f}" in shown
+            assert f"[{rate['interval'][0]:.2f}, {rate['interval'][1]:.2f}]" in shown
+        for other in one["references"].values():
+            assert other["comparison"]["sentence"] in " ".join(shown.split())
 
 
-def test_without_a_teacher_there_is_no_verdict(recogniser, heard):
-    report = evaluate_sets(recogniser=recogniser, dev=cutset(heard))
-    assert "comparison" not in report.to_json()["sets"]["dev"]
-    assert len(evaluation_table(report).columns) == 6
+def test_without_references_there_is_no_comparison(recogniser, spoken):
+    report = evaluate_sets(recogniser=recogniser, data=cutset(spoken))
+    assert "references" not in report.to_json()["sets"]["dev"]
+    assert "dense" not in evaluation_table(report.to_json()).columns
 
 
-def test_dev_is_no_name_for_a_watched_set(recogniser, heard):
-    with pytest.raises(UserError, match="dev"):
-        evaluate_sets(recogniser=recogniser, dev=cutset(heard), watch={"dev": cutset(heard)})
+def test_data_is_a_path_a_cutset_or_a_sequence_of_cuts(recogniser, spoken, tmp_path):
+    cuts = cutset(spoken)
+    cuts.to_file(tmp_path / "cuts.jsonl.gz")
+    ways = [tmp_path, str(tmp_path), cuts, list(cuts), tuple(cuts)]
+    found = [score(**recogniser._asdict(), data=way, allow_outside=True).hypotheses for way in ways]
+    assert all(one == found[0] for one in found)
+
+
+def test_dev_is_no_name_for_a_watched_set(recogniser, spoken):
+    with pytest.raises(OptionError, match=r"^watch='dev': that is the name of the main set"):
+        evaluate_sets(recogniser=recogniser, data=cutset(spoken), watch={"dev": cutset(spoken)})

@@ -21,7 +21,7 @@ from trimbre.errors import UserError
 from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.loading import load
-from trimbre.report.model_card import model_card
+from trimbre.report.markdown.model_card import model_card
 
 pytestmark = pytest.mark.once
 
@@ -50,7 +50,7 @@ def test_the_target_is_met_and_all_is_told(teacher, noise_corpus, tmp_path, budg
     assert json.loads((tmp_path / "half/prune.json").read_text()) == json.loads(json.dumps(report, default=str))
     card = (tmp_path / "half/README.md").read_text()
     assert f"{report['removed']['params']['model']:.1%}" in card
-    assert report["evaluation"]["sets"]["dev"]["comparison"]["sentence"] in card
+    assert report["evaluation"]["sets"]["dev"]["references"]["dense"]["comparison"]["sentence"] in card
     assert "`l0`" in card
     untrained = report | {"stages": {}, "options": report["options"] | {"method": "taylor"}}
     assert "`taylor`" in model_card(untrained)
@@ -65,7 +65,7 @@ def test_sets_that_cannot_be_judged_by_are_refused_before_a_run_begins(teacher, 
     (tmp_path / "foreign").mkdir()
     write_cuts(foreign, tmp_path / "foreign")
     for watch, complaint in (
-        ({"dev": noise}, "can't be called 'dev'"),
+        ({"dev": noise}, "^watch='dev'"),
         ({"pike": str(tmp_path / "foreign")}, r"transcripts of .*foreign cannot be spelled"),
     ):
         with pytest.raises(UserError, match=complaint):
@@ -164,7 +164,10 @@ def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
 def test_the_control_is_the_unpruned_model_trained_on_as_long(teacher, noise_corpus, tmp_path):
     report = pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, control=True), dev=str(noise_corpus))
     assert report["stages"]["control"]["steps"] == 10
-    assert report["compared_with"].endswith("for as many steps")
+    judged = report["evaluation"]["sets"]["dev"]
+    assert list(judged["references"]) == ["dense", "control"]
+    control, dense = (judged["references"][name]["sentences"] for name in ("control", "dense"))
+    assert control["sha256"] == dense["sha256"] == judged["sentences"]["sha256"]
     learned, recovered = (report["stages"][name]["audio_seconds"] for name in ("learn", "recover"))
     assert report["audio_seconds"] == pytest.approx(learned + recovered)
     assert report["stages"]["control"]["audio_seconds"] == pytest.approx(learned + recovered)

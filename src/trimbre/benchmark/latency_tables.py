@@ -1,4 +1,7 @@
-"""Measuring a latency table: one model cut to many widths, each timed beside the model as it is, and curves fitted."""
+"""Measurement of latency tables: a model cut to many widths, each timed beside the dense model, and fitted curves.
+
+Tables are measured on the CPU, in any runtime of `bench`.
+"""
 
 import hashlib
 import importlib.metadata
@@ -15,15 +18,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.optimize import nnls
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.benchmark.bench import Listen, listening, prepared
-from trimbre.benchmark.timing import clock_for, noise, seconds_to, using_threads, with_fixed_output_length
+from trimbre.benchmark.bench import load_transcriber, prepare
+from trimbre.benchmark.timing import (
+    Transcribe,
+    clock_for,
+    noise,
+    seconds_to,
+    using_threads,
+    with_fixed_output_length,
+)
 from trimbre.config import BENCH_RUNTIMES, LatencyConfig
 from trimbre.costs.latency import FORMAT, LatencyTable, check_fits, curve_key, signature_of
 from trimbre.costs.macs import reference_of
-from trimbre.errors import UserError, at_least, one_of
+from trimbre.errors import OptionError, at_least, one_of
 from trimbre.files import cache_folder
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.models.checkpoint import save
@@ -35,33 +46,34 @@ from trimbre.progress import progress
 from trimbre.pruning.surgery import cut
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 1 / 16)
-"""Widths that are measured of feed-forwards and convolutions, as shares of the widest."""
+"""Measured widths of feed-forwards and convolutions, as shares of the widest."""
 HEADS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Numbers of attention heads that are measured: a runtime takes its steps where they are few."""
+"""Measured numbers of attention heads; few heads are measured finely, where the time of a head varies most."""
 REPEATS = 40
-"""Turns that a cut model and the whole one take: little beside what preparing them takes, and a quiet one is found."""
+"""Measurements of a cut model and of the dense one, interleaved; cheap beside an export, and the least is used."""
 MODULES = 8
-"""How many modules of a sort are there when it's measured alone: more would only make a large model slow to measure."""
+"""Number of modules of a sort that stay when it is measured alone; more would only slow the measurement down."""
 Compare = Callable[[Plan], tuple[float, float]]
-"""A plan -> seconds of the model cut by it and of the whole model, for one clip, measured in turns."""
+"""A plan -> seconds of the model cut by it and of the dense model, for one clip, measured in alternation."""
+CPU = torch.device("cpu")
 
 
 def table_for(model: PreTrainedModel, processor: ProcessorMixin, *, name: str, options: LatencyConfig) -> LatencyTable:
-    """The table that the options name, or the one that this machine measured before, or measures now and keeps.
+    """The table that the options name, or one that this machine measured before, or one measured now and cached.
 
     Raises:
-        UserError: the table named is none, or of another model.
+        UserError: the file is no latency table, or a table of another model.
     """
     anatomy = anatomy_of(model)
     if options.table is not None:
         table = LatencyTable.load(Path(options.table))
         check_fits(table, model, anatomy, options.table)
         return table
-    kept = kept_at(model, anatomy, options.runtime, options.threads)
-    if kept.is_file():
-        return LatencyTable.load(kept)
+    cached = cache_path(model, anatomy, options.runtime, options.threads)
+    if cached.is_file():
+        return LatencyTable.load(cached)
     table = measure(model, processor, name=name, runtime=options.runtime, threads=options.threads)
-    table.save(kept)
+    table.save(cached)
     return table
 
 
@@ -75,30 +87,32 @@ def write_table(
     """
     out = Path(out)
     if out.is_dir():
-        raise UserError(f"--table {out} is a folder: name a file in it")
+        raise OptionError("table", str(out), "it is a folder: name a file in it")
     source = resolve_model(model)
     table = measure(*source.recogniser, name=source.name, runtime=runtime, threads=threads, repeats=repeats)
     table.save(out)
     return table
 
 
-def kept_at(model: PreTrainedModel, anatomy: Anatomy, runtime: str, threads: int) -> Path:
-    """Where in the user's cache a table is kept: another machine, library or shape of the model has another place."""
-    told = json.dumps([machine(), versions(runtime), FORMAT, sorted(anatomy.sizes.items())])
-    key = hashlib.sha256(told.encode()).hexdigest()[:16]
+def cache_path(model: PreTrainedModel, anatomy: Anatomy, runtime: str, threads: int) -> Path:
+    """Path of a table in the user's cache, which differs by machine, versions of libraries and shape of the model."""
+    described = json.dumps([machine(), versions(runtime), FORMAT, sorted(anatomy.sizes.items())])
+    key = hashlib.sha256(described.encode()).hexdigest()[:16]
     return cache_folder() / "latency" / f"{signature_of(model, anatomy)}-{runtime}-{threads}-{key}.json"
 
 
-def by_the_clock(
-    whole: Recogniser, small: PreTrainedModel, table: LatencyTable, *, repeats: int = REPEATS
+def time_beside_dense(
+    dense: Recogniser, small: PreTrainedModel, table: LatencyTable, *, repeats: int = REPEATS
 ) -> dict[str, float] | None:
-    """Seconds per second of audio of a cut model and of the whole one, as a table was measured.
+    """Measured seconds per second of audio of a cut model and of the dense one, in a table's runtime and threads.
 
-    None where it was measured on another machine or with other libraries.
+    None where the table is of another machine or of other versions of the libraries.
     """
     if table.machine != machine() or table.versions != versions(table.runtime):
         return None
-    with beside(*whole, runtime=table.runtime, threads=table.threads, seconds=table.seconds, repeats=repeats) as timed:
+    with timed_beside(
+        *dense, runtime=table.runtime, threads=table.threads, seconds=table.seconds, repeats=repeats
+    ) as timed:
         spent, other = timed(small)
     return {"pruned": spent / table.seconds, "unpruned": other / table.seconds, "share": spent / other}
 
@@ -113,18 +127,18 @@ def measure(
     repeats: int = REPEATS,
     compare: Compare | None = None,
 ) -> LatencyTable:
-    """Write down how long a recogniser takes by the widths of its modules, in one runtime, on this machine.
+    """Measure the latency of a recogniser by the widths of its modules, in one runtime on this machine.
 
-    Every sort of module is measured at several widths with the others gone, so that what it adds stands out, and all
-    together at several shares, so that the sum is right too. Non-negative least squares on relative distances then
-    find what no cut changes and the rise of every curve: no curve falls.
+    Every sort of module is measured at several widths with all other modules removed, so that its own time dominates,
+    and all sorts together at several shares, so that their sum is right too. Non-negative least squares on relative
+    errors then give the fixed time and the increments of every curve, so that no curve falls.
 
     Args:
-        name: what the table says it was measured on.
+        name: name of the model in the table.
         runtime: one of `BENCH_RUNTIMES`.
-        threads: how many threads compute.
-        repeats: how often each cut model and the whole one take turns.
-        compare: what measures instead of the clock.
+        threads: threads to compute with.
+        repeats: measurements of each cut model and of the dense one.
+        compare: gives the times instead of the clock.
 
     Raises:
         UserError: the model cannot run there.
@@ -135,17 +149,17 @@ def measure(
     anatomy = anatomy_of(model)
     seconds = reference_of(model, processor).seconds
     plans = list(plans_of(anatomy))
-    ratios, whole = [1.0], math.inf
+    ratios, dense = [1.0], math.inf
     with (
-        beside(model, processor, runtime=runtime, threads=threads, seconds=seconds, repeats=repeats) as timed,
+        timed_beside(model, processor, runtime=runtime, threads=threads, seconds=seconds, repeats=repeats) as timed,
         progress("latency", len(plans)) as show,
     ):
         for done, plan in enumerate(plans[1:], 2):
             spent, other = timed(cut(model, plan)) if compare is None else compare(plan)
             ratios.append(spent / other)
-            whole = min(whole, other)
+            dense = min(dense, other)
             show(done, share=ratios[-1])
-    fixed, curves, spread = fit(anatomy, plans, [ratio * whole / seconds for ratio in ratios])
+    fixed, curves, spread = fit(anatomy, plans, [ratio * dense / seconds for ratio in ratios])
     return LatencyTable(
         model=name,
         signature=signature_of(model, anatomy),
@@ -161,7 +175,7 @@ def measure(
 
 
 def sorts_of(anatomy: Anatomy) -> dict[str, list[Group]]:
-    """The groups that share a curve, by what they have in common."""
+    """Groups that share a curve, by its name (`curve_key`)."""
     sorts: dict[str, list[Group]] = {}
     for group in anatomy.groups:
         sorts.setdefault(curve_key(group), []).append(group)
@@ -169,7 +183,7 @@ def sorts_of(anatomy: Anatomy) -> dict[str, list[Group]]:
 
 
 def widths_of(groups: Sequence[Group]) -> list[int]:
-    """The widths at which a curve has corners, ascending."""
+    """Widths of the corners of a curve, ascending."""
     narrowest, widest = (chosen(group.size for group in groups) for chosen in (min, max))
     if groups[0].kind.rows > 1:
         return sorted({min(heads, widest) for heads in (*HEADS, widest)})
@@ -177,7 +191,7 @@ def widths_of(groups: Sequence[Group]) -> list[int]:
 
 
 def plans_of(anatomy: Anatomy) -> Iterator[Plan]:
-    """What is measured; the model as it is comes first."""
+    """The plans that are measured, the dense model's first."""
     sorts = sorts_of(anatomy)
     yield Plan.everything(anatomy.sizes)
     least = {group.path: widths_of(groups)[0] for groups in sorts.values() for group in groups}
@@ -191,7 +205,7 @@ def plans_of(anatomy: Anatomy) -> Iterator[Plan]:
 
 
 def narrowed(anatomy: Anatomy, widths: Mapping[str, int]) -> Plan:
-    """The plan that leaves so many units to each module, and skips what has none left."""
+    """The plan that keeps so many units of each module, and skips modules without any."""
     least = {group.path: min(group.least, group.size) for group in anatomy.groups if not group.skippable}
     kept = {path: tuple(range(max(widths.get(path, 0), least.get(path, 0)))) for path in anatomy.sizes}
     return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))
@@ -200,10 +214,10 @@ def narrowed(anatomy: Anatomy, widths: Mapping[str, int]) -> Plan:
 def fit(
     anatomy: Anatomy, plans: Sequence[Plan], costs: Sequence[float]
 ) -> tuple[float, dict[str, tuple[tuple[int, float], ...]], float]:
-    """Find the fixed cost and the curves that explain what plans cost.
+    """Fit the fixed cost and the curves to the costs of plans.
 
     Returns:
-        The fixed cost, every sort's corners, and the largest distance from a cost as a share of it.
+        The fixed cost, the corners of every sort's curve, and the largest relative error of the fit.
     """
     sorts = sorts_of(anatomy)
     corners = {sort: widths_of(groups) for sort, groups in sorts.items()}
@@ -219,7 +233,7 @@ def fit(
     known = np.array(costs)
     relative = np.array(rows) / known[:, None]
     rises, _ = nnls(relative, np.ones(len(known)))
-    # What seems to be free costs a trifle, so that what a unit is worth for its price is a number.
+    # A curve without cost gets a tiny one, for allocation divides scores by costs.
     rises[1:] = np.maximum(rises[1:], 1e-7 * known.max())
     spread = float(np.abs(relative @ rises - 1).max())
     curves, at = {}, 1
@@ -231,8 +245,8 @@ def fit(
 
 
 @contextmanager
-def beside(
-    whole: PreTrainedModel,
+def timed_beside(
+    dense: PreTrainedModel,
     processor: ProcessorMixin,
     *,
     runtime: str,
@@ -240,42 +254,44 @@ def beside(
     seconds: float,
     repeats: int,
 ) -> Iterator[Callable[[PreTrainedModel], tuple[float, float]]]:
-    """Yield what times a model beside the whole one: seconds that each takes for a clip of so many seconds.
+    """Yield a function that times a model beside the dense one: seconds that each takes for a clip of `seconds`.
 
-    The whole one is prepared at the first call, and once.
+    The dense model is prepared once, at the first call.
     """
     clip = noise(seconds, 0)
     with tempfile.TemporaryDirectory() as folder:
 
-        def listen_to(model: PreTrainedModel, inner: Path) -> Listen:
+        def loaded(model: PreTrainedModel, inner: Path) -> Transcribe:
             place = save(with_fixed_output_length(model, seconds), processor, inner / "model")
-            return listening(prepared(str(place), runtime, inner), runtime, threads)
+            return load_transcriber(prepare(str(place), runtime, inner / "export"), runtime, threads, CPU)
 
-        first = cache(lambda: listen_to(whole, Path(folder) / "whole"))
+        first = cache(lambda: loaded(dense, Path(folder) / "dense"))
 
         def timed(model: PreTrainedModel) -> tuple[float, float]:
             with tempfile.TemporaryDirectory(dir=folder) as inner:
-                return in_turns(listen_to(model, Path(inner)), first(), clip, threads=threads, repeats=repeats)
+                return time_alternately(loaded(model, Path(inner)), first(), clip, threads=threads, repeats=repeats)
 
         yield timed
 
 
-def in_turns(one: Listen, other: Listen, clip: np.ndarray, *, threads: int, repeats: int) -> tuple[float, float]:
-    """Seconds that two listeners take for a clip when nothing disturbs them: the least over repeats in turns."""
+def time_alternately(
+    one: Transcribe, other: Transcribe, clip: np.ndarray, *, threads: int, repeats: int
+) -> tuple[float, float]:
+    """Seconds of two transcribers for a clip on an undisturbed machine: the least over alternating repeats."""
     spent: tuple[list[float], list[float]] = ([], [])
     with using_threads(threads):
-        for listen in (one, other):
-            listen(clip)  # the first call lays memory out
+        for transcribe in (one, other):
+            transcribe(clip)  # the first call allocates memory
         for _ in range(repeats):
-            for times, listen in zip(spent, (one, other), strict=True):
-                times.append(seconds_to(listen, clip, clock_for(threads)))
+            for times, transcribe in zip(spent, (one, other), strict=True):
+                times.append(seconds_to(transcribe, clip, clock_for(threads)))
     return min(spent[0]), min(spent[1])
 
 
 def machine() -> dict[str, str | int]:
-    """The processor's name and the number of its cores."""
-    told = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", told.read_text()) if told.exists() else None
+    """Name of the processor and number of its cores."""
+    listed = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", listed.read_text()) if listed.exists() else None
     return {
         "processor": found[1].strip() if found else platform.processor() or platform.machine(),
         "cores": os.cpu_count() or 1,
@@ -283,6 +299,6 @@ def machine() -> dict[str, str | int]:
 
 
 def versions(runtime: str) -> dict[str, str]:
-    """Of the libraries that compute in a runtime; those that are not installed are left out."""
+    """Versions of the libraries of a runtime; those that are not installed are left out."""
     names = ("torch", "transformers", *(("onnxruntime",) if runtime.startswith("onnx") else ()))
     return {name: importlib.metadata.version(name) for name in names if find_spec(name)}

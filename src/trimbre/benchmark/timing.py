@@ -1,4 +1,4 @@
-"""How big and how fast a recogniser is: parameters, arithmetic, and time measured side by side."""
+"""Recognition time of models side by side: real-time factors, speed-ups and the clocks that they are read from."""
 
 import statistics
 import time
@@ -13,16 +13,20 @@ from transformers import PreTrainedModel
 
 from trimbre.costs.macs import TOKENS_PER_SECOND
 from trimbre.inference.long_form import transcriber
+from trimbre.models.device import device_of, synchronise
 from trimbre.models.families.registry import head_of
 from trimbre.models.heads.base import TextDecoder
 from trimbre.models.inputs import SAMPLE_RATE
 from trimbre.models.loading import Recogniser
 from trimbre.progress import tracked
 
+Transcribe = Callable[[np.ndarray], str]
+"""Audio, (samples,) mono at 16 kHz -> its text."""
+
 
 @dataclass(frozen=True)
 class Spread:
-    """A median over repeats, and the smallest and largest of them."""
+    """A median over repeats with the extremes."""
 
     median: float
     low: float
@@ -31,18 +35,20 @@ class Spread:
 
 @dataclass(frozen=True)
 class RealTimeFactors:
-    """Time to recognise over length of the audio, per model, features and decoding included."""
+    """Recognition time over length of the audio for each model, features and decoding included."""
 
     threads: int
     repeats: int
     clips: int
-    """How many were heard, one at a time."""
+    """Number of clips, recognised one at a time."""
     audio_seconds: float
-    """Length of all the clips."""
+    """Length of all clips."""
     factors: Mapping[str, Spread]
     """Seconds per second of audio; below 1 is faster than real time."""
     ratios: Mapping[str, Spread]
     """Time over the first model's time in the same repeat; below 1 is faster than the first model."""
+    device: str = "cpu"
+    """Device that the first model ran on."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,36 +63,35 @@ def real_time_factor(
     repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
 ) -> RealTimeFactors:
-    """Time whole recognisers, clip by clip in turn, so that a busy machine slows them all alike.
+    """Time whole recognisers on the devices that they are on, clip by clip in turn, so that load slows all alike.
 
-    Each repeat recognises every clip with every model, one clip at a time, the order of the models reversed
-    every other repeat; a clip that isn't timed warms each up. Ratios are taken within a repeat, then their
-    median.
+    Each repeat recognises every clip with every model, one clip at a time, the order of the models reversed every
+    other repeat; one untimed clip warms each model up. Ratios are taken within a repeat, then their median.
 
     Args:
-        models: what to time, by name; the first is what the others are compared with. Switched to eval mode.
-        clips: (samples,) each, mono at 16 kHz; long ones are heard in chunks, as `transcription.transcriber` does.
-        graph: all decode by it instead of greedily.
-        threads: torch's threads meanwhile; what was set before is restored.
-        clock: tells the time, in seconds.
+        models: models to time by name; the first is what the others are compared with. Switched to eval mode.
+        clips: (samples,) each, mono at 16 kHz; long ones are recognised in chunks, as by `transcriber`.
+        graph: all decode by this graph instead of greedily.
+        threads: torch's threads meanwhile; the previous number is restored.
+        clock: reads the time, in seconds.
 
     Raises:
         ValueError: there is nothing to time.
     """
     audio_seconds = sum(len(clip) for clip in clips) / SAMPLE_RATE
     if not models or not audio_seconds or repeats < 1:
-        raise ValueError("Timing needs at least one model, one clip that isn't empty and one repeat.")
+        raise ValueError("timing needs at least one model, one clip that is not empty and one repeat")
     names = list(models)
     times = {name: [0.0] * repeats for name in names}
     with using_threads(threads):
-        listeners = {name: transcriber(*models[name], graph) for name in names}
+        recognisers = {name: timed_transcriber(*models[name], graph) for name in names}
         for name in names:
-            seconds_to(listeners[name], clips[0])
+            seconds_to(recognisers[name], clips[0])
         for repeat in tracked(range(repeats), "timing"):
             order = names[::-1] if repeat % 2 else names
             for clip in clips:
                 for name in order:
-                    times[name][repeat] += seconds_to(listeners[name], clip, clock)
+                    times[name][repeat] += seconds_to(recognisers[name], clip, clock)
     first = times[names[0]]
     return RealTimeFactors(
         threads=threads,
@@ -95,47 +100,68 @@ def real_time_factor(
         audio_seconds=audio_seconds,
         factors={name: spread([spent / audio_seconds for spent in times[name]]) for name in names},
         ratios={name: spread([a / b for a, b in zip(times[name], first, strict=True)]) for name in names},
+        device=str(device_of(models[names[0]].model)),
     )
 
 
 def times_faster(model: Recogniser, than: Recogniser, *, seconds: float = 10.0, repeats: int = 5) -> Spread:
-    """How many times faster one recogniser is than another, on a clip of noise, by one thread of torch in float32."""
-    clip = noise(seconds, 0)
-    both = {"than": than, "model": model}
-    heard = {
-        name: Recogniser(with_fixed_output_length(one.model, seconds), one.processor) for name, one in both.items()
+    """How many times faster one recogniser is than another, on a clip of noise, in PyTorch with one thread."""
+    both = {
+        name: Recogniser(with_fixed_output_length(one.model, seconds), one.processor)
+        for name, one in (("than", than), ("model", model))
     }
-    on_cpu = all(one.model.device.type == "cpu" for one in heard.values())
+    on_cpu = all(device_of(one.model).type == "cpu" for one in both.values())
     clock = clock_for(1) if on_cpu else time.perf_counter
-    ratio = real_time_factor(heard, clips=[clip], repeats=repeats, clock=clock).ratios["model"]
+    ratio = real_time_factor(both, clips=[noise(seconds, 0)], repeats=repeats, clock=clock).ratios["model"]
     return Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
 
 
+def timed_transcriber(model: Any, processor: Any, graph: TextDecoder | None = None) -> Transcribe:
+    """`transcriber` that returns when the model's device is idle, so that a clock read around it sees all work."""
+    run, device = transcriber(model, processor, graph), device_of(model)
+    if device.type == "cpu":
+        return run
+
+    def waiting(clip: np.ndarray) -> str:
+        synchronise(device)
+        text = run(clip)
+        synchronise(device)
+        return text
+
+    return waiting
+
+
 def noise(seconds: float, seed: int) -> np.ndarray:
-    """A clip of so many seconds, (samples,) at 16 kHz, which a model without a decoder hears as long as speech."""
+    """A clip of noise, (samples,) at 16 kHz; a model without a decoder takes as long for it as for speech."""
     draw = np.random.default_rng(seed)
     return (0.1 * draw.standard_normal(int(seconds * SAMPLE_RATE))).astype(np.float32)
 
 
 def with_fixed_output_length(model: PreTrainedModel, seconds: float) -> PreTrainedModel:
-    """Let a decoder, if there is one, write as many tokens whatever it hears: a cut one would babble or fall silent."""
+    """Fix how many tokens a decoder generates for a clip, so that models are timed on texts of equal length.
+
+    Args:
+        seconds: length of the clip; `TOKENS_PER_SECOND` are generated for each.
+
+    Returns:
+        A shallow copy, or the model itself where it has no decoder.
+    """
     made: PreTrainedModel = head_of(model).with_text_length(model, round(TOKENS_PER_SECOND * seconds))
     return made
 
 
-def seconds_to(
-    listen: Callable[[np.ndarray], str], clip: np.ndarray, clock: Callable[[], float] = time.perf_counter
-) -> float:
-    """How long it takes to recognise one clip, (samples,) at 16 kHz."""
+def seconds_to(transcribe: Transcribe, clip: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds to recognise one clip, (samples,) at 16 kHz."""
     start = clock()
-    listen(clip)
-    return clock() - start  # text is made on the CPU, so a GPU is done by then
+    transcribe(clip)
+    return clock() - start
 
 
 def clock_for(threads: int) -> Callable[[], float]:
-    """What tells the time: for one thread its own on the processor, which doesn't run while others are served.
+    """The clock for work of so many threads: the thread's own CPU time for one, wall-clock time for several.
 
-    On a quiet machine that's the time on the wall, and on a busy one still what a quiet one takes.
+    CPU time does not advance while other processes run: on an idle machine it equals wall-clock time, and on a busy one
+    it is still what an idle one would take.
     """
     fine = time.get_clock_info("thread_time").resolution < 1e-5
     return time.thread_time if threads == 1 and fine else time.perf_counter
@@ -148,7 +174,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads, and afterwards with as many as before."""
+    """Set torch's number of threads, and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

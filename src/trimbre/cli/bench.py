@@ -48,7 +48,7 @@ def bench(
     from trimbre.benchmark.bench import SECONDS
     from trimbre.benchmark.bench import bench as measure
     from trimbre.benchmark.latency_tables import REPEATS
-    from trimbre.report import times
+    from trimbre.report.terminal import times
 
     if table is not None:
         return _table(models, runtimes, threads, REPEATS if repeats is None else repeats, table, json)
@@ -63,7 +63,7 @@ def _table(
 ) -> int:
     """Write a latency table."""
     from trimbre.benchmark.latency_tables import write_table
-    from trimbre.report import times
+    from trimbre.report.terminal import times
 
     if len(models) != 1:
         raise UserError(f"--table is of one model, and {len(models)} are given: name one")

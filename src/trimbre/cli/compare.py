@@ -26,11 +26,12 @@ def compare(*runs: str, out: Path | None = None, json: Json = False) -> int:
         Directory to write the table to, as Markdown and JSON, with a plot of error rate against cost.
     """
     from trimbre import api
-    from trimbre.report.comparison import table, write
+    from trimbre.report.comparison import write_comparison
+    from trimbre.report.terminal.comparison import comparison
 
     found = api.compare(runs)
-    shown: list[Any] = [table(found.to_json())]
+    shown: list[Any] = [*comparison(found.to_json())]
     if out is not None:
-        write(found, out)
+        write_comparison(found, out)
         shown.append(f"{out}: comparison.md, comparison.json and comparison.svg")
     return show(found.to_json(), json, *shown)

@@ -73,6 +73,6 @@ def librispeech(
 
 def written(made: Any, as_json: bool) -> int:
     """Print what a corpus contains."""
-    from trimbre.report.corpora import corpus as summary
+    from trimbre.report.terminal.corpora import corpus as summary
 
     return show(made.to_json(), as_json, *summary(made))

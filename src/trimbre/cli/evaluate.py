@@ -57,8 +57,8 @@ def evaluate(
         Threads that it is measured with.
     """
     from trimbre import api
-    from trimbre.report.rates import evaluation_table, verdicts
-    from trimbre.report.times import times_table
+    from trimbre.report.terminal.evaluation import evaluation
+    from trimbre.report.terminal.times import real_time_table
     from trimbre.runs.timing import real_time_factors
 
     at_least("threads", threads, 1)
@@ -75,7 +75,7 @@ def evaluate(
         device=device,
     )
     found: dict[str, Any] = {"model": model, "data": data, "against": against, **report.to_json()}
-    shown: list[Any] = [evaluation_table(report), *verdicts(found)]
+    shown: list[Any] = [*evaluation(found)]
     if clips > 0:
         timed = real_time_factors(
             {model: model} if against is None else {against: against, model: model},
@@ -87,5 +87,5 @@ def evaluate(
             device=device,
         )
         found["real_time"] = {name: one.to_json() for name, one in timed.items()}
-        shown.append(times_table(timed))
+        shown.append(real_time_table(timed))
     return show(found, json, *shown)

@@ -54,7 +54,7 @@ def export(
         Text normalisation of transcripts and hypotheses: none, basic or whisper-en.
     """
     from trimbre.exporting import export as exporting
-    from trimbre.report import models
+    from trimbre.report.terminal import models
 
     found = exporting.export(
         model,

@@ -55,7 +55,7 @@ def graph(
         Text normalisation of sentences: none, basic or whisper-en.
     """
     from trimbre.inference.graph.build import make_graph
-    from trimbre.report import models
+    from trimbre.report.terminal import models
 
     made = make_graph(
         model,

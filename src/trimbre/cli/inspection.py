@@ -21,7 +21,7 @@ def inspect(model: str, /, *, verify: bool = False, device: Device = "auto", see
         Cut the model by random plans, drawn from --seed, and compare each with the same model behind gates.
     """
     from trimbre import api
-    from trimbre.report import models
+    from trimbre.report.terminal import models
 
     found = api.inspect(model, verify=verify, seed=seed, device=device)
     return show(found, json, *models.inspection(found))

@@ -66,7 +66,7 @@ def prune(
         Continue the run that was stopped.
     """
     from trimbre import api
-    from trimbre.report import models
+    from trimbre.report.terminal import models
 
     if dry_run and resume:
         raise UserError("--dry-run writes nothing and --resume continues to write: give one of them")
@@ -82,7 +82,7 @@ def prune(
     }
     if dry_run:
         found = api.preview(model, **given)  # type: ignore[arg-type]
-        return show(found, json, *models.foresight(found))
+        return show(found, json, *models.preview(found))
     report = api.prune(model, out=out, margin_percent=margin, resume=resume, **given).report  # type: ignore[arg-type]
     note_unreadable(report)
     show(report, json, *models.pruning(report, out))

@@ -1,8 +1,8 @@
-"""How sure an error rate is, and whether one system may be called as good as another.
+"""Confidence intervals of error rates, and the verdict of a paired comparison of two recognisers.
 
-Intervals are percentile bootstraps over sentences (Bisani and Ney 2004): errors come in bursts within a
-sentence, so sentences are resampled and not words. Sentences of one speaker still resemble each other, which
-no interval here knows.
+Intervals are percentile bootstraps over sentences (Bisani and Ney 2004): errors within a sentence depend on each
+other, so sentences are resampled and not words. Sentences of one speaker depend on each other too, which these
+intervals do not account for.
 """
 
 import math
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
-FEWEST_SENTENCES = 20  # with fewer, a bootstrap's interval is far too narrow to judge by
+FEWEST_SENTENCES = 20  # with fewer, a bootstrap interval is far too narrow to judge by
 
-Verdict = Literal["better", "not worse", "undecided"]
+Verdict = Literal["better", "not worse", "worse", "undecided"]
 
 
 @dataclass(frozen=True, eq=False)
-class Errors:
-    """Edit-distance errors, one entry per sentence, all (sentences,) integers; in words or in characters."""
+class ErrorCounts:
+    """Edit-distance errors of each sentence, all (sentences,) integers; in words or in characters."""
 
     substitutions: NDArray[np.int64]
     deletions: NDArray[np.int64]
@@ -47,10 +47,10 @@ class Errors:
         return self.total / words if words else math.nan
 
     def interval(self, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
-        """The two-sided 95 % interval of the rate, fractions.
+        """The two-sided 95 % interval of the rate, as fractions.
 
-        Where there is no error at all, every resample has none either; the upper end is then the exact
-        binomial one (Clopper and Pearson 1934), so that 0 errors in 30 words doesn't read as certainty.
+        Without any error every resample is without errors too; the upper end is then the exact binomial one (Clopper
+        and Pearson 1934), so that 0 errors in 30 words do not read as certainty.
         """
         words = int(self.reference.sum())
         if words and not self.total:
@@ -71,17 +71,17 @@ class Errors:
         }
 
 
-def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Errors:
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Align word by word, sentence by sentence; an empty reference is legal and its errors are insertions."""
     return _counted(jiwer.process_words(list(references), list(hypotheses)))
 
 
-def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Errors:
+def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Align character by character, spaces included."""
     return _counted(jiwer.process_characters(list(references), list(hypotheses)))
 
 
-def _counted(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> Errors:
+def _counted(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
     counts = np.zeros((len(aligned.references), 3), dtype=np.int64)
     for row, chunks in zip(counts, aligned.alignments, strict=True):
         for chunk in chunks:
@@ -93,33 +93,37 @@ def _counted(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> Errors:
                 row[2] += chunk.hyp_end_idx - chunk.hyp_start_idx
     lengths = np.array([len(reference) for reference in aligned.references], dtype=np.int64)
     substitutions, deletions, insertions = counts.T
-    return Errors(substitutions, deletions, insertions, lengths)
+    return ErrorCounts(substitutions, deletions, insertions, lengths)
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A candidate's error rate less its baseline's, on the same sentences."""
+    """Difference between the error rates of a candidate and of a baseline on the same sentences, with a verdict."""
 
     difference: float
-    """Rate of the candidate less rate of the baseline, fraction of the reference."""
+    """Rate of the candidate minus rate of the baseline, as a fraction of the reference."""
     interval: tuple[float, float]
     """Its two-sided 95 % interval."""
     relative: float
     """The difference over the baseline's rate; infinite or NaN where the baseline makes no error."""
     relative_upper: float
-    """Upper end of the one-sided 95 % interval of `relative`; infinite if the baseline has too few errors."""
+    """Upper end of the one-sided 95 % interval of `relative`; infinite where the baseline makes too few errors."""
     margin_percent: float
-    """How much worse, in percent of the baseline's rate, may still be called "not worse"."""
+    """Largest relative increase of the baseline's rate, in percent, that still counts as "not worse"."""
     sentences: int
     baseline_errors: int
 
     @property
     def verdict(self) -> Verdict:
-        """One of three.
+        """The first of these that applies.
 
-        `better`: the whole interval of the difference is below zero. `not worse` (than the margin, relative):
-        the upper end of the one-sided interval is within the margin. Else `undecided`, as always with fewer
-        than 20 sentences.
+        1. `undecided`: there are fewer than 20 sentences, for which a bootstrap interval is too narrow.
+        2. `better`: the two-sided 95 % interval of the difference lies below zero.
+        3. `not worse`: the upper end of the one-sided 95 % interval of the relative difference is within the margin.
+           That holds where the difference itself is surely above zero, too: it is then real, and smaller than the
+           margin.
+        4. `worse`: the two-sided 95 % interval of the difference lies above zero.
+        5. `undecided`: none of these.
         """
         if self.sentences < FEWEST_SENTENCES:
             return "undecided"
@@ -127,32 +131,28 @@ class PairedDifference:
             return "better"
         if self.relative_upper * 100 <= self.margin_percent:
             return "not worse"
-        return "undecided"
+        return "worse" if self.interval[0] > 0 else "undecided"
 
     @property
     def sentence(self) -> str:
-        """The verdict in words, with the figures that it rests on."""
+        """The verdict in words with its figures: `worse: +1.30 points [+1.01, +1.61] (+43 % relative)`."""
         low, high = (f"{100 * end:+.2f}" for end in self.interval)
-        figures = f"{100 * self.difference:+.2f} points [{low}, {high}]"
-        if np.isfinite(self.relative):
-            figures += f", {100 * self.relative:+.1f} % relative"
-        if self.verdict == "better":
-            return f"better: {figures}"
-        if self.verdict == "not worse":
-            margin = f"{self.margin_percent:g} % relative"
-            return f"not worse than {margin}: {figures}, at most {self._supported} worse"
-        if self.sentences < FEWEST_SENTENCES:
-            return f"undecided: {figures}; {self.sentences} sentences are too few to judge by"
-        if not self.baseline_errors:
-            return f"undecided: {figures}; the baseline makes no error to compare with"
-        certain = "; worse, by all of the interval" if self.interval[0] > 0 else ""
-        if not np.isfinite(self.relative_upper):
-            return f"undecided: {figures}{certain}; the baseline makes too few errors to compare with"
-        return f"undecided: {figures}{certain}; the smallest margin that the data support is {self._supported}"
+        said = f"not worse than {self.margin_percent:g} %" if self.verdict == "not worse" else self.verdict
+        relative = self._relative
+        return f"{said}: {100 * self.difference:+.2f} points [{low}, {high}]" + (f" ({relative})" if relative else "")
 
     @property
-    def _supported(self) -> str:
-        return f"{100 * max(self.relative_upper, 0.0):.1f} %"
+    def _relative(self) -> str:
+        """The relative difference in words, and what it lacks for a verdict where there is none."""
+        parts = [f"{100 * self.relative:+.0f} % relative"] if math.isfinite(self.relative) else []
+        if self.verdict in ("not worse", "undecided") and math.isfinite(self.relative_upper):
+            parts.append(f"at most {100 * self.relative_upper:+.0f} %")
+        if self.verdict == "undecided":
+            if self.sentences < FEWEST_SENTENCES:
+                parts.append(f"{self.sentences} sentences are too few for a verdict")
+            elif not math.isfinite(self.relative_upper):
+                parts.append("the baseline makes too few errors to compare with")
+        return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -167,24 +167,24 @@ class PairedDifference:
 
 
 def paired_difference(
-    candidate: Errors,
-    baseline: Errors,
+    candidate: ErrorCounts,
+    baseline: ErrorCounts,
     *,
     margin_percent: float = 10.0,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PairedDifference:
-    """Compare two systems on the same sentences, resampled together.
+    """Compare two recognisers on the same sentences, which are resampled together.
 
-    A resample in which the baseline makes no error counts as infinitely worse, whatever the candidate does:
-    too few errors can't support a relative claim.
+    A resample in which the baseline makes no error counts as infinitely worse, whatever the candidate does: too few
+    errors cannot support a relative claim.
 
     Raises:
-        ValueError: the two were not measured against the same references.
+        ValueError: the two were evaluated against different references.
     """
     if not np.array_equal(candidate.reference, baseline.reference):
-        raise ValueError("The two systems were measured on different references.")
-    return difference_of(
+        raise ValueError("the two recognisers were evaluated against different references")
+    return bootstrap_difference(
         candidate.per_sentence,
         baseline.per_sentence,
         baseline.reference,
@@ -194,32 +194,39 @@ def paired_difference(
     )
 
 
-def difference_of(
-    ours: NDArray[Any],
-    theirs: NDArray[Any],
+def bootstrap_difference(
+    candidate: NDArray[Any],
+    baseline: NDArray[Any],
     reference: NDArray[Any],
     *,
     margin_percent: float = 10.0,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PairedDifference:
-    """The same from errors of each sentence, (sentences,) each: whole numbers, or means over several runs."""
-    sums = resampled_sums(np.stack([ours, theirs, reference], 1), resamples=resamples, seed=seed)
+    """`paired_difference` from the errors of each sentence: counts, or means over several runs.
+
+    Args:
+        candidate: (sentences,) errors.
+        baseline: (sentences,) errors.
+        reference: (sentences,) lengths of the references.
+    """
+    sums = resampled_sums(np.stack([candidate, baseline, reference], 1), resamples=resamples, seed=seed)
     relative = np.where(sums[:, 1] > 0, _ratio(sums[:, 0] - sums[:, 1], sums[:, 1]), np.inf)
+    change = candidate.sum() - baseline.sum()
     return PairedDifference(
-        difference=float((ours.sum() - theirs.sum()) / reference.sum()) if reference.sum() else math.nan,
+        difference=float(change / reference.sum()) if reference.sum() else math.nan,
         interval=_two_sided(_ratio(sums[:, 0] - sums[:, 1], sums[:, 2])),
-        relative=float(_ratio(ours.sum() - theirs.sum(), theirs.sum())),
+        relative=float(_ratio(change, baseline.sum())),
         # An order statistic: interpolating towards infinity would be NaN.
         relative_upper=float(np.quantile(relative, CONFIDENCE, method="higher")),
         margin_percent=margin_percent,
         sentences=len(reference),
-        baseline_errors=int(theirs.sum()),
+        baseline_errors=int(baseline.sum()),
     )
 
 
 def resampled_sums(values: NDArray[Any], *, resamples: int, seed: int) -> NDArray[Any]:
-    """Draw sentences with replacement and add their values up.
+    """Draw sentences with replacement and sum their values.
 
     Args:
         values: (sentences, columns); the columns of a sentence stay together.
@@ -228,7 +235,7 @@ def resampled_sums(values: NDArray[Any], *, resamples: int, seed: int) -> NDArra
         (resamples, columns), a function of the seed.
     """
     if not len(values):
-        raise ValueError("There is no sentence to resample.")
+        raise ValueError("there is no sentence to resample")
     return np.concatenate(list(_sums(values, resamples, np.random.default_rng(seed))))
 
 

@@ -1,4 +1,4 @@
-"""Runs side by side: what each removed, what it cost in errors, and which differences are more than chance."""
+"""Comparison of pruning runs: share removed, error rates, and paired differences between them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,49 +12,53 @@ from numpy.typing import NDArray
 
 from trimbre.config import differing
 from trimbre.errors import UserError
-from trimbre.evaluation.bootstrap import PairedDifference, difference_of, resampled_sums
+from trimbre.evaluation.bootstrap import PairedDifference, bootstrap_difference, resampled_sums
 
 CONTROL = "control"
-"""Name of the runs that cut nothing and trained on for as many steps."""
+"""Name of the runs that train the dense model for as many steps and cut nothing."""
+DENSE = "dense"
+"""Name of the model before pruning, where a run's report has it as a reference."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as its report tells of it."""
+    """One pruning run, read from its report."""
 
     place: str
-    """As it was named by the user."""
+    """Path as the user gave it."""
     name: str
-    """What was done, the same for runs that differ in their seed alone."""
+    """Method or the user's name for it; the same for runs that differ in their seed alone."""
     report: Mapping[str, Any]
 
     @classmethod
-    def read(cls, place: str) -> "Run":
-        """Read a pruned model's directory, or a report by itself; NAME=PLACE calls it by a name of the user's.
+    def read(cls, place: str | Path) -> "Run":
+        """Read a pruned model's directory or its report; NAME=PATH gives the run a name.
 
         Raises:
             UserError: there is no report, or one without an evaluation.
         """
+        place = str(place)
         given, equals, rest = place.partition("=")
         where = Path(rest if equals and not Path(place).exists() else place)
         path = where / "prune.json" if where.is_dir() else where
         try:
             report = json.loads(path.read_text())
         except OSError as error:
-            raise UserError(
-                f"no run at {place}: name a directory that trimbre prune wrote, or its prune.json"
-            ) from error
+            raise UserError(f"no run at {place}: name a directory that pruning wrote, or its prune.json") from error
         except ValueError as error:
             raise UserError(f"{path} is no report of a run: name another") from error
         return cls.of(report, place=place, name=given if where != Path(place) else None)
 
     @classmethod
     def of(cls, report: Any, *, place: str, name: str | None = None) -> "Run":
-        """A run by its report; raises UserError for one without an evaluation.
+        """Make a run of a report.
 
         Args:
-            place: what messages call it.
-            name: None takes the report's own, or that of the method.
+            place: path or name of the report in messages.
+            name: None takes the report's own name, or that of the method.
+
+        Raises:
+            UserError: the report has no evaluation.
         """
         try:
             name = name or report.get("name") or report["options"]["method"]
@@ -62,18 +66,18 @@ class Run:
         except (LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{place} holds no evaluation: give dev to prune, or name another run") from error
         if any("sentences" not in found for found in sets.values()):
-            raise UserError(f"{place} was written before sentences were noted one by one: evaluate it again")
+            raise UserError(f"{place} lacks the errors of each sentence: evaluate the model again")
         return cls(place, name, report)
 
     @property
     def target(self) -> Mapping[str, Any]:
-        """What was to be removed, as the options say it."""
+        """The target, as the options state it."""
         options = self.report["options"]
         return {name: options[name] for name in ("remove", "rtf", "budget", "of")}
 
     @property
     def share(self) -> float:
-        """Share that was to be removed, of the time where a time was asked for; 0 for a control."""
+        """Share that was to be removed, of the time where a real-time factor was the target; 0 for a control."""
         if self.name == CONTROL:
             return 0.0
         if self.target.get("rtf") is not None:
@@ -93,16 +97,17 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Steps of training, all stages that made this model."""
-        return sum(stage["steps"] for name, stage in self.stages.items())
+        """Optimizer steps of all stages that made this model."""
+        return sum(stage["steps"] for stage in self.stages.values())
 
     @property
     def minutes(self) -> float:
-        """Minutes that they took."""
+        """Minutes of these stages."""
         return sum(stage["minutes"] for stage in self.stages.values())
 
     @property
     def stages(self) -> dict[str, Any]:
+        """Reports of the stages that made this model; the control's is of another model."""
         return {name: stage for name, stage in self.report["stages"].items() if name != CONTROL or self.name == CONTROL}
 
 
@@ -115,7 +120,7 @@ class Entry:
 
     @property
     def share(self) -> float:
-        """Share that was to be removed; each run has measured the time that it is of by itself."""
+        """Share that was to be removed, the mean over the runs: each measures the dense model's time itself."""
         return float(np.mean([run.share for run in self.runs]))
 
     def errors(self, name: str) -> NDArray[np.float64]:
@@ -123,7 +128,7 @@ class Entry:
         return np.mean([_numbers(run.sets[name]["sentences"]["errors"]) for run in self.runs], axis=0)
 
     def words(self, name: str) -> NDArray[np.float64]:
-        """(sentences,) words of the transcripts."""
+        """(sentences,) words of the references."""
         return _numbers(self.runs[0].sets[name]["sentences"]["words"])
 
     def rate(self, name: str) -> float:
@@ -143,12 +148,12 @@ class Entry:
         return min(rates), max(rates)
 
     def removed(self, budget: str) -> float:
-        """Share of the blocks' parameters or multiply-accumulates that left, the mean over the runs."""
+        """Share of the blocks' parameters or multiply-accumulates removed, the mean over the runs."""
         return float(np.mean([run.report["removed"][budget]["blocks"] for run in self.runs]))
 
     @property
     def faster(self) -> float | None:
-        """Times faster than the unpruned model, the median over the runs; None where it wasn't measured."""
+        """Times faster than the dense model, the median over the runs; None where it was not measured."""
         found = [run.report["times_faster"]["median"] for run in self.runs if "times_faster" in run.report]
         return float(np.median(found)) if found else None
 
@@ -159,7 +164,7 @@ def _numbers(text: str) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Entries that were judged on the same sentences."""
+    """Entries that were evaluated on the same sentences."""
 
     entries: tuple[Entry, ...]
     """By share, then by error rate on the main set."""
@@ -169,39 +174,20 @@ class Comparison:
         """Gather runs into entries.
 
         Raises:
-            UserError: there is none, two of them were judged on different sentences, or two of one name and target
-                differ in more than their seed.
+            UserError: there is none, two were evaluated on different sentences, or two of one name and target differ in
+                more than their seed.
         """
         if not runs:
             raise UserError("no run given: name one or more")
-        first = runs[0]
-        for run in runs[1:]:
-            if list(run.sets) != list(first.sets):
-                raise UserError(
-                    f"{run.place} was judged on {', '.join(run.sets)}, {first.place} on {', '.join(first.sets)}: "
-                    "compare runs with the same --dev and --watch"
-                )
-            for name, found in run.sets.items():
-                if found["sentences"]["sha256"] != first.sets[name]["sentences"]["sha256"]:
-                    raise UserError(f"{run.place} and {first.place} were judged on different sentences of {name}")
+        _refuse_other_sentences(runs)
         gathered: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
             target = "" if run.name == CONTROL else json.dumps(run.target, sort_keys=True)
             gathered.setdefault((run.name, target), []).append(run)
         for alike in gathered.values():
-            for position, run in enumerate(alike):
-                if any(run.seed == other.seed for other in alike[:position]):
-                    raise UserError(
-                        f"{run.place} and another run share name, target and seed: call it NAME={run.place}"
-                    )
-                same = dict.fromkeys(("seed", "remove", "rtf", "budget", "of"))
-                for option, _, _ in differing(*(one.report["options"] | same for one in (run, alike[0]))):
-                    raise UserError(
-                        f"{run.place} and {alike[0].place} share name and target, but not {option}: "
-                        f"call it NAME={run.place}"
-                    )
+            _refuse_unlike(alike)
         entries = [Entry(name, tuple(sorted(alike, key=lambda run: run.seed))) for (name, _), alike in gathered.items()]
-        main = next(iter(first.sets))
+        main = next(iter(runs[0].sets))
         return cls(tuple(sorted(entries, key=lambda entry: (entry.share, entry.rate(main)))))
 
     @property
@@ -211,25 +197,32 @@ class Comparison:
 
     @cached_property
     def control(self) -> Entry | None:
-        """The unpruned model, trained on for as many steps, if it is among them."""
+        """The dense model trained for as many steps, if it is among the entries."""
         return next((entry for entry in self.entries if entry.name == CONTROL), None)
 
     def best_other(self, entry: Entry) -> Entry | None:
-        """The entry of the same share with the lowest error rate on the main set, `entry` apart."""
+        """The other entry of the same share with the lowest error rate on the main set."""
         others = [one for one in self.entries if one.share == entry.share and one is not entry]
         return min(others, key=lambda one: one.rate(self.sets[0]), default=None)
 
-    def unpruned(self, entry: Entry) -> NDArray[np.float64] | None:
-        """(sentences,) errors on the main set of the control, or of what the runs were judged beside."""
-        if self.control is not None:
-            return None if entry is self.control else self.control.errors(self.sets[0])
-        beside = [run.sets[self.sets[0]].get("teacher") for run in entry.runs]
-        return None if None in beside else np.mean([_numbers(one["sentences"]["errors"]) for one in beside], axis=0)
+    def dense(self, entry: Entry) -> NDArray[np.float64] | None:
+        """(sentences,) errors of the dense model on the main set, trained for as many steps where there is a control.
 
-    def difference(self, entry: Entry, theirs: NDArray[np.float64], margin_percent: float = 5.0) -> PairedDifference:
-        """`entry` less another's errors of each sentence of the main set, seeds averaged."""
+        The control is an entry of its own or, without one, a reference of every run; None where there is neither.
+        """
+        main = self.sets[0]
+        if self.control is not None:
+            return None if entry is self.control else self.control.errors(main)
+        for name in (CONTROL, DENSE):
+            found = [run.sets[main].get("references", {}).get(name) for run in entry.runs]
+            if None not in found:
+                return np.mean([_numbers(one["sentences"]["errors"]) for one in found], axis=0)
+        return None
+
+    def difference(self, entry: Entry, baseline: NDArray[np.float64], margin_percent: float = 5.0) -> PairedDifference:
+        """The difference of `entry` from a baseline's errors of each sentence of the main set, means over seeds."""
         name = self.sets[0]
-        return difference_of(entry.errors(name), theirs, entry.words(name), margin_percent=margin_percent)
+        return bootstrap_difference(entry.errors(name), baseline, entry.words(name), margin_percent=margin_percent)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: a row for each entry."""
@@ -238,8 +231,8 @@ class Comparison:
     def _row(self, entry: Entry) -> dict[str, Any]:
         main = self.sets[0]
         against: dict[str, Any] = {}
-        if (unpruned := self.unpruned(entry)) is not None:
-            against["unpruned"] = self.difference(entry, unpruned).to_json()
+        if (dense := self.dense(entry)) is not None:
+            against["dense"] = self.difference(entry, dense).to_json()
         if entry is not self.control and (other := self.best_other(entry)):
             against["best_other"] = {"name": other.name} | self.difference(entry, other.errors(main)).to_json()
         return {
@@ -262,3 +255,30 @@ class Comparison:
             "steps": entry.runs[0].steps,
             "minutes": float(np.mean([run.minutes for run in entry.runs])),
         }
+
+
+def _refuse_other_sentences(runs: Sequence[Run]) -> None:
+    """Raise UserError where two runs were evaluated on different sets or sentences."""
+    first = runs[0]
+    for run in runs[1:]:
+        if list(run.sets) != list(first.sets):
+            raise UserError(
+                f"{run.place} was evaluated on {', '.join(run.sets)}, {first.place} on {', '.join(first.sets)}: "
+                "compare runs with the same dev and watched sets"
+            )
+        for name, found in run.sets.items():
+            if found["sentences"]["sha256"] != first.sets[name]["sentences"]["sha256"]:
+                raise UserError(f"{run.place} and {first.place} were evaluated on different sentences of {name}")
+
+
+def _refuse_unlike(runs: Sequence[Run]) -> None:
+    """Raise UserError where runs of one name and target share a seed, or differ in anything else."""
+    first = runs[0]
+    ignored = dict.fromkeys(("seed", "remove", "rtf", "budget", "of"))
+    for position, run in enumerate(runs):
+        if any(run.seed == other.seed for other in runs[:position]):
+            raise UserError(f"{run.place} and another run share name, target and seed: call it NAME={run.place}")
+        for option, _, _ in differing(*(one.report["options"] | ignored for one in (run, first))):
+            raise UserError(
+                f"{run.place} and {first.place} share name and target, but not {option}: call it NAME={run.place}"
+            )

@@ -18,7 +18,7 @@ from trimbre.data.audio import load_cut
 from trimbre.data.cuts import CutsLike
 from trimbre.data.source import resolve_cuts
 from trimbre.errors import UserError, at_least, one_of
-from trimbre.evaluation.evaluate import evaluate
+from trimbre.evaluation.score import score
 from trimbre.files import directory_written_whole, refuse_existing
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import Recogniser
@@ -90,7 +90,7 @@ def export(
 
         exported, processor = load_exported(folder, threads=torch.get_num_threads())
         assert judged is not None
-        return evaluate(model=exported, processor=processor, data=judged.cuts, normalize=normalize).words.to_json()
+        return score(model=exported, processor=processor, data=judged.cuts, normalize=normalize).words.to_json()
 
     with directory_written_whole(out) as folder, _graphs_in(folder, precision) as apart:
         graphs = {graph.name: apart / f"{graph.name}.onnx" for graph in layout.graphs}

@@ -61,7 +61,6 @@ class Pruned:
             "units_moved_by_search": self.result.moved,
             "units_cut_as_seeded": self.result.as_seeded,
             "cut_equals_gated_within": self.equality,
-            "compared_with": f"the unpruned model{', trained on for as many steps' if self.control else ''}",
             "audio_seconds": sum(stage.audio_seconds for name, stage in self.fits.items() if name != "control"),
             "stages": {name: stage.to_json() for name, stage in self.fits.items()},
         }

@@ -1,1 +1,1 @@
-"""What runs say of themselves: to people on the terminal, in model cards and in comparisons."""
+"""Reports for people: tables in the terminal, Markdown in model cards and comparisons."""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trimbre.benchmark.latency_tables import by_the_clock, table_for
+from trimbre.benchmark.latency_tables import table_for, time_beside_dense
 from trimbre.config import PruneConfig
 from trimbre.costs.latency import LatencyTable
 from trimbre.models.loading import Recogniser
@@ -38,6 +38,6 @@ def measured_latency(dense: Recogniser, pruned: Pruned, rtf: float | None) -> di
         "asked": rtf,
         "unpruned": budget.dense,
         "pruned": budget.cost.of(pruned.result.plan),
-        "measured": by_the_clock(dense, pruned.model, table),
+        "measured": time_beside_dense(dense, pruned.model, table),
         "table": table.to_json(),
     }

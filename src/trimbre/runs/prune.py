@@ -18,7 +18,8 @@ from trimbre.data.check import TrainingData, UnreadableClips, check_training_dat
 from trimbre.data.cuts import CutsLike
 from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.errors import OptionError
-from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name, validation_wer
+from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name
+from trimbre.evaluation.score import validation_wer
 from trimbre.models.inputs import window_of
 from trimbre.models.loading import Recogniser, load
 from trimbre.models.source import ModelLike, ModelSource, resolve_model
@@ -210,12 +211,15 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
     if job.dev is None:
         return None
     dev, processor = job.dev.cuts, job.source.recogniser.processor
+    references = {"dense": _dense(job)}
+    if pruned.control is not None:
+        references["control"] = Recogniser(pruned.control, processor)
 
     def evaluate() -> EvaluationReport:
         return evaluate_sets(
             recogniser=Recogniser(pruned.model, processor),
-            against=Recogniser(pruned.control, processor) if pruned.control else _dense(job),
-            dev=dev,
+            references=references,
+            data=dev,
             watch={name: data.cuts for name, data in job.watch.items()},
             normalize=job.config.batches.normalize,
             margin_percent=margin_percent,

@@ -12,7 +12,7 @@ from trimbre.errors import OptionError
 from trimbre.files import refuse_existing
 from trimbre.models.checkpoint import save
 from trimbre.plan import Plan
-from trimbre.report.model_card import model_card
+from trimbre.report.markdown.model_card import model_card
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import transcript_of
 from trimbre.data.text import normalise
 from trimbre.errors import OptionError, UserError
-from trimbre.evaluation.evaluate import validation_wer
+from trimbre.evaluation.score import validation_wer
 from trimbre.models.loading import Recogniser
 from trimbre.training.loop import FitResult, cosine, fit
 from trimbre.training.tokenizer import train_tokenizer

@@ -16,7 +16,7 @@ from helpers.mini_recogniser import mini_parakeet, mini_processor
 from trimbre.data.splits import split_of
 from trimbre.data.text import labels_of
 from trimbre.errors import UserError
-from trimbre.evaluation.evaluate import evaluate
+from trimbre.evaluation.score import score
 from trimbre.exporting.export import export
 from trimbre.exporting.runtime import load_exported
 from trimbre.inference.graph.build import make_graph
@@ -190,8 +190,8 @@ def test_what_is_spelled_without_doubt_is_read_and_what_is_misspelled_becomes_wo
 @pytest.mark.ctc
 def test_evaluation_and_transcription_decode_by_it(saved, model, processor, noise_corpus):
     graph = load_graph(saved / "graph", Recogniser(model, processor))
-    found = evaluate(model=model, processor=processor, data=noise_corpus, graph=graph)
-    greedily = evaluate(model=model, processor=processor, data=noise_corpus)
+    found = score(model=model, processor=processor, data=noise_corpus, graph=graph)
+    greedily = score(model=model, processor=processor, data=noise_corpus)
     assert found.ids == greedily.ids
     assert found.hypotheses != greedily.hypotheses
     words = set(" ".join(SENTENCES).split())

@@ -15,7 +15,7 @@ from trimbre.costs.prices import prices, score_per_price, unit_prices
 from trimbre.data.audio import load_cut
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.data.cuts import read_cuts
-from trimbre.evaluation.evaluate import evaluate
+from trimbre.evaluation.score import score
 from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
@@ -143,7 +143,7 @@ def test_what_is_longer_than_a_window_is_evaluated_whole(model, processor, tmp_p
         licence="none",
     )
     model.train()
-    found = evaluate(model=model, processor=processor, data=tmp_path / "data", normalize="none")
+    found = score(model=model, processor=processor, data=tmp_path / "data", normalize="none")
     assert model.training
     listen = transcriber(model, processor)
     heard = {cut.id: listen(load_cut(cut)) for cut in read_cuts(tmp_path / "data")}

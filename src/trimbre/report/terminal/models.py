@@ -1,4 +1,4 @@
-"""What can be cut from models, what was, and what was made of them, for people."""
+"""What can be cut from a model, what a run removed, and what was made of a model."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,17 +8,20 @@ from rich.table import Table
 
 from trimbre.costs.cost import TITLES
 from trimbre.inference.graph.decoder import GraphReport
-from trimbre.report.rates import rates_table, verdicts
-from trimbre.report.words import PER_SECOND, amount, steps_of, time_line
+from trimbre.report.formatting import PER_SECOND, amount, batch_line, latency_line
+from trimbre.report.terminal.evaluation import rates_table, verdicts
+from trimbre.report.terminal.tables import new_table
+
+SHORT_TITLES = {"params": "parameters", "macs": "MACs per s", "latency": "s per s"}
 
 
 def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
     """What can be cut from a model, kind by kind."""
     dense = found["dense"]
-    table = Table(title=f"{found['model']}: what can be cut, and its share of the blocks")
-    table.add_column("kind", no_wrap=True)
-    for heading in ("modules", "units", *(TITLES[cost] for cost in dense)):
-        table.add_column(heading, justify="right")
+    table = new_table(
+        ["kind", "modules", "units", *(f"share of\n{TITLES[cost]}" for cost in dense)],
+        title=f"{found['model']}: what can be cut, and its share of the blocks",
+    )
     for name, kind in found["kinds"].items():
         shares = [f"{share:.1%}" for share in kind["share_of_blocks"].values()]
         table.add_row(f"{name} ({kind['unit']}s)", str(kind["modules"]), f"{kind['units']:,}", *shares)
@@ -30,30 +33,30 @@ def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
         yield f"masked equals sliced: outputs differ by at most {distance:.1e} of their norm"
 
 
-def foresight(found: Mapping[str, Any]) -> Iterator[Any]:
-    """What a run would do, without doing it."""
+def preview(found: Mapping[str, Any]) -> Iterator[Any]:
+    """What a run would remove, and what it would train on."""
     yield from inspection(found)
     options, data = found["options"], found["data"]
-    for cost, much in found["to_remove"].items():
+    for cost, value in found["to_remove"].items():
         yield (
             f"to remove: {options['remove']:.1%} of the {TITLES[cost]} of the {found['of']}, "
-            f"{amount(cost, much)}{PER_SECOND[cost]} "
+            f"{amount(cost, value)}{PER_SECOND[cost]} "
             f"(at most {found['reachable'][cost]:.1%} can be removed)"
         )
     labelled = f"{data['transcribed']} of them with transcripts"
     yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}"
-    steps = f"{found['learn_steps']} to learn what to cut, {options['recovery']['steps']} to recover"
-    yield f"steps: {steps}, {steps_of(found)}; nothing is written"
+    steps = f"{found['learn_steps']} of gates, {options['recovery']['steps']} of recovery"
+    yield f"steps: {steps}, {batch_line(found)}; nothing is written"
 
 
 def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
-    """What a run removed, where from, and what it did to the error rates."""
+    """What a run removed, where from, and how error rates changed."""
     yield widths_table(found["widths"])
     yield shares_table(found["removed"], found["dense"])
     if "latency" in found:
-        yield time_line(found["latency"])
+        yield latency_line(found["latency"])
     if found["evaluation"]:
-        yield rates_table(found["evaluation"], found["compared_with"])
+        yield rates_table(found["evaluation"])
         yield from verdicts(found["evaluation"])
     minutes = sum(stage["minutes"] for name, stage in found["stages"].items() if name != "control")
     moved = ""
@@ -62,7 +65,7 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
     yield (
         f"method {found['options']['method']}; cut equals gated within {found['cut_equals_gated_within']:.1e}{moved}; "
         f"{found['times_faster']['median']:.2f} times faster (PyTorch, one thread, a clip of 10 s); "
-        f"trained for {minutes:.1f} min on {found['audio_seconds'] / 3600:.1f} h of audio, {steps_of(found)}"
+        f"trained for {minutes:.1f} min on {found['audio_seconds'] / 3600:.1f} h of audio, {batch_line(found)}"
     )
     yield f"{out}: load it with trimbre.load({str(out)!r})"
 
@@ -79,7 +82,7 @@ def exported(found: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def graph(made: GraphReport) -> Iterator[Any]:
-    """What a decoding graph holds, and what it was made from."""
+    """Contents of a decoding graph, and what it was made from."""
     source = "an ARPA file" if made.sentences is None else f"{made.sentences:,} sentences"
     yield (
         f"{made.out}: {made.words:,} words, {made.ngrams:,} n-grams of up to {made.order} words from {source}, "
@@ -92,32 +95,26 @@ def graph(made: GraphReport) -> Iterator[Any]:
 
 def widths_table(widths: Mapping[str, tuple[int, int]]) -> Table:
     """Units kept in every module, a row for each layer; `widths` is path -> (units now, units before)."""
-    table = Table(title="Units kept of those before (–: none)")
     names = list(dict.fromkeys(path.rpartition(".")[2] for path in widths))
-    table.add_column("layer")
-    for name in names:
-        table.add_column(name, justify="right")
     rows: dict[str, dict[str, str]] = {}
     for path, (now, before) in widths.items():
         layer, _, name = path.rpartition(".")
-        rows.setdefault(layer, {})[name] = f"{now} / {before}" if now else "–"
+        rows.setdefault(layer, {})[name] = f"{now}/{before}" if now else "–"
+    headings = [name.replace("_", "\n") for name in names]  # names of modules are the widest part
+    table = new_table(["layer", *headings], title="Units kept of those before (–: none)")
     for layer, cells in rows.items():
         table.add_row(layer, *(cells.get(name, "") for name in names))
     return table
 
 
 def shares_table(removed: Mapping[str, Mapping[str, float]], dense: Mapping[str, Mapping[str, float]]) -> Table:
-    """Share removed of each cost, by what it is a share of."""
-    table = Table(title="Removed, by what it is a share of")
-    table.add_column("cost")
-    scopes = list(removed["params"])
-    for heading in (*scopes, "model before", "after"):
-        table.add_column(heading, justify="right")
-    for name, title in (("params", "parameters"), ("macs", "MACs per second"), ("latency", "s per second")):
-        if name not in removed:
-            continue
-        before = dense[name]["model"]
-        after = before * (1 - removed[name]["model"])
-        shares = [f"{removed[name][scope]:.1%}" for scope in scopes]
-        table.add_row(title, *shares, amount(name, before), amount(name, after))
+    """Share removed of each cost, a row for each part of the model that it is a share of."""
+    costs = [cost for cost in SHORT_TITLES if cost in removed]
+    table = new_table(["removed of the", *(SHORT_TITLES[cost] for cost in costs)], title="Removed")
+    for scope in removed["params"]:
+        table.add_row(scope, *(f"{removed[cost][scope]:.1%}" for cost in costs))
+    before = {cost: dense[cost]["model"] for cost in costs}
+    table.add_section()
+    table.add_row("model before", *(amount(cost, before[cost]) for cost in costs))
+    table.add_row("model after", *(amount(cost, before[cost] * (1 - removed[cost]["model"])) for cost in costs))
     return table

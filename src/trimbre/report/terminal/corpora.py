@@ -1,21 +1,18 @@
-"""What corpora hold, for people. It is light, for their verbs are quick."""
+"""Contents of corpora. It imports little, for the commands on corpora are quick."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from rich.table import Table
-
 from trimbre.data.corpus import Corpus
+from trimbre.report.terminal.tables import new_table
 
 
 def corpus(written: Corpus) -> Iterator[Any]:
-    """What a corpus holds."""
+    """Sets of a corpus with their sizes, and what was left out."""
     yield f"{written.out}: from {written.source}, licence: {written.licence}"
-    table = Table()
-    for heading in ("set", "utterances", "hours"):
-        table.add_column(heading, justify="left" if heading == "set" else "right")
+    table = new_table(["set", "utterances", "hours"], title="Utterances and hours of each set")
     for name, count in written.utterances.items():
-        table.add_row(name, str(count), f"{written.hours[name]:.2f}")
+        table.add_row(name, f"{count:,}", f"{written.hours[name]:.2f}")
     yield table
     if written.skipped:
         yield f"{len(written.skipped)} could not be used, such as: {written.skipped[0]} (all in corpus.json)"

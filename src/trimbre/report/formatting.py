@@ -1,0 +1,52 @@
+"""Numbers and phrases as tables, lines and model cards write them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+PER_SECOND = {"params": "", "macs": " per second of audio", "latency": " s per second of audio"}
+"""Unit of each cost, to follow its amount."""
+
+
+def amount(cost: str, value: float) -> str:
+    """An amount of a cost, with as many digits as it needs."""
+    return f"{value:.3g}" if cost == "latency" else f"{value:,.0f}"
+
+
+def rate(wer: Mapping[str, Any]) -> str:
+    """An error rate in percent with its interval: `4.20 [3.61, 4.83]`."""
+    if wer["percent"] is None:
+        return "–"
+    low, high = wer["interval"]
+    return f"{wer['percent']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun: `1 thread`, `2 threads`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def latency_line(found: Mapping[str, Any]) -> str:
+    """Latency of a pruned model: as the table predicts it and, where the table is of this machine, as measured."""
+    said = (
+        f"latency in {found['where']}, {found['table']['seconds']:g} s of audio: predicted {found['pruned']:.3g} "
+        f"s per second of audio, {found['unpruned']:.3g} before"
+    )
+    if measured := found["measured"]:
+        said += (
+            f"; measured {measured['pruned']:.3g}, {measured['unpruned']:.3g} before "
+            f"({1 / measured['share']:.2f} times faster)"
+        )
+    return said
+
+
+def batch_line(found: Mapping[str, Any]) -> str:
+    """The effective batch: `up to 32 s of audio in a step of 2 processes`."""
+    processes = found["processes"]
+    said = f"up to {found['step_seconds']:g} s of audio in a step"
+    return said + (f" of {processes} processes" if processes > 1 else "")
+
+
+def points(difference: Mapping[str, Any]) -> str:
+    """A difference of error rates in points with its interval: `+1.30 [+1.01, +1.61]`."""
+    low, high = difference["interval"]
+    return f"{difference['points']:+.2f} [{low:+.2f}, {high:+.2f}]"

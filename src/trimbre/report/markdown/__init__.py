@@ -1,0 +1,1 @@
+"""Markdown: model cards and comparisons of runs."""

@@ -1,0 +1,1 @@
+"""Tables and lines for the terminal, readable at 80 columns."""
