@@ -26,7 +26,6 @@ from trimbre.inference.greedy import greedy
 from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import load
-from trimbre.runs import timing
 from trimbre.training.distillation import Objective
 from trimbre.training.from_scratch import Average
 
@@ -453,22 +452,6 @@ def test_a_graph_changes_what_eval_and_transcribe_write(there, run):
         assert err.count("\n") == 1
     assert run("graph mini --sentences said.txt --out own")[0] == 0  # what it wrote before it may replace
     assert json.loads(Path("own/graph.json").read_text())["sentences"] == 2
-
-
-def test_eval_times_decoding_by_the_graph(there, run, monkeypatch):
-    assert run("graph mini --transcripts data --out own")[0] == 0
-    timed, real = [], timing.real_time_factor
-
-    def noting(models, *, graph, **given):
-        timed.append(graph)
-        return real(models, graph=graph, **given)
-
-    monkeypatch.setattr(timing, "real_time_factor", noting)
-    assert run("eval mini --data data --graph own --clips 1")[0] == 0
-    assert [graph.to_json()["out"] for graph in timed] == ["own", "own"]
-    timed.clear()
-    assert run("eval mini --data data --clips 1")[0] == 0
-    assert timed == [None, None]
 
 
 def test_a_folder_of_recordings_becomes_a_corpus(there, run):
