@@ -35,7 +35,7 @@ def main() -> int:
         ),
         Stage(
             "comparing with the model as it came",
-            seconds=60,
+            seconds=55,
             products=[COMPARED],
             work=lambda: commands.compare(sets=sets),
         ),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import COMPARED, HALF, SENTENCE
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from speech import Sentence
@@ -26,7 +27,9 @@ def show(*, sets: Mapping[str, Path], sentence: Sentence) -> None:
 
 def _table(judged: Mapping[str, Any], controls: Mapping[str, Any]) -> Table:
     """Error rates of the model as it came, of the control and of the pruned model."""
-    table = Table(title="WER in %, with 95 % intervals", title_justify="left")
+    table = Table(
+        title="WER in %, with 95 % intervals", title_justify="left", box=SIMPLE, pad_edge=False, show_edge=False
+    )
     table.add_column("test set")
     for heading in ("words", "as it came", "control", "pruned by half"):
         table.add_column(heading, justify="right")
@@ -61,4 +64,4 @@ def _lines(
 
 def _rate(wer: Mapping[str, Any]) -> str:
     low, high = wer["interval"]
-    return f"{wer['percent']:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{wer['percent']:.2f} [{low:.1f}, {high:.1f}]"

@@ -66,9 +66,9 @@ def stages(*, real: bool) -> list[Stage]:
     voices = "many voices" if real else "one voice (there is no apt here to bring more, nor recordings)"
     return [
         stage("writing sentences", 3, "sentences.txt unseen.txt", write),
-        *([stage("bringing recorded prompts and readings", 10, "prompts readings", bring)] if real else []),
-        stage(f"speaking {SPOKEN:,} sentences to train on, by {voices}", 75, "train dev", speak_training),
-        stage("speaking sentences to test on, by voices that are not trained on", 30, "heldout unseen", speak_test),
+        *([stage("bringing recorded prompts and readings", 13, "prompts readings", bring)] if real else []),
+        stage(f"speaking {SPOKEN:,} sentences to train on, by {voices}", 65, "train dev", speak_training),
+        stage("speaking sentences to test on, by voices that are not trained on", 35, "heldout unseen", speak_test),
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trimbre.data.corpus import Corpus
-from trimbre.errors import UserError
+from trimbre.errors import OptionError, UserError
 from trimbre.progress import progress
 
 Made = TypeVar("Made")
@@ -68,7 +68,8 @@ def report(make: Callable[[], Corpus], *, as_json: bool) -> int:
     try:
         made = make()
     except UserError as error:
-        print(f"{script}: {' '.join(str(error).split())}", file=sys.stderr)
+        said = f"--{error.name} {error.value}: {error.advice}" if isinstance(error, OptionError) else str(error)
+        print(f"{script}: {' '.join(said.split())}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"{script}: {error.strerror or error}: {error.filename or 'while reading or writing'}", file=sys.stderr)
