@@ -22,193 +22,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import torch
+from equality_calls import Request, costs_of, inputs_of, loaded, pruned, recover, scopes_of, scores_of, transcripts_of
 from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
-from trimbre.anatomy import anatomy_of
-from trimbre.data.audio import read_audio
-from trimbre.data.batches import Batch, training_batches
-from trimbre.data.cuts import read_cuts
-from trimbre.dictation import Dictation
-from trimbre.distill import Distiller
-from trimbre.loop import accelerator_for
-from trimbre.methods.interface import Lesson
-from trimbre.models import load
-from trimbre.options import (
-    AugmentOptions,
-    BatchOptions,
-    DistillOptions,
-    GateOptions,
-    PruneOptions,
-    RecoverOptions,
-    Target,
-)
-from trimbre.pruning import aim_of, prune_model
-from trimbre.stages import Training, train_on
-from trimbre.target import Ledger
-from trimbre.task import transcript_loss
-from trimbre.transcription import listener
-
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "models/telephone-en"
-RECORDING = ROOT / "tests/data/please-hold.flac"
-
-
-@dataclass(frozen=True)
-class Request:
-    """One pruning, in plain values; what is not said here is left at its default."""
-
-    corpus: Path
-    method: str = "curvature"
-    remove: float = 0.5
-    budget: str = "both"
-    of: str = "blocks"
-    learn_steps: int = 0
-    refit: bool = False
-    recover_steps: int = 0
-    precision: str = "fp32"
-    low_memory: bool = False
-    augment: bool = False
-    accumulate: int = 1
-    layer_distance: str = "squared"
-    match_every: int = 1
-
-
-# The functions up to METHODS are all that calls Trimbre: a change of its API is followed here alone.
-
-
-def options_of(asked: Request) -> PruneOptions:
-    """The options of a run."""
-    return PruneOptions(
-        target=Target(remove=asked.remove, budget=asked.budget, of=asked.of),
-        method=asked.method,
-        learn_steps=asked.learn_steps,
-        recover_steps=asked.recover_steps,
-        augment=asked.augment,
-        low_memory=asked.low_memory,
-        gates=GateOptions(seed_batches=4),
-        distill=DistillOptions(layer_distance=asked.layer_distance, match_every=asked.match_every),
-        recover=RecoverOptions(refit=asked.refit, refit_batches=3),
-    )
-
-
-def training_of(model: Any, processor: Any, asked: Request) -> Training:
-    """Data, device and seed of a run, as `trimbre prune` sets them up."""
-    accelerator = accelerator_for(asked.precision)
-    dictation = Dictation(model, processor, accelerator.autocast) if model.config.is_encoder_decoder else None
-    batches = BatchOptions(max_duration=6.0, buckets=2, accumulate=asked.accumulate)
-
-    def stream(start: int, augment: AugmentOptions) -> Iterator[Batch]:
-        options = replace(batches, augment=augment)
-        found = training_batches(
-            read_cuts(str(asked.corpus)), processor=processor, options=options, seed=0, start=start
-        )
-        return map(dictation, found) if dictation else found
-
-    return Training(
-        batches=partial(stream, augment=AugmentOptions() if asked.augment else AugmentOptions.none()),
-        recorded=partial(stream, augment=AugmentOptions.none()),
-        accelerator=accelerator,
-        seed=0,
-        accumulate=asked.accumulate,
-    )
-
-
-def loaded(path: Path) -> tuple[Any, Any]:
-    """The model in a folder, in eval mode and float32, and its processor."""
-    model, processor = load(str(path))
-    return model, processor
-
-
-def inputs_of(path: Path, asked: Request, count: int) -> list[Any]:
-    """The first batches that a run trains on: inputs and labels."""
-    model, processor = loaded(path)
-    stream = training_of(model, processor, asked).batches(0)
-    return [[dict(batch.inputs), batch.labels] for batch, _ in zip(stream, range(count), strict=False)]
-
-
-def costs_of(path: Path) -> dict[str, Any]:
-    """Of every budget in every scope: what the dense model costs, what no cut changes, what each unit and group do."""
-    model, processor = loaded(path)
-    ledger = Ledger.of(model, anatomy_of(model), processor)
-    return {
-        f"{name} of {scope}": [repr(one.dense), repr(one.cost.fixed), one.cost.branch, one.cost.unit]
-        for (name, scope), one in ledger.budgets.items()
-    }
-
-
-def scopes_of(path: Path) -> list[str]:
-    """What a share may be of."""
-    return list(anatomy_of(loaded(path)[0]).scopes)
-
-
-def scores_of(path: Path, asked: Request) -> dict[str, Tensor]:
-    """(units,) float64 of each sort of scores."""
-    model, processor = loaded(path)
-    options, anatomy = options_of(asked), anatomy_of(model)
-    aim = aim_of(anatomy, Ledger.of(model, anatomy, processor), options)
-    lesson = Lesson(
-        Distiller(loaded(path)[0], options.distill), training_of(model, processor, asked), options, transcript_loss
-    )
-    return {"curvature": lesson.losses(model, aim), "taylor": lesson.slopes(model, aim)}
-
-
-@dataclass(frozen=True)
-class Result:
-    """A pruned model and what it was made from."""
-
-    teacher: Any
-    processor: Any
-    model: Any
-    plan: dict[str, Any]
-    """Group -> its size, the units kept, and whether it is skipped."""
-    removed: dict[str, Any]
-    """Shares, by budget and scope."""
-
-
-def pruned(path: Path, asked: Request) -> Result:
-    """Prune a model as `trimbre prune` does."""
-    model, processor = loaded(path)
-    made = prune_model(model, processor, options=options_of(asked), training=training_of(model, processor, asked))
-    plan = made.choice.plan
-    kept = {group: [size, list(plan.kept[group]), group in plan.skipped] for group, size in plan.sizes.items()}
-    return Result(model, processor, made.model, kept, made.ledger.shares(plan))
-
-
-def recover(found: Result, asked: Request) -> None:
-    """Run recovery on the model of a result, in place."""
-    options = options_of(asked)
-    train_on(
-        found.model,
-        Distiller(found.teacher, options.distill),
-        stage="recover",
-        steps=options.recover_steps,
-        options=options.recover,
-        training=training_of(found.teacher, found.processor, asked),
-    )
-    found.model.eval()
-
-
-def transcripts_of(model: Any, processor: Any) -> list[str]:
-    """Greedy text of a recording, of a piece of it, and of it several times over, which is longer than one chunk."""
-    audio = read_audio(RECORDING)
-    transcribe = listener(model, processor)
-    return [transcribe(clip) for clip in (audio, audio[: len(audio) // 3], np.tile(audio, 25 * 16_000 // len(audio)))]
+RECORDING = ROOT / "tests/recordings/please-hold.flac"
 
 
 METHODS = dict.fromkeys(("curvature", "taylor", "magnitude", "random", "layers", "activation"), 0) | dict.fromkeys(
     ("l0", "modules", "taylor-iterative"), 6
 )
-"""Method -> steps that it learns for."""
+"""Method -> steps in which it trains gates."""
 
 
 def stages(path: Path, corpora: Mapping[str, Path]) -> Iterator[tuple[str, Any]]:
@@ -221,7 +55,7 @@ def stages(path: Path, corpora: Mapping[str, Path]) -> Iterator[tuple[str, Any]]
 
     model, processor = loaded(path)
     yield "dense: weights", model.state_dict()
-    yield "dense: transcripts", transcripts_of(model, processor)
+    yield "dense: transcripts", transcripts_of(model, processor, RECORDING)
     yield "dense: costs", costs_of(path)
     batches = inputs_of(path, asked, 4)
     yield "batches", batches
@@ -231,23 +65,23 @@ def stages(path: Path, corpora: Mapping[str, Path]) -> Iterator[tuple[str, Any]]
         yield f"scores: {name}", scores
 
     for method, steps in METHODS.items():
-        found = pruned(path, replace(asked, method=method, learn_steps=steps))
+        found = pruned(path, replace(asked, method=method, gate_steps=steps))
         yield f"plan: {method}", [found.plan, found.removed]
         yield f"cut: {method}", found.model.state_dict()
 
-    whole = replace(asked, refit=True, recover_steps=5)
+    whole = replace(asked, refit=True, recovery_steps=5)
     found = pruned(path, replace(asked, refit=True))
     yield "refit", found.model.state_dict()
     recover(found, whole)
     yield "recovery, 5 steps", found.model.state_dict()
-    yield "pruned: transcripts", transcripts_of(found.model, found.processor)
+    yield "pruned: transcripts", transcripts_of(found.model, found.processor, RECORDING)
     yield "pruned: logits", logits_of(found.model, batches)
     variants = {
         "": whole,
         ", params alone": replace(whole, budget="params"),
         ", MACs alone": replace(whole, budget="macs"),
         **{f", of {name}": replace(whole, of=name, remove=0.2) for name in scopes_of(path) if name != "blocks"},
-        ", l0": replace(whole, method="l0", learn_steps=6),
+        ", l0": replace(whole, method="l0", gate_steps=6),
         ", untranscribed": replace(whole, corpus=corpora["untranscribed"]),
         ", other options": replace(whole, augment=True, accumulate=2, layer_distance="l1-cosine", match_every=2),
         **{f", {name}": replace(whole, **changes) for name, changes in less_precise(path.name).items()},
@@ -315,8 +149,8 @@ def make_corpus(folder: Path, *, transcribed: bool) -> Path:
 
 
 def make_tiny(folder: Path) -> None:
-    """Save a tiny random model of every family of tests/conftest.py, each in a folder of its own."""
-    spec = importlib.util.spec_from_file_location("tiny_families", ROOT / "tests/conftest.py")
+    """Save a tiny random model of every family of tests/helpers/families.py, each in a folder of its own."""
+    spec = importlib.util.spec_from_file_location("tiny_families", ROOT / "tests/helpers/families.py")
     assert spec is not None
     assert spec.loader is not None
     families = importlib.util.module_from_spec(spec)
