@@ -264,7 +264,8 @@ def flags_in_the_library() -> Iterator[str]:
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
-                for found in re.findall(r"(?<![\w-])--[a-z][a-z-]*", node.value):
+                said = re.sub(r"`trimbre [^`]*`", "", node.value)  # a whole command is what it is
+                for found in re.findall(r"(?<![\w-])--[a-z][a-z-]*", said):
                     yield f"{path}:{node.lineno} {found}"
 
 

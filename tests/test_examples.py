@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FAMILIES, shaken
+from helpers.families import FAMILIES, shaken
 
 from trimbre.models.checkpoint import save
 

@@ -15,7 +15,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = {
     "exporting/": ("export",),
     "benchmark/": ("export",),
-    "data/voices.py": ("voices", "pico", "export"),
     "inference/graph/": ("graph",),
     "report/": ("plots",),
 }

@@ -110,7 +110,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: torch and transformers take seconds."""
+    """Import a public name on first use, since torch and transformers take seconds to import."""
     if name not in _HOME:
         raise AttributeError(f"module 'trimbre' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -246,7 +246,7 @@ def transcribe(
         ...     print(transcript.text)
 
     Args:
-        files: paths; a single one stands for itself.
+        files: one path or several.
         graph: decoding graph, or the folder that `make_graph` wrote; greedy decoding by default.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Errors for people: one sentence that names the culprit as it was given, and says what to do."""
+"""Errors about input: one sentence that names the option or file and says what to do."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ class UserError(ValueError):
 class OptionError(UserError):
     """An option whose value cannot be used: `remove=1.2: give a share above 0 and below 1`.
 
-    The command line says the same of the flag.
+    The command line prints the same with the flag in place of the name.
 
     Args:
         name: the option as Python spells it.

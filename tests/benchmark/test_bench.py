@@ -27,6 +27,7 @@ def here(monkeypatch):
     monkeypatch.setattr(module, "_alone", module._measured_alone)
 
 
+@pytest.mark.slow
 def test_every_combination_is_timed_and_compared_with_the_first(models, here):
     before = torch.get_num_threads()
     timings = bench(models=models, threads=(1,), repeats=3)
@@ -69,6 +70,7 @@ def test_matrices_are_held_in_bfloat16_where_that_is_timed(models, here, monkeyp
     assert {p.dtype for model in halved for p in model.parameters() if p.dim() > 1} == {torch.bfloat16}
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_tells_memory_and_load_time(models):
     seconds, memory = module._alone(models[0], "torch-fp32", 1.0)
     assert 0 < seconds < 600

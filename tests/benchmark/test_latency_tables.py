@@ -138,7 +138,7 @@ def ledger_of(table, anatomy):
 
 def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
     ledger = ledger_of(table, anatomy)
-    budgets = ledger.asked(TargetConfig(remove=0.4, budget="latency"))
+    budgets = ledger.budgets_for(TargetConfig(remove=0.4, budget="latency"))
     gates = Gates(anatomy)
     multipliers = Multipliers(gates, budgets)
     assert multipliers.meet(0.4) == pytest.approx([0.4], abs=1e-4)
@@ -160,13 +160,13 @@ def test_a_time_is_asked_for_as_a_share(anatomy, table):
     assert (resolve_target.budget, resolve_target.of) == ("latency", "model")
     assert resolve_target.remove == pytest.approx(0.2)
     assert ledger.resolve_target(TargetConfig(), anatomy, free) == TargetConfig()
-    with pytest.raises(UserError, match="nothing need leave"):
+    with pytest.raises(UserError, match="nothing has to be cut"):
         ledger.resolve_target(TargetConfig(rtf=dense), anatomy, free)
-    with pytest.raises(UserError, match="with all gone that may be cut") as error:
+    with pytest.raises(UserError, match="without all that may be cut") as error:
         ledger.resolve_target(TargetConfig(rtf=table.fixed), anatomy, free)
     named = float(str(error.value).split("and ")[1].split(" ")[0])
     assert ledger.resolve_target(TargetConfig(rtf=1.005 * named), anatomy, free).remove < 1
-    with pytest.raises(UserError, match="with all gone that may be cut"):
+    with pytest.raises(UserError, match="without all that may be cut"):
         ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, ~free)
 
 
@@ -179,17 +179,17 @@ def test_a_table_is_written_read_and_refused(model, anatomy, table, tmp_path):
     for broken, complaint in [
         ({**data, "format": 99}, "newer than this Trimbre reads"),
         ({name: value for name, value in data.items() if name != "fixed"}, "not a latency table"),
-        ({**data, "curves": {**data["curves"], sort: [[4, 1.0], [2, 2.0]]}}, "doesn't rise"),
-        ({**data, "curves": {**data["curves"], sort: [[2, 2.0], [4, 1.0]]}}, "doesn't rise"),
+        ({**data, "curves": {**data["curves"], sort: [[4, 1.0], [2, 2.0]]}}, "does not rise"),
+        ({**data, "curves": {**data["curves"], sort: [[2, 2.0], [4, 1.0]]}}, "does not rise"),
         ({**data, "curves": 3}, "not a latency table"),
         ([], "not a latency table"),
     ]:
         (tmp_path / "broken.json").write_text(json.dumps(broken))
         with pytest.raises(UserError, match=complaint):
             LatencyTable.load(tmp_path / "broken.json")
-    with pytest.raises(UserError, match="another shape"):
+    with pytest.raises(UserError, match="shape differs"):
         check_fits(table, mini_parakeet(), anatomy_of(mini_parakeet()), "table.json")
-    with pytest.raises(UserError, match="knows nothing of"):
+    with pytest.raises(UserError, match="has no curve"):
         latency_budget(replace(table, curves={}), anatomy)
 
 
@@ -298,7 +298,7 @@ def test_a_time_missed_is_said():
     found = {"asked": 0.01, "unpruned": 0.02, "measured": {"pruned": 3.0, "unpruned": 6.0, "share": 0.5}}
     assert missed_time(found) is None
     slow = found | {"measured": {"pruned": 3.0, "unpruned": 5.0, "share": 0.6}}
-    assert "takes 0.012 seconds" in missed_time(slow)
+    assert "takes 0.012" in missed_time(slow)
     assert missed_time(slow | {"asked": None}) is None
     assert missed_time(found | {"measured": None}) is None
 
@@ -335,10 +335,9 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     assert told["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
     assert told["measured"]["share"] == 0.6
     assert found["options"]["rtf"] == 0.6 * dense
-    assert "seconds per second of audio" in " ".join((tmp_path / "small/README.md").read_text().split())
     for more, complaint in [
-        (["--rtf", "1e-9"], "with all gone that may be cut"),
-        (["--rtf", "9"], "nothing need leave"),
+        (["--rtf", "1e-9"], "without all that may be cut"),
+        (["--rtf", "9"], "nothing has to be cut"),
         (["--rtf", "1", "--remove", "0.5"], "--rtf"),
         (["--rtf", "1", "--budget", "both"], "--rtf"),
         (["--remove", "0.5"], "latency budget"),

@@ -1,4 +1,4 @@
-"""Disturbing sound: every effect measured by what it promises, and drawn from the draw alone."""
+"""Augmentation: every effect measured by what it promises, and drawn from the given generator alone."""
 
 import numpy as np
 import pytest
@@ -133,8 +133,8 @@ def test_everything_follows_from_the_draw():
 
     def disturbed(seed):
         one = draw(seed)
-        heard = augment_clips(clips, options, one)
-        return [*heard, mask_features(features(), options, one)["input_features"].numpy()]
+        augmented = augment_clips(clips, options, one)
+        return [*augmented, mask_features(features(), options, one)["input_features"].numpy()]
 
     once, again, other = disturbed(1), disturbed(1), disturbed(2)
     assert [clip.dtype for clip in once] == [np.float32] * 4

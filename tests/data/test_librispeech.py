@@ -76,6 +76,7 @@ def test_it_can_be_downloaded_first(tree, tmp_path, monkeypatch, capsys):
         librispeech(source=tmp_path / "new", download=True)
 
 
+@pytest.mark.slow
 def test_the_recipe_goes_from_a_tree_to_a_judged_model(tree, tmp_path):
     whole = tree / "LibriSpeech/dev-clean"
     for part in ("dev-other", "test-clean", "test-other", "train-clean-100", "train-other-500"):

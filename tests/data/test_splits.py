@@ -1,4 +1,4 @@
-"""No sentence stands on both sides, whoever says it and however it is spelled."""
+"""No sentence is in two splits, whatever its voice and spelling."""
 
 import random
 from collections import Counter

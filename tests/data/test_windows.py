@@ -66,8 +66,8 @@ def test_epochs_follow_each_other_and_ranks_share_them_out():
     together = [w for pair in zip(*shares, strict=True) for batch in pair for w in batch]
     alone = window_batches(given, seed=1, rank=0, window=WINDOW, windows=1, transcripts=True, world=1)
     assert [[c.id for c in w] for w in together] == [[c.id for c in w] for (w,) in islice(alone, 80)]
-    heard = Counter(cut.id for window in together for cut in window)
-    assert max(heard.values()) - min(heard.values()) <= 1 + 1
+    seen = Counter(cut.id for window in together for cut in window)
+    assert max(seen.values()) - min(seen.values()) <= 1 + 1
     other = next(window_batches(given, seed=2, rank=0, **how))
     assert [c.id for c in other[0]] != [c.id for c in together[0]]
 

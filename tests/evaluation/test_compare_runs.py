@@ -111,7 +111,7 @@ def test_the_table_is_written_whole_with_a_picture(write_run, tmp_path):
     assert json.loads((out / "comparison.json").read_text())["rows"][0]["name"] == CONTROL
     assert table(found.to_json()).row_count == 3
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match="mine already exists"):
+    with pytest.raises(UserError, match=r"mine.: it already exists"):
         write(found, tmp_path / "mine")
 
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_compared_is_named(write_run, tmp_path):
     with pytest.raises(UserError, match="no run at nowhere"):
         Run.read("nowhere")
     (tmp_path / "odd.json").write_text('{"name": "x", "evaluation": null}')
-    with pytest.raises(UserError, match=r"odd\.json tells of no evaluation: prune with --dev"):
+    with pytest.raises(UserError, match=r"odd\.json holds no evaluation"):
         Run.read(str(tmp_path / "odd.json"))
     old = judged(3)
     del old["sentences"]

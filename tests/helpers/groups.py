@@ -29,13 +29,13 @@ def prune(teacher: str, corpus: str, out: str) -> None:
     accelerator = accelerator_for("fp32")
     assert (accelerator.process_index, accelerator.num_processes) == (rank, world)
     model, processor = load(teacher)
-    cuts, options, heard = read_cuts(corpus), BatchConfig(max_duration=6.0, buckets=2), set()
+    cuts, options, seen = read_cuts(corpus), BatchConfig(max_duration=6.0, buckets=2), set()
 
     def batches(start: int):
         for batch in training_batches(
             cuts, processor=processor, options=options, seed=0, start=start, rank=rank, world=world
         ):
-            heard.update(batch.ids if len(heard) < 8 else ())  # within the first epoch
+            seen.update(batch.ids if len(seen) < 8 else ())  # within the first epoch
             yield batch
 
     found = prune_model(model, processor, config=QUICK, training=Training(batches, batches, accelerator, seed=0))
@@ -43,7 +43,7 @@ def prune(teacher: str, corpus: str, out: str) -> None:
     place.mkdir()
     save_file({name: value.clone() for name, value in found.model.state_dict().items()}, place / "model.safetensors")
     found.result.plan.save(place / "plan.json")
-    (place / "heard.txt").write_text("\n".join(sorted(heard)))
+    (place / "seen.txt").write_text("\n".join(sorted(seen)))
     tolerance = UnreadableClips(1000, corpus)
     tolerance.note({f"clip-{rank}": "no sound"})
     (place / "unreadable.txt").write_text(" ".join(sorted(gather_unreadable(tolerance))))

@@ -1,6 +1,6 @@
 """Short pruning runs on tiny models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def assert_equal_weights(one: str | Path, other: str | Path) -> None:
 class Passes:
     """Cuts that count how often they are gone through, and end one pass as Ctrl-C would."""
 
-    def __init__(self, data: str | Path, *, interrupted: int | None = None):
+    def __init__(self, data: str | Path | Sequence[Cut], *, interrupted: int | None = None):
         self.held = list(read_cuts(data))
         self.interrupted = interrupted
         self.count = 0

@@ -45,6 +45,7 @@ def test_it_runs_in_half_precision(pruned, padded, kind, within):
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")  # in transformers' own forward
+@pytest.mark.slow
 def test_it_compiles(pruned, padded):
     compiled = torch.compile(pruned, backend="aot_eager")
     assert torch.allclose(logits(compiled, padded), logits(pruned, padded), atol=1e-4)

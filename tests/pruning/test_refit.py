@@ -8,6 +8,7 @@ import torch
 from helpers.families import last_states, random_plan, torch_is_right, twin
 
 from trimbre.data.batches import Batch
+from trimbre.errors import UserError
 from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
 from trimbre.pruning.refit import _gradients, refit
@@ -112,3 +113,67 @@ def test_under_autocast_a_branch_reads_what_the_refit_made_of_those_before_it(mo
     with torch.autocast("cpu", dtype=torch.bfloat16):
         refit(half, model, [batch])
     assert distance(half, model, batch) < 1.5 * distance(full, model, batch) + 0.01
+
+
+def silenced(model, group) -> None:
+    """Zero the projection of a branch, which then adds nothing to its stream."""
+    with torch.no_grad():
+        for parameter in model.get_submodule(group.consumer).parameters():
+            parameter.zero_()
+
+
+def deadened(model, group) -> None:
+    """Zero all that feeds the units of a branch, whose outputs are then zero (of convolutions: after the norm)."""
+    module = model.get_submodule(group.home)
+    with torch.no_grad():
+        for row in group.kind.slices:
+            if not row.tensor.startswith(f"{group.kind.consumer}."):
+                owner, _, name = row.tensor.rpartition(".")
+                value = getattr(module.get_submodule(owner), name)
+                if value is not None and "running_var" not in name:
+                    value.zero_()
+
+
+def one_of_each_kind(anatomy):
+    return list({group.kind.name: group for group in anatomy.groups if group.residual}.values())
+
+
+def test_a_branch_that_adds_nothing_keeps_its_weights(model, anatomy, batch):
+    kept = {group.path: tuple(range(group.size - 1)) for group in anatomy.groups}
+    quiet = one_of_each_kind(anatomy)
+    for group in quiet:
+        silenced(model, group)
+    small = cut(model, Plan(anatomy.sizes, kept))
+    with torch.no_grad():
+        for group in quiet:
+            for parameter in small.get_submodule(group.consumer).parameters():
+                parameter.fill_(0.1)
+    before = copy.deepcopy(small.state_dict())
+    refit(small, model, [batch])
+    assert all(value.isfinite().all() for value in small.state_dict().values())
+    for group in quiet:
+        for name, value in small.get_submodule(group.consumer).named_parameters():
+            assert torch.equal(value, before[f"{group.consumer}.{name}"])
+
+
+def test_units_that_put_out_zeros_leave_the_weights_finite(model, anatomy, batch):
+    small = cut(model, Plan(anatomy.sizes, {group.path: tuple(range(group.size - 1)) for group in anatomy.groups}))
+    dead = one_of_each_kind(anatomy)
+    for group in dead:
+        deadened(small, group)
+    before = copy.deepcopy(small.state_dict())
+    refit(small, model, [batch])
+    assert all(value.isfinite().all() for value in small.state_dict().values())
+    for group in dead:  # no weight makes a difference where nothing is read
+        name = f"{group.consumer}.weight"
+        assert torch.allclose(small.state_dict()[name], before[name], atol=1e-6)
+
+
+@pytest.mark.once
+def test_a_projection_without_a_solution_is_named(model, anatomy, batch):
+    small = cut(model, random_plan(anatomy, 1, skip=0.0))
+    group = anatomy.groups[0]
+    with torch.no_grad():
+        small.get_submodule(group.home).get_parameter(group.kind.slices[0].tensor).fill_(float("inf"))
+    with pytest.raises(UserError, match=f"refit of {group.consumer}"):
+        refit(small, model, [batch])

@@ -75,6 +75,7 @@ def test_the_last_line_of_a_command_is_saved(tmp_path, capfd):
     assert capfd.readouterr().out == f"$ python {script} > {tmp_path / 'saved.json'}\n"
 
 
+@pytest.mark.slow
 def test_processes_find_each_other_and_one_that_fails_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "PATIENCE", 0.5)
     script = tmp_path / "script.py"

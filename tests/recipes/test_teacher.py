@@ -60,6 +60,7 @@ def test_main_sentences_are_short_plain_distinct_and_of_a_closed_vocabulary() ->
     assert len(grammar_of("main").vocabulary() | grammar_of("unseen").vocabulary()) < 1500
 
 
+@pytest.mark.slow
 def test_unseen_sentences_use_words_of_main_in_sentences_main_cannot_say() -> None:
     main = grammar_of("main")
     unseen = list(sentences(count=300, seed=3, domain="unseen"))
@@ -141,6 +142,7 @@ def test_open_sentences_are_drawn_from_fortunes_as_written_or_plain(tmp_path: Pa
     assert written["plain"] == ["art is long", "well life is short"]
 
 
+@pytest.mark.slow
 def test_the_mean_of_two_recognisers_says_what_it_is_of(tmp_path: Path) -> None:
     weights = [{"w": torch.tensor(values, dtype=torch.float16), "n": torch.tensor(7)} for values in ([1.0, -2], [5, 2])]
     for name, one in zip(("first", "second"), weights, strict=True):

@@ -289,6 +289,7 @@ def command(tmp_path):
     return run, place
 
 
+@pytest.mark.slow
 def test_the_command_speaks_and_says_what_it_made(command):
     run, place = command
     done = run(["one", "two"], "--voices", "flite:*", "--workers", "1", "--json")
@@ -306,6 +307,7 @@ def test_the_command_speaks_and_says_what_it_made(command):
         (["one"], ["--voices", "flite:*", "--limit", "0"], ["--limit 0"]),
     ],
 )
+@pytest.mark.slow
 def test_what_is_wrong_is_one_sentence_and_nothing_is_left_behind(command, lines, options, parts):
     run, place = command
     done = run(lines, *options, "--workers", "1")
@@ -322,6 +324,7 @@ LACKING = [name for name in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which
 
 
 @pytest.mark.skipif(bool(LACKING), reason=f"there is no {' and no '.join(LACKING)} on this machine")
+@pytest.mark.slow
 def test_fetched_engines_speak(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path / "cache"))

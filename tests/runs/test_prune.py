@@ -31,7 +31,7 @@ def teacher(model, processor, tmp_path):
     return str(save(model, processor, tmp_path / "teacher"))
 
 
-@pytest.mark.parametrize("budget", ["params", "macs", "both"])
+@pytest.mark.parametrize("budget", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("params", "macs")), "both"])
 def test_the_target_is_met_and_all_is_told(teacher, noise_corpus, tmp_path, budget):
     options = replace(QUICK, remove=0.5, budget=budget)
     report = pruned(teacher, noise_corpus, tmp_path / "half", options, dev=str(noise_corpus))
@@ -66,7 +66,7 @@ def test_sets_that_cannot_be_judged_by_are_refused_before_a_run_begins(teacher, 
     write_cuts(foreign, tmp_path / "foreign")
     for watch, complaint in (
         ({"dev": noise}, "can't be called 'dev'"),
-        ({"pike": str(tmp_path / "foreign")}, "transcripts of .*foreign cannot be spelled"),
+        ({"pike": str(tmp_path / "foreign")}, r"transcripts of .*foreign cannot be spelled"),
     ):
         with pytest.raises(UserError, match=complaint):
             pruned(teacher, noise_corpus, tmp_path / "half", dev=noise, watch=watch, allow_outside=True)
@@ -80,6 +80,7 @@ def test_the_teacher_stays_as_it_was(teacher, noise_corpus, tmp_path):
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_itself_and_another_does_not(teacher, noise_corpus, tmp_path):
     pruned(teacher, noise_corpus, tmp_path / "one")
     pruned(teacher, noise_corpus, tmp_path / "two")
@@ -101,7 +102,11 @@ def whole(noise_corpus, tmp_path_factory):
     return teacher, folder / "whole", dev.count
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])  # while gates are trained, at their last step, in recovery
+SHARES = [pytest.param(0.3, marks=pytest.mark.slow), 0.5, pytest.param(0.8, marks=pytest.mark.slow)]
+"""Of a run, at which it is stopped: while gates are trained, at their last step, in recovery."""
+
+
+@pytest.mark.parametrize("share", SHARES)
 def test_a_stopped_run_goes_on_to_the_same_model(whole, noise_corpus, tmp_path, share):
     teacher, done, passes = whole
     dev = Passes(noise_corpus, interrupted=round(share * passes))
@@ -116,6 +121,7 @@ def test_a_stopped_run_goes_on_to_the_same_model(whole, noise_corpus, tmp_path, 
     assert [point["step"] for point in report["stages"]["learn"]["curve"]] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_scores_and_refit_are_computed_in_the_teacher_s_precision(teacher, noise_corpus, tmp_path):
     """In float32 beside a training in bfloat16; but a teacher that is held in bfloat16 gives what that gives."""
     options = replace(QUICK, method="curvature", recovery=replace(QUICK.recovery, steps=0))
@@ -128,6 +134,7 @@ def test_scores_and_refit_are_computed_in_the_teacher_s_precision(teacher, noise
 
 
 @pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.slow
 def test_audio_is_disturbed_for_recovery_alone_and_where_that_was_asked(teacher, noise_corpus, tmp_path, steps):
     """Scores, the proof of the cut and the refit run on audio as it is."""
     options = replace(QUICK, method="curvature", recovery=replace(QUICK.recovery, steps=steps))
@@ -138,6 +145,7 @@ def test_audio_is_disturbed_for_recovery_alone_and_where_that_was_asked(teacher,
     assert all(torch.equal(value, other[name]) for name, value in one.items()) == (steps == 0)
 
 
+@pytest.mark.slow
 def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
     silent = tmp_path / "silent"
     silent.mkdir()
@@ -152,6 +160,7 @@ def test_audio_without_transcripts_is_enough(teacher, noise_corpus, tmp_path):
     assert report["data"]["transcribed"] == 0
 
 
+@pytest.mark.slow
 def test_the_control_is_the_unpruned_model_trained_on_as_long(teacher, noise_corpus, tmp_path):
     report = pruned(teacher, noise_corpus, tmp_path / "half", replace(QUICK, control=True), dev=str(noise_corpus))
     assert report["stages"]["control"]["steps"] == 10
@@ -161,6 +170,7 @@ def test_the_control_is_the_unpruned_model_trained_on_as_long(teacher, noise_cor
     assert report["stages"]["control"]["audio_seconds"] == pytest.approx(learned + recovered)
 
 
+@pytest.mark.slow
 def test_a_pruned_model_can_be_pruned_again(teacher, noise_corpus, tmp_path):
     pruned(teacher, noise_corpus, tmp_path / "half")
     pruned(str(tmp_path / "half"), noise_corpus, tmp_path / "quarter", replace(QUICK, remove=0.4))
@@ -171,6 +181,7 @@ def test_a_pruned_model_can_be_pruned_again(teacher, noise_corpus, tmp_path):
     assert {path: width for path, width in plan.widths.items() if width} == {p: s for p, s in left.items() if s}
 
 
+@pytest.mark.slow
 def test_what_is_protected_stays_whole(teacher, noise_corpus, tmp_path):
     options = replace(QUICK, remove=0.3, budget="params", protect=("attention", "1"))
     report = pruned(teacher, noise_corpus, tmp_path / "some", options)

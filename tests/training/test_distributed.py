@@ -1,4 +1,4 @@
-"""Several processes: they hear different audio and end with the same model, and the command speaks once."""
+"""Several processes: each sees its own share of the data, and all end with the same model."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def teacher(tmp_path):
     return str(save(shaken(family.build()), family.processor(), tmp_path / "teacher"))
 
 
-def test_two_processes_hear_different_audio_and_end_with_the_same_model(forks, teacher, noise_corpus, tmp_path):
+def test_two_processes_see_different_audio_and_end_with_the_same_model(forks, teacher, noise_corpus, tmp_path):
     for done in forks.run("helpers.groups:prune", teacher, str(noise_corpus), str(tmp_path), processes=2):
         assert done.code == 0, done.err[-3000:]
     one, other = (tmp_path / "0", tmp_path / "1")
@@ -33,9 +33,9 @@ def test_two_processes_hear_different_audio_and_end_with_the_same_model(forks, t
     assert weights.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in weights.items())
     assert (one / "plan.json").read_text() == (other / "plan.json").read_text()
-    heard = [set((place / "heard.txt").read_text().split()) for place in (one, other)]
-    assert all(heard)
-    assert not heard[0] & heard[1]
+    seen = [set((place / "seen.txt").read_text().split()) for place in (one, other)]
+    assert all(seen)
+    assert not seen[0] & seen[1]
     assert [(place / "unreadable.txt").read_text() for place in (one, other)] == ["clip-0 clip-1"] * 2
     seconds = [float((place / "seconds.txt").read_text()) for place in (one, other)]
     assert seconds[0] == seconds[1] > 4 * 6.0  # of both together: a step of one process has no more than 6 s

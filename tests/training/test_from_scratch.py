@@ -64,7 +64,7 @@ def test_what_is_trained_is_an_ordinary_recogniser(config, noise_corpus, tmp_pat
     theirs = AutoModelForCTC.from_pretrained(tmp_path / "mine")
     assert type(theirs).__module__.startswith("transformers.")
     assert theirs.dtype == torch.float32
-    with torch.no_grad():  # an untrained head says only blanks: make it say something
+    with torch.no_grad():  # an untrained head writes only blanks
         for one in (model, theirs):
             one.ctc_head.bias[model.config.pad_token_id] -= 10
     recognise = pipeline(

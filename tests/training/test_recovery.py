@@ -1,4 +1,4 @@
-"""How fast a cut model learns, where nobody says: by the size of its weights."""
+"""The default learning rate of recovery: in proportion to the size of the weights."""
 
 import copy
 

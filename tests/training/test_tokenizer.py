@@ -1,4 +1,4 @@
-"""Vocabularies learned from transcripts: what is spelled comes back, and the blank is one label of its own."""
+"""Tokenizers trained on transcripts: text is decoded to itself, and the blank is a label of its own."""
 
 import pytest
 from transformers import AutoTokenizer

@@ -17,6 +17,7 @@ from trimbre.models.families.registry import head_of
 from trimbre.models.heads.base import TextDecoder
 from trimbre.models.inputs import SAMPLE_RATE
 from trimbre.models.loading import Recogniser
+from trimbre.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def real_time_factor(
         listeners = {name: transcriber(*models[name], graph) for name in names}
         for name in names:
             seconds_to(listeners[name], clips[0])
-        for repeat in range(repeats):
+        for repeat in tracked(range(repeats), "timing"):
             order = names[::-1] if repeat % 2 else names
             for clip in clips:
                 for name in order:

@@ -81,5 +81,5 @@ def _how_to_resume(arguments: Sequence[str]) -> str:
 
 
 def _fail(sentence: str) -> int:
-    tell(" ".join(sentence.split()))  # what a library said may have several lines
+    tell(" ".join(sentence.split()))  # messages of libraries may have several lines
     return BAD_INPUT

@@ -1,4 +1,4 @@
-"""`trimbre convert`: recognisers of other toolkits into directories that Trimbre and transformers read."""
+"""`trimbre convert`: models of other toolkits as directories that Trimbre and transformers read."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from cyclopts import App
 
 from trimbre.cli.console import Json, app, show
 
-convert = App(name="convert", help="Make recognisers of other toolkits into directories that transformers reads.")
+convert = App(name="convert", help="Convert models of other toolkits to directories that transformers reads.")
 app.command(convert)
 
 
@@ -16,7 +16,7 @@ app.command(convert)
     trimbre convert ctranslate2 faster-whisper-tiny.en --out tiny.en"""
 )
 def ctranslate2(source: Path, /, *, out: Path, json: Json = False) -> int:
-    """A CTranslate2 Whisper, as faster-whisper reads it: model.bin, tokenizer.json and, if there is one, config.json.
+    """Convert a CTranslate2 Whisper (model.bin, tokenizer.json, maybe config.json), the format of faster-whisper.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ def ctranslate2(source: Path, /, *, out: Path, json: Json = False) -> int:
     out
         Directory to write the model and its processor to.
     """
-    from trimbre.models.convert.ctranslate2 import convert as bring
+    from trimbre.models.convert.ctranslate2 import convert as convert_ctranslate2
 
-    made = bring(source=source, out=out)
+    made = convert_ctranslate2(source=source, out=out)
     languages = "multilingual" if made.multilingual else "English-only"
     stored = made.to_json()["dtype"]
     return show(made.to_json(), json, f"{out}: {languages} Whisper, {made.parameters:,} parameters, {stored}")

@@ -1,4 +1,4 @@
-"""`trimbre corpus`: speech into the form that training and evaluation read."""
+"""`trimbre corpus`: manifests of speech for training and evaluation."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from trimbre.cli.console import Json, app, show
 
-corpus = App(name="corpus", help="Bring speech into the form that training and evaluation read.")
+corpus = App(name="corpus", help="Prepare manifests of speech for training and evaluation.")
 app.command(corpus)
 
 
@@ -24,7 +24,7 @@ def folder(
     split: Annotated[bool, Parameter(negative="--no-split")] = True,
     json: Json = False,
 ) -> int:
-    """Your own recordings, in any format, with or without transcripts.
+    """Import your own recordings, in any format, with or without transcripts.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ def folder(
     out
         Folder to write to.
     split
-        Divide what has transcripts into train, dev and test by a hash of the transcript.
+        Split recordings with transcripts into train, dev and test, by a hash of the transcript.
     """
-    from trimbre.data.folder import folder as bring
+    from trimbre.data.folder import folder as prepare
 
-    return written(bring(source=source, out=out, split=split), json)
+    return written(prepare(source=source, out=out, split=split), json)
 
 
 @corpus.command(
@@ -55,24 +55,24 @@ def librispeech(
     download: bool = False,
     json: Json = False,
 ) -> int:
-    """A LibriSpeech tree: a manifest is written into each of its parts, which can then be given as data.
+    """Write a manifest into each part of a LibriSpeech tree, which can then be given as data.
 
     Parameters
     ----------
     source
-        The tree, or the folder that holds it (or is to hold it) as LibriSpeech.
+        The LibriSpeech folder, or the folder that contains it (or will, with --download).
     parts
-        Which parts, such as dev-clean or train-clean-5; all that are there by default.
+        Parts such as dev-clean or train-clean-5; all that are there by default.
     download
-        Bring the parts from openslr.org first; those of mini LibriSpeech by default.
+        Download the parts from openslr.org first; those of mini LibriSpeech by default.
     """
-    from trimbre.data.librispeech import librispeech as bring
+    from trimbre.data.librispeech import librispeech as prepare
 
-    return written(bring(source=source, parts=parts, download=download), json)
+    return written(prepare(source=source, parts=parts, download=download), json)
 
 
 def written(made: Any, as_json: bool) -> int:
-    """Say what a corpus holds."""
-    from trimbre.report.corpora import corpus as told
+    """Print what a corpus contains."""
+    from trimbre.report.corpora import corpus as summary
 
-    return show(made.to_json(), as_json, *told(made))
+    return show(made.to_json(), as_json, *summary(made))

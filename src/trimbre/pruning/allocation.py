@@ -11,6 +11,7 @@ from trimbre.costs.prices import prices
 from trimbre.errors import OptionError, UserError
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.plan import Plan
+from trimbre.progress import tracked
 
 TOLERANCE = 0.005
 """How far the exact share removed may lie from the target: half a percentage point."""
@@ -99,7 +100,7 @@ def ranks_within(anatomy: Anatomy, scores: Tensor) -> Tensor:
     As scores, ranks remove the same share of every group.
     """
     ranks = []
-    for own in scores.double().split([group.size for group in anatomy.groups]):
+    for own in scores.cpu().double().split([group.size for group in anatomy.groups]):
         places = torch.empty_like(own)
         places[torch.argsort(own, stable=True)] = torch.arange(len(own), dtype=own.dtype) + 0.5
         ranks.append(places / len(own))
@@ -121,7 +122,7 @@ def plan_for_target(target: PruningTarget, scores: Tensor, *, skipped: frozenset
     effective, widths = search.settle(0.0)
     if len(target.budgets) == 2:
         low, high = -search.span, search.span
-        for _ in range(24):
+        for _ in tracked(range(24), "allocation"):
             middle = (low + high) / 2
             trial = search.settle(middle)
             low, high = (middle, high) if search.removed(trial[1])[1] < target.share else (low, middle)

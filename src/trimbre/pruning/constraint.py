@@ -16,6 +16,7 @@ from torch import Tensor
 from trimbre.costs.cost import Budget
 from trimbre.costs.prices import prices
 from trimbre.pruning.gates import Gates, keep_probability
+from trimbre.pruning.numerics import assign
 
 SETTLED = 1e4
 """|log_alpha| from which a gate is fixed: protected, or closed for good."""
@@ -51,8 +52,8 @@ class Multipliers:
 
     def meet(self, target: float) -> list[float]:
         """Shift the gates until every budget's expected share removed is `target`; return the shares reached."""
-        units = self.gates.units.detach().double().cpu()
-        branches = self.gates.branches.detach().double().cpu()
+        units = self.gates.units.detach().cpu().double()
+        branches = self.gates.branches.detach().cpu().double()
         free = (units.abs() < SETTLED).double().unsqueeze(1) * self.prices[self.gates.owner.cpu()]
         free_branches = (branches.abs() < SETTLED).double().unsqueeze(1) * self.prices
         shift = torch.zeros(len(self.budgets), dtype=torch.float64)
@@ -74,9 +75,8 @@ class Multipliers:
                     break
             if not moved:
                 break
-        with torch.no_grad():
-            self.gates.units.copy_(units - free @ best)
-            self.gates.branches.copy_(branches - free_branches @ best)
+        assign(self.gates.units, units - free @ best)
+        assign(self.gates.branches, branches - free_branches @ best)
         return [target + float(miss) for miss in residual]
 
     def _residual(self, units: Tensor, branches: Tensor, target: float) -> Tensor:

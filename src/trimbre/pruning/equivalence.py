@@ -13,6 +13,7 @@ from trimbre.models.families.registry import anatomy_of, head_of
 from trimbre.models.inputs import SAMPLE_RATE, features_of
 from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
+from trimbre.progress import tracked
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.gates import Gates, gated
 from trimbre.pruning.surgery import GateValues, cut
@@ -70,7 +71,7 @@ def verify_cutting(model: PreTrainedModel, processor: ProcessorMixin, *, plans: 
     anatomy = anatomy_of(model)
     draw = random.Random(seed)
     worst = 0.0
-    for _ in range(plans):
+    for _ in tracked(range(plans), "verification"):
         plan, values = random_cut(anatomy, draw)
         worst = max(worst, check_equality(model, cut(model, plan, gate_values=values), values, inputs))
     return worst

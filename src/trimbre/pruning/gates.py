@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trimbre.models.anatomy import Anatomy, Group
+from trimbre.pruning.numerics import assign, float64
 from trimbre.pruning.surgery import GateValues
 
 GAMMA, ZETA, BETA = -0.1, 1.1, 2 / 3
@@ -72,13 +73,14 @@ class Gates(nn.Module):
 
     def expected(self) -> tuple[Tensor, Tensor]:
         """Expected width of every group while it is there, and its survival: (groups,) float64 each."""
-        keep = keep_probability(self.units.double())
-        widths = torch.zeros(len(self.sizes), dtype=keep.dtype, device=keep.device).index_add(0, self.owner, keep)
-        return widths, self._held_open(keep_probability(self.branches.double()))
+        keep, survival = keep_probability(float64(self.units)), keep_probability(float64(self.branches))
+        owner = self.owner.to(keep.device)
+        widths = torch.zeros(len(self.sizes), dtype=keep.dtype, device=keep.device).index_add(0, owner, keep)
+        return widths, self._held_open(survival)
 
     def _held_open(self, branches: Tensor) -> Tensor:
         """Values of the branch gates, one where a group cannot be skipped."""
-        return torch.where(self.skippable, branches, torch.ones_like(branches))
+        return torch.where(self.skippable.to(branches.device), branches, torch.ones_like(branches))
 
     def noiseless(self) -> GateValues:
         """The noiseless values, which a cut folds into the weights."""
@@ -93,11 +95,12 @@ class Gates(nn.Module):
         units = torch.cat([values.units[group.path] for group in self.groups])
         branches = torch.stack([values.branches[group.path] for group in self.groups])
         for parameter, value in ((self.units, units), (self.branches, branches)):
-            sigmoid = ((value.double() - GAMMA) / (ZETA - GAMMA)).clamp(0, 1)
+            value = float64(value)
+            sigmoid = ((value - GAMMA) / (ZETA - GAMMA)).clamp(0, 1)
             log_alpha = torch.logit(sigmoid)
             log_alpha[value <= 0] = -1e4
             log_alpha[value >= 1] = 1e4
-            parameter.copy_(log_alpha)
+            assign(parameter, log_alpha)
 
 
 @contextmanager

@@ -11,12 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trimbre.errors import UserError
+from trimbre.pruning.numerics import assign, float64, near_float64
+
 RIDGE = 3e-3
 """Weight of the ridge, relative to the mean energy of the projection's inputs."""
 EVEN = 0.5
 """Share of a frame's weight that does not depend on its gradient: a few batches do not show all that may matter."""
 STEEPEST = 20.0
 """Largest squared gradient of a frame, relative to the mean, so that no single frame decides."""
+LEAST_PULL = 1e-30
+"""Smallest ridge: inputs that are zero throughout would leave the system singular."""
 STRIP = 256
 """Columns of second moments that are multiplied at once."""
 
@@ -47,7 +52,7 @@ def gram(rows: Tensor) -> Tensor:
 
 def with_ridge(moments: Tensor, ridge: float) -> Tensor:
     """(channels + 1, channels + 1): second moments of `with_bias_column` plus `ridge` times the mean energy."""
-    pull = ridge * moments.diagonal()[:-1].mean()
+    pull = (ridge * moments.diagonal()[:-1].mean()).clamp_min(LEAST_PULL)
     return moments + pull * torch.eye(len(moments), dtype=moments.dtype, device=moments.device)
 
 
@@ -57,15 +62,23 @@ class Correction:
     All in float64: with a weak ridge the system is near singular, and rounding errors would move the weights.
     """
 
-    def __init__(self, projection: Any, ridge: float, reduce_sum: Callable[[Tensor], Tensor] = lambda own: own):
+    def __init__(
+        self,
+        projection: Any,
+        ridge: float,
+        reduce_sum: Callable[[Tensor], Tensor] = lambda own: own,
+        *,
+        name: str = "a projection",
+    ):
         """Start with empty sums.
 
         Args:
             projection: a linear layer or a convolution over single frames, with or without a bias.
             ridge: weight of the pull toward the weights as they are, relative to the mean energy of the inputs.
             reduce_sum: sums a tensor over the processes that add frames of their own.
+            name: what errors call the projection.
         """
-        self.projection, self.ridge, self.reduce_sum = projection, ridge, reduce_sum
+        self.projection, self.ridge, self.reduce_sum, self.name = projection, ridge, reduce_sum, name
         self.moments: Tensor | float = 0.0
         self.products: Tensor | float = 0.0
 
@@ -77,24 +90,39 @@ class Correction:
             missing: (frames, outputs) wanted outputs less the present ones.
             weights: (frames,) of the squared errors; None weighs all alike.
         """
-        x, missing = with_bias_column(inputs).double(), missing.double()
+        x, missing = float64(with_bias_column(inputs)), float64(missing)
         if weights is not None:
-            root = weights.sqrt().unsqueeze(1)
+            root = near_float64(weights.sqrt().unsqueeze(1))
             x, missing = root * x, root * missing
         self.moments = self.moments + gram(x)
         self.products = self.products + x.T @ missing
 
     def apply(self) -> None:
-        """Change the projection's weight, and its bias if it has one, in place."""
+        """Change the projection's weight, and its bias if it has one, in place.
+
+        Raises:
+            UserError: there is no finite solution, as where a model's outputs are not finite.
+        """
         assert isinstance(self.moments, Tensor)
         assert isinstance(self.products, Tensor)
         system, products = with_ridge(self.reduce_sum(self.moments), self.ridge), self.reduce_sum(self.products)
         weight, bias = self.projection.weight, self.projection.bias
         if bias is None:
             system, products = system[:-1, :-1], products[:-1]
-        change = torch.linalg.solve(system, products)
+        try:
+            change = torch.linalg.solve(system, products)
+        except torch.linalg.LinAlgError as error:
+            raise self._without_solution() from error
+        if not change.isfinite().all():
+            raise self._without_solution()
         channels = weight.flatten(1).shape[1]
-        weight.add_(change[:channels].T.reshape(weight.shape))
+        assign(weight, float64(weight) + change[:channels].T.reshape(weight.shape))
         if bias is not None:
-            bias.add_(change[-1])
+            assign(bias, float64(bias) + change[-1])
         torch.clear_autocast_cache()  # it holds the weights as they were
+
+    def _without_solution(self) -> UserError:
+        return UserError(
+            f"the refit of {self.name} has no finite solution: check that the dense model's outputs on the training "
+            "data are finite, or turn the refit off"
+        )

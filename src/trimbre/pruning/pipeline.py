@@ -16,6 +16,7 @@ from trimbre.errors import UserError
 from trimbre.models.anatomy import Anatomy
 from trimbre.models.families.registry import anatomy_of, head_of
 from trimbre.models.loading import Recogniser
+from trimbre.progress import progress
 from trimbre.pruning.allocation import Protection, PruningTarget, check_reachable
 from trimbre.pruning.equivalence import check_equality
 from trimbre.pruning.frozen import frozen_copy
@@ -145,7 +146,9 @@ def prune_model(
     gate_values = result.gate_values.restricted_to(result.plan)
     small = cut(student, result.plan, gate_values=gate_values)
     _set_trainable(small, trainable)
-    equality = check_equality(student, small, gate_values, next(training.batches(0)).to(accelerator.device).inputs)
+    with progress("verification", 1) as show:
+        equality = check_equality(student, small, gate_values, next(training.batches(0)).to(accelerator.device).inputs)
+        show(1)
     del student
 
     steps = result.fit.steps if result.fit else 0

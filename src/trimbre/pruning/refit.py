@@ -18,8 +18,13 @@ from trimbre.models.anatomy import Group
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
+from trimbre.progress import progress
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.least_squares import RIDGE, Correction, frame_weights
+from trimbre.pruning.numerics import near_float64
+
+LEAST_FACTOR = 1e-3
+"""Smallest factor on a branch: below it, what the branch adds to its stream is lost in rounding."""
 
 
 @torch.no_grad()
@@ -49,14 +54,28 @@ def refit(
         loss: of the teacher on a batch, not at its minimum; frames are weighted by its squared gradient, as
             `least_squares` says. None weighs all frames alike.
         reduce_sum: sums a tensor over the processes that bring batches of their own.
+
+    A branch that adds nothing to the teacher's stream keeps its weights.
+
+    Raises:
+        UserError: a projection has no finite solution; it names it.
     """
     given = list(batches)
     groups: dict[str, list[Group]] = {}
     for group in filter(lambda one: one.residual, anatomy_of(student).within(scope)):
         groups.setdefault(group.block, []).append(group)
-    with eval_mode(student, teacher), without_regularisation(student), without_regularisation(teacher):
-        for stack in dict.fromkeys(path.rpartition(".")[0] for path in groups):
-            blocks = [f"{stack}.{name}" for name, _ in student.get_submodule(stack).named_children()]
+    stacks = {
+        stack: [f"{stack}.{name}" for name, _ in student.get_submodule(stack).named_children()]
+        for stack in dict.fromkeys(path.rpartition(".")[0] for path in groups)
+    }
+    done = 0
+    with (
+        eval_mode(student, teacher),
+        without_regularisation(student),
+        without_regularisation(teacher),
+        progress("refit", sum(map(len, stacks.values()))) as show,
+    ):
+        for blocks in stacks.values():
             students = [_Replay.of(student, batch, blocks[0]) for batch in given]
             teachers = [_Replay.of(teacher, batch, blocks[0]) for batch in given]
             if loss is not None:
@@ -64,6 +83,8 @@ def refit(
                     replay.gradients = _gradients(teacher, replay.batch, blocks[-1], loss)
             for block in blocks:
                 _refit_block(student, groups.get(block, []), block, students, teachers, ridge, reduce_sum)
+                done += 1
+                show(done)
 
 
 def _refit_block(
@@ -78,14 +99,16 @@ def _refit_block(
     """Refit the branches of one block, first to last, and advance the streams of student and teacher past it."""
     wanted, factors = _teacher_streams(groups, block, teachers, reduce_sum)
     for position, group in enumerate(groups):
-        correction = Correction(student.get_submodule(group.consumer), ridge, reduce_sum)
+        if (factor := factors[position]) is None:  # a branch that adds nothing keeps its weights
+            continue
+        correction = Correction(student.get_submodule(group.consumer), ridge, reduce_sum, name=group.consumer)
         for replay, teacher, afters in zip(students, teachers, wanted, strict=True):
             units, after = replay.branch(block, group)
             if group.kind.channel_axis == 1:
                 units = units.transpose(1, 2)
             valid = valid_frames(student, replay.batch.inputs, units, positions=group.positions)
             weights = None if teacher.gradients is None else frame_weights(teacher.gradients[valid])
-            correction.add(units[valid], (afters[position] - after)[valid] / factors[position], weights)
+            correction.add(units[valid], (afters[position] - after)[valid] / factor, weights)
         correction.apply()
     for replay in students:
         replay.stream = replay.run(block)
@@ -93,9 +116,12 @@ def _refit_block(
 
 def _teacher_streams(
     groups: Sequence[Group], block: str, teachers: Sequence["_Replay"], reduce_sum: Callable[[Tensor], Tensor]
-) -> tuple[list[list[Tensor]], list[float]]:
-    """The teacher's streams after the branches of a block, (batch, time, dim) per batch and branch; their factors."""
-    sums = torch.zeros(2, len(groups), dtype=torch.float64, device=teachers[0].stream.device)
+) -> tuple[list[list[Tensor]], list[float | None]]:
+    """The teacher's streams after the branches of a block, (batch, time, dim) per batch and branch; their factors.
+
+    The factor of a branch that adds nothing to its stream is None.
+    """
+    sums = torch.zeros(2, len(groups), dtype=torch.float64, device=near_float64(teachers[0].stream).device)
     streams: list[list[Tensor]] = []
     within = [group.after for group in groups if group.after.startswith(f"{block}.")]
     for replay in teachers:
@@ -107,10 +133,11 @@ def _teacher_streams(
             if group.kind.channel_axis == 1:
                 branch = branch.transpose(1, 2)
             valid = valid_frames(replay.model, replay.batch.inputs, after, positions=group.positions)
-            sums[0, position] += ((after - before)[valid] * branch[valid]).sum(dtype=torch.float64)
-            sums[1, position] += branch[valid].square().sum(dtype=torch.float64)
+            sums[0, position] += near_float64((after - before)[valid] * branch[valid]).sum(dtype=torch.float64)
+            sums[1, position] += near_float64(branch[valid].square()).sum(dtype=torch.float64)
     products, energies = reduce_sum(sums)
-    return streams, (products / energies).tolist()
+    factors = (products / energies).tolist()  # 0 / 0 where a branch puts out zeros
+    return streams, [factor if factor > LEAST_FACTOR else None for factor in factors]
 
 
 def _gradients(teacher: PreTrainedModel, batch: Batch, last: str, loss: Callable[[Batch], Tensor]) -> Tensor:

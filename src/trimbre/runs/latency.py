@@ -1,4 +1,4 @@
-"""Latency in pruning runs: the table that a target is counted by, and what the clock says of the result."""
+"""Latency in pruning runs: the table that a latency target is counted in, and the measured time of the result."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def latency_table(recogniser: Recogniser, name: str, config: PruneConfig, resume
     """The table that a run counts time by; a resumed run keeps the one it was started with.
 
     Args:
-        name: what a newly measured table says it was measured on.
+        name: of the model, which a newly measured table notes.
         resumed: `out` of the run to resume; None for a new run.
     """
     noted = None if resumed is None else run_folder(resumed) / "settings.json"

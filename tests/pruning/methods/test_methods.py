@@ -17,11 +17,12 @@ from trimbre.errors import UserError
 from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.loading import load
 from trimbre.plan import Plan
-from trimbre.pruning.allocation import PruningTarget
-from trimbre.pruning.methods.base import PruningContext
+from trimbre.pruning.allocation import PruningTarget, plan_for_target, ranks_within
+from trimbre.pruning.methods import registry
+from trimbre.pruning.methods.base import PruningContext, one_shot
 from trimbre.pruning.methods.l0 import agreement
 from trimbre.pruning.methods.layers import evenly_spaced
-from trimbre.pruning.methods.registry import known_methods, method_called
+from trimbre.pruning.methods.registry import known_methods, method_called, register_method
 from trimbre.pruning.scores import obs
 from trimbre.pruning.scores.magnitude import magnitude_scores
 from trimbre.pruning.surgery import cut
@@ -178,6 +179,7 @@ def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, target)
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_corpus, tmp_path):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     gates, recovery = replace(QUICK.gates, steps=8), replace(QUICK.recovery, steps=0)
@@ -192,6 +194,7 @@ def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_c
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus, tmp_path):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     options = PruneConfig(remove=0.3, method="taylor", recovery=RecoveryConfig(steps=0, refit_batches=2))
@@ -204,4 +207,53 @@ def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus
     refitted, as_cut = (load(tmp_path / name).model.state_dict() for name in ("small", "plain"))
     assert all(torch.allclose(value, uncorrected[name], atol=1e-6) for name, value in as_cut.items())
     assert not all(torch.allclose(value, uncorrected[name], atol=1e-3) for name, value in refitted.items())
-    assert "method `taylor`" in (tmp_path / "small/README.md").read_text()
+    assert "`taylor`" in (tmp_path / "small/README.md").read_text()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["curvature", "taylor", "activation"])
+def test_scores_that_are_not_finite_are_refused(model, context, target, name):
+    with torch.no_grad():
+        model.get_submodule(target.anatomy.groups[0].consumer).weight[0] = float("nan")
+    with pytest.raises(UserError, match=r"scores of .* are not finite"):
+        method_called(name).choose(model, context, target)
+
+
+class LastUnits:
+    """A user's method: the last units of every group leave."""
+
+    TRAINS = False
+
+    def choose(self, model, context, target):
+        places = -torch.arange(len(target.anatomy.owner))
+        return one_shot(plan_for_target(target, ranks_within(target.anatomy, places)), target)
+
+
+@pytest.mark.once
+def test_a_user_s_method_prunes_by_its_name(model, processor, noise_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_methods", dict(registry._methods))
+    register_method("last-units", LastUnits())
+    assert known_methods()[-1] == "last-units"
+    teacher = str(save(model, processor, tmp_path / "teacher"))
+    config = PruneConfig(
+        remove=0.3,
+        budget="params",
+        method="last-units",
+        recovery=RecoveryConfig(steps=0, refit=False),
+        calibration_batches=1,
+    )
+    report = pruned(teacher, noise_corpus, tmp_path / "small", config)
+    plan = load_plan(tmp_path / "small")
+    assert all(units == tuple(range(len(units))) for units in plan.kept.values())
+    assert plan.changes
+    assert report["missed"] is None
+    register_method("last-units", LastUnits())  # as when a cell of a notebook is run again
+
+
+@pytest.mark.once
+def test_what_is_no_method_or_has_a_name_that_is_taken_is_refused():
+    with pytest.raises(UserError, match="Trimbre has a method of this name"):
+        register_method("taylor", LastUnits())
+    with pytest.raises(UserError, match="it has no `TRAINS`"):
+        register_method("nothing", object())
+    assert "nothing" not in known_methods()

@@ -147,3 +147,17 @@ def test_frames_count_in_what_is_read_by_the_slopes_there(model, anatomy, batch)
         counts = frame_weights(gradients).double()
         wanted = torch.einsum("n,ni,nj->ij", counts, read.double(), read.double()) / counts.sum()
         assert torch.allclose(own.inputs, wanted, rtol=1e-4, atol=1e-6 * float(wanted.abs().max()))
+
+
+def test_units_that_put_out_zeros_cost_nothing_and_the_rest_is_scored(problem):
+    weight, found = problem
+    inputs = found.inputs.clone()
+    inputs[:-1], inputs[:, :-1] = 0, 0
+    scores = projection_scores(weight, Moments(inputs, found.gradients))
+    assert scores.isfinite().all()
+    assert float(scores.max()) < 1e-12 * float(projection_scores(weight, found).min())
+    inputs = found.inputs.clone()
+    inputs[3], inputs[:, 3] = 0, 0
+    scores = projection_scores(weight, Moments(inputs, found.gradients))
+    assert scores.isfinite().all()
+    assert int(scores.argmin()) == 3

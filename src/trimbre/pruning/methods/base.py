@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 
 from trimbre.config import GateConfig
 from trimbre.data.batches import Batch
+from trimbre.errors import UserError
 from trimbre.plan import Plan
+from trimbre.progress import tracked
 from trimbre.pruning.allocation import PruningTarget
 from trimbre.pruning.scores.activation import activation_scores
 from trimbre.pruning.scores.obs import obs_scores
@@ -40,7 +42,7 @@ class PruningContext:
     """The teacher is held in bfloat16, and activations are recomputed in the backward."""
 
     def calibration_batches(self, number: int | None = None, start: int = 0) -> Iterator[Batch]:
-        """Batches of the training data without augmentation, on the device.
+        """Batches of the training data without augmentation, on the device; their progress is shown.
 
         Args:
             number: how many; None: as many as scores are computed on.
@@ -48,7 +50,8 @@ class PruningContext:
         """
         device = self.training.accelerator.device
         number = self.batches if number is None else number
-        return (batch.to(device) for batch in islice(self.training.recorded(start), number))
+        batches = (batch.to(device) for batch in islice(self.training.recorded(start), number))
+        return tracked(batches, "calibration", number)
 
     def full_precision(self) -> AbstractContextManager[Any]:
         """Context for scores and refit: float32, or autocast where the teacher is held in bfloat16.
@@ -66,7 +69,7 @@ class PruningContext:
         """
         with self.full_precision():
             own = taylor_scores(model, target.anatomy, self.calibration_batches(start=start), partial(self.loss, model))
-        return self._mean(own).cpu().double()
+        return _finite(self._mean(own).cpu().double(), target)
 
     def obs_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
         """(units,) float64: second-order scores of `model` as it stands, the same in all processes; 0 if protected."""
@@ -76,16 +79,29 @@ class PruningContext:
             scores = obs_scores(
                 model, free, self.calibration_batches, partial(self.loss, model), reduce_mean=self._mean
             )
-        return torch.cat([scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups])
+        found = [scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups]
+        return _finite(torch.cat(found), target)
 
     def activation_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
         """(units,) float64: activation scores of `model` as it stands, the same in all processes."""
-        return self._mean(activation_scores(model, target.anatomy.groups, self.calibration_batches())).cpu()
+        own = activation_scores(model, target.anatomy.groups, self.calibration_batches())
+        return _finite(self._mean(own).cpu(), target)
 
     def _mean(self, own: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""
         mean: Tensor = self.training.accelerator.reduce(own, reduction="mean")
         return mean
+
+
+def _finite(scores: Tensor, target: PruningTarget) -> Tensor:
+    """The scores; raises UserError, naming the group, where some are no finite numbers."""
+    groups = target.anatomy.groups
+    for group, own in zip(groups, scores.split([group.size for group in groups]), strict=True):
+        if not own.isfinite().all():
+            raise UserError(
+                f"the scores of {group.path} are not finite: check that the model's outputs on the training data are"
+            )
+    return scores
 
 
 @dataclass(frozen=True)

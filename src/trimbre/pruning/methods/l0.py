@@ -16,6 +16,7 @@ from trimbre.pruning.constraint import SETTLED, Multipliers, Ramp
 from trimbre.pruning.gates import KEEP_SHIFT, UNHARMED, Gates, gated, keep_probability
 from trimbre.pruning.methods.base import MethodResult, PruningContext
 from trimbre.pruning.methods.gate_training import train_gated
+from trimbre.pruning.numerics import assign
 from trimbre.training.loop import FitResult
 
 TRAINS = True
@@ -75,8 +76,8 @@ def seed_from_ranks(gates: Gates, scores: Tensor, budgets: Sequence[Budget], *, 
     order = torch.argsort(worth, stable=True)
     rank = torch.empty_like(worth)
     rank[order] = (cost[order].cumsum(0) - cost[order] / 2) / cost.sum()
+    assign(gates.units, UNHARMED + spread * rank)
     with torch.no_grad():
-        gates.units.copy_(UNHARMED + spread * rank)
         gates.branches.fill_(UNHARMED + spread)
 
 

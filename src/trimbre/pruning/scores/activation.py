@@ -12,6 +12,7 @@ from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
 from trimbre.models.positions import valid_frames
 from trimbre.pruning.frozen import eval_mode
+from trimbre.pruning.numerics import float64
 
 
 @torch.no_grad()
@@ -30,7 +31,7 @@ def activation_scores(model: PreTrainedModel, groups: Sequence[Group], batches: 
     found = []
     for group, total in zip(groups, sums, strict=True):
         consumer: Any = model.get_submodule(group.consumer)
-        weights = consumer.weight.double().flatten(1).square().sum(0)
+        weights = float64(consumer.weight).flatten(1).square().sum(0)
         found.append((total / count * weights).reshape(group.size, -1).sum(1))
     return torch.cat(found)
 
@@ -43,7 +44,7 @@ def _mean_squares(model: PreTrainedModel, batch: Batch, groups: Sequence[Group])
         def hook(module: Any, args: tuple[Tensor, ...]) -> None:
             units = args[0].transpose(1, 2) if group.kind.channel_axis == 1 else args[0]
             valid = valid_frames(model, batch.inputs, units, positions=group.positions)
-            found[group.path] = units[valid].double().square().mean(0)
+            found[group.path] = float64(units[valid]).square().mean(0)
 
         return hook
 

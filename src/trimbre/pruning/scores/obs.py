@@ -18,8 +18,10 @@ from transformers import PreTrainedModel
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
 from trimbre.models.positions import valid_frames
+from trimbre.progress import progress
 from trimbre.pruning.frozen import frozen_eval
 from trimbre.pruning.least_squares import RIDGE, frame_weights, gram, with_bias_column, with_ridge
+from trimbre.pruning.numerics import float64
 
 ROUNDS = 64
 """Rounds in which the units of a projection are removed, a few at a time."""
@@ -58,12 +60,14 @@ def obs_scores(
         reduce_mean: averages a tensor over the processes that run batches of their own.
     """
     scores = {}
-    for part in parts(model, groups):
-        moments = collect_moments(model, part, batches(), loss, reduce_mean=reduce_mean)
-        for group, own in zip(part, moments, strict=True):
-            bias = model.get_submodule(group.consumer).bias is not None
-            weight = _consumer_weight(model, group)
-            scores[group.path] = projection_scores(weight, own, rows=group.kind.rows, bias=bias).cpu()
+    with progress("scores", len(groups)) as show:
+        for part in parts(model, groups):
+            moments = collect_moments(model, part, batches(), loss, reduce_mean=reduce_mean)
+            for group, own in zip(part, moments, strict=True):
+                bias = model.get_submodule(group.consumer).bias is not None
+                weight = _consumer_weight(model, group)
+                scores[group.path] = projection_scores(weight, own, rows=group.kind.rows, bias=bias).cpu()
+                show(len(scores))
     return scores
 
 
@@ -99,8 +103,8 @@ def collect_moments(
             for place, (inputs, gradients) in enumerate(_recorded(model, groups, batch, loss)):
                 weighted = frame_weights(gradients).sqrt().unsqueeze(1) * inputs
                 # The last entry, one times one, is the sum of the frames' weights.
-                inner[place] = inner[place] + gram(weighted).double()
-                outer[place] = outer[place] + gram(gradients).double()
+                inner[place] = inner[place] + float64(gram(weighted))
+                outer[place] = outer[place] + float64(gram(gradients))
             count += 1
     inner = [reduce_mean(one) for one in inner]
     return [Moments(one / one[-1, -1], reduce_mean(other) / count) for one, other in zip(inner, outer, strict=True)]
@@ -159,7 +163,7 @@ def projection_scores(
     inverse = torch.linalg.inv(system)[:-1, :-1] if bias else torch.linalg.inv(system[:-1, :-1])
     # |R W_u|^2 is tr(G W_u W_u^T) for G = R^T R, and R W changes as W does.
     values, vectors = torch.linalg.eigh(moments.gradients)
-    weight = values.clamp_min(0).sqrt().unsqueeze(1) * (vectors.T @ weight.double())
+    weight = values.clamp_min(0).sqrt().unsqueeze(1) * (vectors.T @ float64(weight))
     units = weight.shape[1] // rows
     left = torch.arange(units, device=weight.device)
     scores = weight.new_zeros(units)
