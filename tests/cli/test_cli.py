@@ -45,7 +45,7 @@ VERBS = [
 ]
 DRAWING = ("bench", "inspect", "train", "prune")
 """What `--seed` makes a difference to."""
-RUNNING = ("inspect", "train", "prune", "eval", "transcribe")
+RUNNING = ("bench", "inspect", "train", "prune", "eval", "transcribe")
 """What runs a model on a device of the user's choice."""
 CONFIG = {
     "model_type": "parakeet_ctc",
@@ -288,7 +288,7 @@ def test_every_option_that_an_error_names_is_one_of_the_command_line():
         ("eval mini --data data --against gone", "gone"),
         ("eval mini --data data --watch data", "--watch data"),
         ("eval mini --data data --watch =data", "--watch =data"),
-        ("eval mini --data data --watch data=data", "'data'"),
+        ("eval mini --data data --watch data=data", "--watch data"),
         ("eval mini --data data --watch street=gone", "gone"),
         ("eval mini --data data --normalize twice", "--normalize twice"),
         ("eval mini --data data --threads 0", "--threads 0"),
