@@ -25,17 +25,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from trimbre import runs
+import trimbre
 from trimbre.benchmark.latency_tables import machine
 from trimbre.benchmark.timing import times_faster
 from trimbre.config import (
-    AugmentConfig,
     BatchConfig,
     DistillationConfig,
     GateConfig,
     PruneConfig,
     RecoveryConfig,
-    TargetConfig,
 )
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.cuts import read_cuts
@@ -73,29 +71,34 @@ class Entry:
 
 def methods(steps: int, learn: int) -> dict[str, Entry]:
     """Every method by name, for so many steps in all, of which those that learn take `learn` to decide."""
-    learned = PruneConfig(method="l0", learn_steps=learn, recover_steps=steps - learn)
-    at_once = PruneConfig(method="l0", learn_steps=0, recover_steps=steps)
-    no_refit = RecoveryConfig(refit=False)
+    learned = in_steps(PruneConfig(method="l0"), learn, steps - learn)
+    at_once = in_steps(PruneConfig(method="l0"), 0, steps)
+    no_refit = replace(at_once.recovery, refit=False)
     return {
         CONTROL: Entry(at_once, seeds=3, kind="control"),
         "l0": Entry(learned, seeds=3),
         "curvature": Entry(replace(at_once, method="curvature"), seeds=3),
-        "curvature, no refit": Entry(replace(at_once, method="curvature", recover=no_refit), seeds=3),
+        "curvature, no refit": Entry(replace(at_once, method="curvature", recovery=no_refit), seeds=3),
         "taylor": Entry(replace(at_once, method="taylor"), seeds=3),
         "taylor-iterative": Entry(replace(learned, method="taylor-iterative"), seeds=3),
-        "l0, no distillation": Entry(replace(learned, distill=ALONE)),
+        "l0, no distillation": Entry(replace(learned, distillation=ALONE)),
         "l0, seed alone": Entry(at_once),
-        "l0, gates alike": Entry(replace(learned, gates=GateConfig(spread=0.0))),
-        "l0, gates sampled": Entry(replace(learned, gates=GateConfig(sampled=True))),
+        "l0, gates alike": Entry(replace(learned, gates=replace(learned.gates, spread=0.0))),
+        "l0, gates sampled": Entry(replace(learned, gates=replace(learned.gates, sampled=True))),
         "modules": Entry(replace(learned, method="modules")),
         "activation": Entry(replace(at_once, method="activation")),
         "magnitude": Entry(replace(at_once, method="magnitude")),
         "layers": Entry(replace(at_once, method="layers")),
         "random": Entry(replace(at_once, method="random")),
         "DPHuBERT": Entry(dphubert(steps)),
-        "small from scratch": Entry(replace(at_once, distill=ALONE), kind="scratch"),
+        "small from scratch": Entry(replace(at_once, distillation=ALONE), kind="scratch"),
         "small from scratch, distilled": Entry(at_once, kind="scratch"),
     }
+
+
+def in_steps(config: PruneConfig, learn: int, recover: int) -> PruneConfig:
+    """The config with so many steps of gates and of recovery."""
+    return replace(config, gates=replace(config.gates, steps=learn), recovery=replace(config.recovery, steps=recover))
 
 
 def dphubert(steps: int) -> PruneConfig:
@@ -107,46 +110,48 @@ def dphubert(steps: int) -> PruneConfig:
     learn = round(steps * 2 / 3)
     return PruneConfig(
         method="l0",
-        learn_steps=learn,
-        recover_steps=steps - learn,
-        gates=GateConfig(spread=0.0, sampled=True, ramp=0.1, rate=0.02),
+        gates=GateConfig(steps=learn, spread=0.0, sampled=True, ramp=0.1, rate=0.02),
         distillation=DistillationConfig(
             task_weight=0.0, posterior_weight=0.0, layer_distance="l1-cosine", match_every=4
         ),
-        recovery=RecoveryConfig(refit=False),
+        recovery=RecoveryConfig(steps=steps - learn, refit=False),
     )
 
 
 def ablation(steps: int, learn: int) -> dict[str, Entry]:
     """The default recipe and that of learned gates, each with one thing at a time done otherwise."""
-    default = PruneConfig(learn_steps=0, recover_steps=steps)
-    learned = PruneConfig(method="l0", learn_steps=learn, recover_steps=steps - learn)
-    recover = default.recover
+    default = in_steps(PruneConfig(), 0, steps)
+    learned = in_steps(PruneConfig(method="l0"), learn, steps - learn)
+    recovery = default.recovery
 
     def taught(**terms: Any) -> PruneConfig:
         return replace(default, distillation=DistillationConfig(**terms))
 
     def gates(**otherwise: Any) -> PruneConfig:
-        return replace(learned, gates=GateConfig(**otherwise))
+        return replace(learned, gates=replace(learned.gates, **otherwise))
 
     def learned_for(learn: int) -> PruneConfig:
-        return replace(learned, learn_steps=learn, recover_steps=steps - learn)
+        return in_steps(learned, learn, steps - learn)
 
     varied = {
         "default": default,
         "no task": taught(task_weight=0.0),
         "no posteriors": taught(posterior_weight=0.0),
         "no hidden states": taught(layer_weight=0.0),
-        "task alone": replace(default, distill=ALONE),
+        "task alone": replace(default, distillation=ALONE),
         "hidden states, weight 4": taught(layer_weight=4.0),
         "every fourth layer": taught(match_every=4),
-        "no refit": replace(default, recover=replace(recover, refit=False)),
-        "scored on a quarter": replace(default, gates=GateConfig(seed_batches=default.gates.seed_batches // 4)),
-        "refitted on a quarter": replace(default, recover=replace(recover, refit_batches=recover.refit_batches // 4)),
-        "refitted on four times": replace(default, recover=replace(recover, refit_batches=recover.refit_batches * 4)),
-        "augmented": replace(default, augment=True),
-        "recovery rate 2.5e-4": replace(default, recover=replace(recover, rate=2.5e-4)),
-        "recovery rate 1e-3": replace(default, recover=replace(recover, rate=1e-3)),
+        "no refit": replace(default, recovery=replace(recovery, refit=False)),
+        "scored on a quarter": replace(default, calibration_batches=default.calibration_batches // 4),
+        "refitted on a quarter": replace(
+            default, recovery=replace(recovery, refit_batches=recovery.refit_batches // 4)
+        ),
+        "refitted on four times": replace(
+            default, recovery=replace(recovery, refit_batches=recovery.refit_batches * 4)
+        ),
+        "augmented": replace(default, batches=BatchConfig()),
+        "recovery rate 2.5e-4": replace(default, recovery=replace(recovery, rate=2.5e-4)),
+        "recovery rate 1e-3": replace(default, recovery=replace(recovery, rate=1e-3)),
         "widths in eights": replace(default, multiple_of=8),
         "convolutions protected": replace(default, protect=("conv",)),
         "l0": learned,
@@ -198,30 +203,34 @@ def cells(testbed: Mapping[str, Any]) -> Iterator[Cell]:
 
 def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     """Make a cell's model and tell what it took and how well it hears."""
-    target = TargetConfig(cell.share, of=testbed.get("of", "blocks"))
-    options = replace(cell.entry.options, target=target, seed=cell.seed)
-    gates, recover = options.gates, options.recover
-    if "batches" in testbed:
-        gates = replace(gates, seed_batches=testbed["batches"])
-        recover = replace(recover, refit_batches=testbed["batches"])
+    config = cell.entry.options
+    gates, recovery, distillation = config.gates, config.recovery, config.distillation
     if "rate" in testbed:
         gates = replace(gates, weight_rate=testbed["rate"])
-        recover = replace(recover, rate=recover.recover_rate or testbed["rate"])
-    layers = testbed.get("layer_weight") if options.distill.layer_weight is None else options.distill.layer_weight
-    distill = replace(options.distill, text=testbed.get("text", "transcripts"), layer_weight=layers)
-    options = replace(options, gates=gates, recover=recover, distill=distill)
-    batches = BatchConfig(max_duration=testbed["max_duration"])
+        recovery = replace(recovery, rate=recovery.rate or testbed["rate"])
+    if "batches" in testbed:
+        config = replace(config, calibration_batches=testbed["batches"])
+        recovery = replace(recovery, refit_batches=testbed["batches"])
+    layers = testbed.get("layer_weight") if distillation.layer_weight is None else distillation.layer_weight
+    config = replace(
+        config,
+        remove=cell.share,
+        of=testbed.get("of", "blocks"),
+        seed=cell.seed,
+        gates=gates,
+        recovery=recovery,
+        distillation=replace(distillation, text=testbed.get("text", "transcripts"), layer_weight=layers),
+        batches=replace(config.batches, max_duration=testbed["max_duration"]),
+    )
     judged = {"dev": testbed["judged"]["dev"], "watch": testbed["judged"]["watch"], "normalize": testbed["normalize"]}
     if cell.entry.kind == "prune":
         out = Path("runs/methods") / testbed["name"] / cell.file.removesuffix(".json")
         unfinished = out.with_name(f"{out.name}.run").exists()
         shutil.rmtree(out, ignore_errors=True)
-        report = runs.prune(
-            model=testbed["model"], train=testbed["train"], out=out, options=options, batches=batches, resume=unfinished
-        )
-        made = load(out)
+        result = trimbre.prune(testbed["model"], train=testbed["train"], out=out, config=config, resume=unfinished)
+        made, report = Recogniser(result.model, result.processor), result.report
     else:
-        made, report = _trained(cell, testbed, options, batches)
+        made, report = _trained(cell, testbed, config)
     evaluation = evaluate_sets(
         recogniser=made, name=testbed["main"], dev=judged["dev"], watch=judged["watch"], normalize=judged["normalize"]
     )
@@ -236,22 +245,18 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _trained(
-    cell: Cell, testbed: Mapping[str, Any], options: PruneConfig, batches: BatchConfig
-) -> tuple[Recogniser, dict[str, Any]]:
+def _trained(cell: Cell, testbed: Mapping[str, Any], config: PruneConfig) -> tuple[Recogniser, dict[str, Any]]:
     """A model that no method chose: the unpruned one, or one of the target's cost with random weights, trained."""
     teacher, processor = load(testbed["model"])
     cuts, accelerator = read_cuts(testbed["train"]), accelerator_for("auto")
     anatomy = anatomy_of(teacher)
     ledger = ModelCosts.of(teacher, anatomy, processor)
-    if not options.augment:
-        batches = replace(batches, augment=AugmentConfig.none())
     model: Any = copy.deepcopy(teacher)
     removed = {name: dict.fromkeys(ledger.scopes, 0.0) for name in ("params", "macs")}
     if cell.entry.kind == "scratch":
-        plan = uniform_plan(target_of(anatomy, ledger, options), seed=options.seed)
+        plan = uniform_plan(target_of(anatomy, ledger, config), seed=config.seed)
         model, removed = cut(model, plan), ledger.shares(plan)
-        torch.manual_seed(options.seed)
+        torch.manual_seed(config.seed)
         initialise(model)
     dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
@@ -259,10 +264,10 @@ def _trained(
         heard = training_batches(
             cuts,
             processor=processor,
-            options=batches,
-            seed=options.seed,
+            options=config.batches,
+            seed=config.seed,
             start=start,
-            transcripts=options.distill.text == "transcripts",
+            transcripts=config.distillation.text == "transcripts",
         )
         return map(dictation, heard) if dictation else heard
 
@@ -270,19 +275,19 @@ def _trained(
         batches=stream,
         recorded=stream,
         accelerator=accelerator,
-        seed=options.seed,
+        seed=config.seed,
     )
     fitted = train_on(
         model,
-        Distiller(teacher, options.distill),
+        Distiller(teacher, config.distillation),
         stage=cell.entry.kind,
-        steps=options.recover_steps,
-        options=options.recover,
+        steps=config.recovery.steps,
+        options=config.recovery,
         training=training,
     )
     made = Recogniser(model.eval(), processor)
     report = {
-        "options": asdict(options),
+        "options": asdict(config),
         "removed": removed,
         "stages": {cell.entry.kind: fitted.to_json()},
         "times_faster": asdict(times_faster(made, Recogniser(teacher, processor))),

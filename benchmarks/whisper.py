@@ -31,8 +31,8 @@ from accelerate import PartialState
 from lhotse import CutSet, MonoCut
 from lhotse.utils import fastcopy
 
-from trimbre import runs
-from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
+import trimbre
+from trimbre.config import AugmentConfig, BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
 from trimbre.data.splits import place_of
 from trimbre.evaluation.bootstrap import difference_of, resampled_sums
@@ -114,26 +114,27 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
     accelerator.wait_for_everyone()
     prompts, *rest = (str(asked.out / f"{name}-{fold}") for name in parts)
     began = time.monotonic()
-    report = runs.prune(
-        model=asked.model,
+    report = trimbre.prune(
+        asked.model,
         train=",".join([*[prompts] * REPEATS, *rest]),
         out=made,
-        options=PruneConfig(
+        config=PruneConfig(
             asked.remove,
             budget=asked.budget,
             of="encoder-blocks",
             method=asked.method,
-            learn_steps=asked.learn_steps,
-            recover_steps=asked.recover_steps,
-            gates=GateConfig(weight_rate=asked.rate, seed_batches=asked.batches),
+            calibration_batches=asked.batches,
+            save_every=200,
+            gates=GateConfig(steps=asked.learn_steps, weight_rate=asked.rate),
             distillation=DistillationConfig(text=asked.text),
-            recovery=RecoveryConfig(rate=asked.rate, refit_batches=asked.batches),
+            recovery=RecoveryConfig(steps=asked.recover_steps, rate=asked.rate, refit_batches=asked.batches),
+            batches=BatchConfig(
+                max_duration=STEP / accelerator.num_processes, normalize=NORMALIZE, augment=AugmentConfig.none()
+            ),
         ),
-        batches=BatchConfig(max_duration=STEP / accelerator.num_processes, normalize=NORMALIZE),
         allow_outside=True,
-        save_every=200,
         resume=begun,
-    )
+    ).report
     if not accelerator.is_main_process:
         return None
     minutes = (time.monotonic() - began) / 60

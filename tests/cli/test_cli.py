@@ -45,7 +45,7 @@ VERBS = [
 ]
 DRAWING = ("bench", "inspect", "train", "prune")
 """What `--seed` makes a difference to."""
-RUNNING = ("inspect", "train", "prune", "eval", "transcribe")
+RUNNING = ("bench", "inspect", "train", "prune", "eval", "transcribe")
 """What runs a model on a device of the user's choice."""
 CONFIG = {
     "model_type": "parakeet_ctc",

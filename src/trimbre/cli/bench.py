@@ -1,9 +1,9 @@
-"""`trimbre bench`: how fast models are where they are deployed."""
+"""`trimbre bench`: latency, memory and size of models in the runtimes that they are deployed in."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from trimbre.cli.console import Json, Seed, app, show
+from trimbre.cli.console import Device, Json, Seed, app, show
 from trimbre.config import BENCH_RUNTIMES, BENCH_THREADS
 from trimbre.errors import UserError
 
@@ -23,6 +23,7 @@ def bench(
     threads: tuple[int, ...] = BENCH_THREADS,
     repeats: int | None = None,
     table: Path | None = None,
+    device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
@@ -33,7 +34,8 @@ def bench(
     models
         Directories or Hub ids; the first is what the others are compared with.
     runtimes
-        torch-fp32, torch-bf16, onnx-fp32 and onnx-int8, or some of them; the last two export the models first.
+        torch-fp32, torch-bf16, onnx-fp32 and onnx-int8, or some of them. The last two export the models first and run
+        on the CPU.
     threads
         Numbers of threads to compute with.
     repeats
@@ -53,7 +55,7 @@ def bench(
     if table is not None:
         return _table(models, runtimes, threads, REPEATS if repeats is None else repeats, table, json)
     repeats = 9 if repeats is None else repeats
-    timings = measure(models, runtimes=runtimes, threads=threads, repeats=repeats, seed=seed)
+    timings = measure(models, runtimes=runtimes, threads=threads, repeats=repeats, seed=seed, device=device)
     found = {"seconds": SECONDS, "repeats": repeats, "timings": [asdict(timing) for timing in timings]}
     return show(found, json, *times.benches(timings))
 

@@ -128,11 +128,6 @@ class Budget:
         """Share of the dense cost that `plan` removes, 0 to 1."""
         return 1 - self.cost.of(plan) / self.dense
 
-    @property
-    def reachable(self) -> float:
-        """The largest share that can be removed at all: every group skipped."""
-        return 1 - self.cost.fixed / self.dense
-
 
 def accumulate(anatomy: Anatomy, tensors: Mapping[str, tuple[float, str | None, float]], scope: str) -> Cost:
     """Sum the costs of named tensors by the group that they belong to.

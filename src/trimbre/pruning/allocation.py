@@ -71,14 +71,18 @@ class PruningTarget:
 
 def check_reachable(target: PruningTarget) -> None:
     """Raise UserError, naming the reachable maximum, if skipping all that may be cut removes too little."""
-    widths, opens = smallest(target.anatomy, target.protected)
     for budget in target.budgets:
-        most = 1 - float(budget.cost(widths, opens)) / budget.dense
+        most = reachable(budget, target)
         if target.share > most - TOLERANCE:
             raise UserError(
                 f"cannot remove {target.share:.1%} of {budget.title}: "
                 f"what may be cut is {most:.1%} of it; ask for less, protect less, or count of='blocks'"
             )
+
+
+def reachable(budget: Budget, target: PruningTarget) -> float:
+    """The largest share of a budget that can be removed: all that may be cut."""
+    return 1 - float(budget.cost(*smallest(target.anatomy, target.protected))) / budget.dense
 
 
 def smallest(anatomy: Anatomy, protected: Tensor) -> tuple[Tensor, Tensor]:

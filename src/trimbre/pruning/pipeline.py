@@ -17,7 +17,7 @@ from trimbre.models.anatomy import Anatomy
 from trimbre.models.families.registry import anatomy_of, head_of
 from trimbre.models.loading import Recogniser
 from trimbre.progress import progress
-from trimbre.pruning.allocation import Protection, PruningTarget, check_reachable
+from trimbre.pruning.allocation import Protection, PruningTarget, check_reachable, reachable
 from trimbre.pruning.equivalence import check_equality
 from trimbre.pruning.frozen import frozen_copy
 from trimbre.pruning.methods.base import MethodResult, PruningContext
@@ -86,7 +86,7 @@ def preview(recogniser: Recogniser, config: PruneConfig, table: LatencyTable | N
         **describe(costs, anatomy),
         "to_remove": {budget.name: target.share * budget.dense for budget in target.budgets},
         "of": config.of,
-        "reachable": {budget.name: budget.reachable for budget in target.budgets},
+        "reachable": {budget.name: reachable(budget, target) for budget in target.budgets},
         "learn_steps": config.gates.steps if method_called(config.method).TRAINS else 0,
         "options": asdict(config),
     }
@@ -120,10 +120,7 @@ def prune_model(
     method = method_called(config.method)
 
     accelerator = training.accelerator
-    untouched = anatomy.untouched.get(config.of, ())
-    trainable = {name for name, one in model.named_parameters() if one.requires_grad and not name.startswith(untouched)}
-    if not trainable and (method.TRAINS or config.recovery.steps):
-        raise UserError("all parameters of the model are frozen: call requires_grad_(True), or train for no steps")
+    trainable = _trainable(model, anatomy, config)
     student = copy.deepcopy(model).to(accelerator.device).eval()
     _set_trainable(student, trainable)
     teacher = (model if in_place else frozen_copy(model)).to(accelerator.device)
@@ -163,32 +160,27 @@ def prune_model(
                 reduce_sum=partial(accelerator.reduce, reduction="sum"),
             )
 
+    recover = partial(train_on, distiller=distiller, options=config.recovery, training=training)
     fits = {"learn": result.fit} if result.fit else {}
     if config.recovery.steps:
         with recomputed(small) if config.low_memory else nullcontext():
-            fits["recover"] = train_on(
-                small,
-                distiller,
-                stage="recover",
-                steps=config.recovery.steps,
-                options=config.recovery,
-                training=training,
-                skip=seen,
-            )
+            fits["recover"] = recover(small, stage="recover", steps=config.recovery.steps, skip=seen)
     control = None
     if config.control:
         control = copy.deepcopy(teacher)
         _set_trainable(control, trainable)
-        fits["control"] = train_on(
-            control,
-            distiller,
-            stage="control",
-            steps=steps + config.recovery.steps,
-            options=config.recovery,
-            training=training,
-        )
+        fits["control"] = recover(control, stage="control", steps=steps + config.recovery.steps)
         control.eval()
     return Pruned(small.eval(), result, costs, equality, fits, control)
+
+
+def _trainable(model: PreTrainedModel, anatomy: Anatomy, config: PruneConfig) -> set[str]:
+    """Names of the parameters to train; raises UserError where a run would train and all are frozen."""
+    untouched = anatomy.untouched.get(config.of, ())
+    names = {name for name, one in model.named_parameters() if one.requires_grad and not name.startswith(untouched)}
+    if not names and (method_called(config.method).TRAINS or config.recovery.steps):
+        raise UserError("all parameters of the model are frozen: call requires_grad_(True), or train for no steps")
+    return names
 
 
 def _set_trainable(model: PreTrainedModel, names: Collection[str]) -> None:

@@ -211,11 +211,11 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
     if job.dev is None:
         return None
     dev, processor = job.dev.cuts, job.source.recogniser.processor
-    references = {"dense": _dense(job)}
-    if pruned.control is not None:
-        references["control"] = Recogniser(pruned.control, processor)
 
     def evaluate() -> EvaluationReport:
+        references = {"dense": _dense(job)}
+        if pruned.control is not None:
+            references["control"] = Recogniser(pruned.control, processor)
         return evaluate_sets(
             recogniser=Recogniser(pruned.model, processor),
             references=references,
