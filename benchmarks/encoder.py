@@ -1,4 +1,4 @@
-"""How much faster one Whisper's encoder is than another's in ONNX Runtime, by windows that both hear in turn.
+"""Speed of one Whisper's encoder relative to another's in ONNX Runtime, on interleaved windows.
 
 Exports both, so that what is timed is the graph that a user deploys: features and decoder are left out.
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def in_turn(sessions: list[Any], features: np.ndarray, repeats: int) -> list[list[float]]:
-    """Seconds of each session in every repeat, the order turned round every other time, after two that warm up."""
+    """Seconds of each session in every repeat, the order reversed every other time, after two warm-up runs."""
     times: list[list[float]] = [[] for _ in sessions]
     for repeat in range(-2, repeats):
         order = list(enumerate(sessions))

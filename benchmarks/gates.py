@@ -1,4 +1,4 @@
-"""What gates cost in training: a distillation step with gates beside the same step without, interleaved in one run.
+"""Cost of gates in training: a distillation step with gates beside the same step without, interleaved.
 
 python benchmarks/gates.py --model models/telephone-en --train demo/train/train
 """
@@ -37,7 +37,7 @@ def main() -> None:
     accelerator = accelerator_for("auto")
     anatomy = anatomy_of(student)
     gates = Gates(anatomy)
-    multipliers = Multipliers(gates, ModelCosts.of(student, anatomy, processor).asked(TargetConfig()))
+    multipliers = Multipliers(gates, ModelCosts.of(student, anatomy, processor).budgets_for(TargetConfig()))
     objective = Objective(student, Distiller(teacher, DistillationConfig()))
     weights = torch.optim.AdamW(student.parameters(), lr=1e-6)
     log_alphas = torch.optim.Adam(gates.parameters(), lr=1e-3)

@@ -1,4 +1,4 @@
-"""How Trimbre grows: time and memory of every stage against the size of the model and the hours of audio.
+"""Scaling: time and memory of every stage against the size of the model and the hours of audio.
 
 python benchmarks/growth.py              # all of it: several minutes and 14 GiB of memory
 python benchmarks/growth.py --only cut   # one of: cut, step, manifest, sizes, hours
@@ -34,7 +34,7 @@ def peak() -> float:
     from trimbre.benchmark.memory import resident
 
     held = resident(peak=True)
-    assert held is not None, "only Linux says how much memory a process holds"
+    assert held is not None, "peak memory is known on Linux only"
     return held
 
 

@@ -1,15 +1,15 @@
-"""Is learning what to cut better than the other ways? Every method at the same cost, data, teacher and steps.
+"""Comparison of pruning methods at the same cost, data, teacher and number of steps.
 
 python benchmarks/methods.py list  benchmarks/methods/conformer.json
 python benchmarks/methods.py run   benchmarks/methods/conformer.json --only "l0 50% 0" "taylor 50% 0"
 python benchmarks/methods.py table benchmarks/methods/conformer.json
 
 A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some, with
-at most so many `seeds`; `batches` is how many score units and refit branches, `rate` the weights' learning rate and
-`layer_weight` that of hidden states, if not as by default. `run` goes through the cells that have no file yet in the
-folder beside it and writes one for each, so that it goes on where it stopped; `table` compares those that are there
-and brings the pages up to it that show it. The speech of the testbeds here comes from recipes/teacher/train.sh,
-Whisper's also as benchmarks/whisper.py says; data/tiny.en is made by `trimbre convert`.
+at most so many `seeds`. Where they differ from the defaults, `batches` is the number of calibration batches, `rate` the
+learning rate of the weights and `layer_weight` the weight of hidden states. `run` makes the cells that have no file yet
+in the folder named as the testbed, so that it can be interrupted; `table` compares those that are there. The speech of
+the testbeds comes from recipes/teacher/train.sh, Whisper's also as described in benchmarks/whisper.py; data/tiny.en is
+made by `trimbre convert`.
 """
 
 import argparse
@@ -46,31 +46,30 @@ from trimbre.pruning.methods.at_random import uniform_plan
 from trimbre.pruning.pipeline import target_of
 from trimbre.pruning.surgery import cut
 from trimbre.pruning.targets import ModelCosts
-from trimbre.report.comparison import markdown, table, write
+from trimbre.report.comparison import write_comparison
+from trimbre.report.terminal.comparison import comparison
 from trimbre.training.distillation import Distiller
 from trimbre.training.from_scratch import initialise
 from trimbre.training.loop import accelerator_for
 from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.recovery import Training, train_on
 
-PAGES = (Path("README.md"), *sorted(Path("docs").glob("*.md")))
-"""Where tables may have a place."""
 ALONE = DistillationConfig(posterior_weight=0.0, layer_weight=0.0)
 """No teacher."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A way to a smaller model."""
+    """A way to a smaller model: a config, and the number of seeds that it is run with."""
 
     options: PruneConfig
     seeds: int = 1
     kind: str = "prune"
-    """`prune`; `control`: train the unpruned model on; `scratch`: train a small one of the same cost from nothing."""
+    """`prune`; `control`: fine-tune the dense model; `scratch`: train a small model of the same cost from scratch."""
 
 
 def methods(steps: int, learn: int) -> dict[str, Entry]:
-    """Every method by name, for so many steps in all, of which those that learn take `learn` to decide."""
+    """Every method by name, for `steps` in all, of which methods with gates take `learn` for the gates."""
     learned = in_steps(PruneConfig(method="l0"), learn, steps - learn)
     at_once = in_steps(PruneConfig(method="l0"), 0, steps)
     no_refit = replace(at_once.recovery, refit=False)
@@ -102,7 +101,7 @@ def in_steps(config: PruneConfig, learn: int, recover: int) -> PruneConfig:
 
 
 def dphubert(steps: int) -> PruneConfig:
-    """DPHuBERT's recipe (Peng et al. 2023) in this engine: its teacher alone, its distance, layers and schedule.
+    """DPHuBERT's recipe (Peng et al. 2023): distillation alone, with its distance, layers and schedule.
 
     Gates all start open; two thirds of the steps decide, the target rising over the first tenth of these; every fourth
     layer is matched; no refit. The size constraint is met by this engine's multipliers, not by ascent on them.
@@ -119,7 +118,7 @@ def dphubert(steps: int) -> PruneConfig:
 
 
 def ablation(steps: int, learn: int) -> dict[str, Entry]:
-    """The default recipe and that of learned gates, each with one thing at a time done otherwise."""
+    """Ablations of the default recipe and of learned gates: one change at a time."""
     default = in_steps(PruneConfig(), 0, steps)
     learned = in_steps(PruneConfig(method="l0"), learn, steps - learn)
     recovery = default.recovery
@@ -202,7 +201,7 @@ def cells(testbed: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
-    """Make a cell's model and tell what it took and how well it hears."""
+    """Make a cell's model; returns its report with an evaluation."""
     config = cell.entry.options
     gates, recovery, distillation = config.gates, config.recovery, config.distillation
     if "rate" in testbed:
@@ -232,7 +231,7 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     else:
         made, report = _trained(cell, testbed, config)
     evaluation = evaluate_sets(
-        recogniser=made, name=testbed["main"], dev=judged["dev"], watch=judged["watch"], normalize=judged["normalize"]
+        recogniser=made, name=testbed["main"], data=judged["dev"], watch=judged["watch"], normalize=judged["normalize"]
     )
     kept = ("options", "removed", "dense", "widths", "stages", "times_faster", "audio_seconds", "missed")
     kept += ("units_cut_as_seeded",)
@@ -246,7 +245,7 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trained(cell: Cell, testbed: Mapping[str, Any], config: PruneConfig) -> tuple[Recogniser, dict[str, Any]]:
-    """A model that no method chose: the unpruned one, or one of the target's cost with random weights, trained."""
+    """Train the dense model, or a model of the target's cost with random weights."""
     teacher, processor = load(testbed["model"])
     cuts, accelerator = read_cuts(testbed["train"]), accelerator_for("auto")
     anatomy = anatomy_of(teacher)
@@ -261,7 +260,7 @@ def _trained(cell: Cell, testbed: Mapping[str, Any], config: PruneConfig) -> tup
     dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
     def stream(start: int) -> Iterator[Batch]:
-        heard = training_batches(
+        drawn = training_batches(
             cuts,
             processor=processor,
             options=config.batches,
@@ -269,7 +268,7 @@ def _trained(cell: Cell, testbed: Mapping[str, Any], config: PruneConfig) -> tup
             start=start,
             transcripts=config.distillation.text == "transcripts",
         )
-        return map(dictation, heard) if dictation else heard
+        return map(dictation, drawn) if dictation else drawn
 
     training = Training(
         batches=stream,
@@ -315,21 +314,16 @@ def main() -> int:
             print(("done  " if done else "      ") + cell.title)
         elif not done:
             print(f"== {cell.title}", file=sys.stderr, flush=True)
+            place.mkdir(exist_ok=True)
             write_json(place / cell.file, run(cell, testbed))
     return 0
 
 
 def make_table(place: Path) -> None:
-    """Compare the cells of a testbed, and put the table where a page has a place for it."""
-    found = Comparison.of([Run.read(str(file)) for file in sorted(place.glob("*.json"))])
-    write(found, place.with_name(f"{place.name}-table"))
-    Console().print(table(found.to_json()))
-    start, end = f"<!-- {place.name} -->\n", f"<!-- /{place.name} -->"
-    for page in PAGES:
-        text = page.read_text()
-        if start in text:
-            before, rest = text.split(start)
-            page.write_text(f"{before}{start}\n{markdown(found.to_json())}\n{end}{rest.split(end)[1]}")
+    """Compare the cells of a testbed that were run; writes the comparison beside them."""
+    found = Comparison.of([Run.read(file) for file in sorted(place.glob("*.json"))])
+    write_comparison(found, place.with_name(f"{place.name}-table"))
+    Console().print(*comparison(found.to_json()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What Torch-Pruning makes of speech models: which parts it cuts, whether they run then, and whether they load again.
+"""Torch-Pruning on speech models: which parts it cuts, whether the result runs, and whether it loads again.
 
 pip install torch-pruning
 python benchmarks/peers.py models/telephone-en tiny.en

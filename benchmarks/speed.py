@@ -1,9 +1,9 @@
-"""How much faster pruned models are where they run, and how well a latency table foretells it.
+"""Speed of pruned models where they run, and the accuracy of a latency table's predictions.
 
 Times the model, half of it, a quarter of it and half in int8 side by side, audio to text, each in turn within every
 repeat, one thread by its own time on the processor; then plans of random widths and plans for given times, each beside
 the whole model, against what the table says.
-Without models of its own, half and quarter are cut by lot: made to be timed, they recognise nothing.
+Without models of its own, half and quarter are cut at random: made to be timed, they recognise nothing.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --half half --quarter quarter --plans 0
@@ -20,9 +20,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trimbre.benchmark.bench import Listen, listening, prepared
-from trimbre.benchmark.latency_tables import beside, table_for
-from trimbre.benchmark.timing import clock_for, noise, seconds_to, using_threads
+from trimbre.benchmark.bench import load_transcriber, prepare
+from trimbre.benchmark.latency_tables import CPU, table_for, timed_beside
+from trimbre.benchmark.timing import Transcribe, clock_for, noise, seconds_to, using_threads
 from trimbre.cli import prepare_libraries
 from trimbre.config import LatencyConfig, TargetConfig
 from trimbre.costs.latency import LatencyTable, latency_budget
@@ -38,7 +38,7 @@ from trimbre.pruning.surgery import cut
 from trimbre.pruning.targets import ModelCosts
 
 LENGTHS = (1.0, 5.0, 10.0, 15.0)
-"""Seconds of the clips that are heard."""
+"""Lengths of the clips, in seconds."""
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--runtime", default="onnx-fp32", help="what the table is of")
     parser.add_argument("--table", help="a latency table of this machine; one is measured without it")
-    parser.add_argument("--plans", type=int, default=10, help="random plans to foretell; 0 makes no table")
+    parser.add_argument("--plans", type=int, default=10, help="random plans to predict; 0 makes no table")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.7, 0.5, 0.4], help="of the time, asked as --rtf")
     given = parser.parse_args()
     prepare_libraries()
@@ -64,19 +64,19 @@ def main() -> None:
         side_by_side(given.model, places, given.threads, given.repeats, Path(folder))
     if given.plans:
         options = LatencyConfig(given.table, *(() if given.table else (given.runtime, given.threads)))
-        foretold(recogniser, table_for(*recogniser, name=given.model, options=options), given.plans, given.shares)
+        predicted(recogniser, table_for(*recogniser, name=given.model, options=options), given.plans, given.shares)
 
 
 def made(recogniser: Recogniser, remove: float, out: Path) -> str:
-    """Cut a share of the blocks' parameters and multiply-accumulates by lot, and save what is left."""
+    """Cut a share of the blocks' parameters and multiply-accumulates at random, and save the model."""
     anatomy = anatomy_of(recogniser.model)
-    plan = by_chance(
+    plan = random_plan(
         anatomy, ModelCosts.of(recogniser.model, anatomy, recogniser.processor), TargetConfig(remove=remove)
     )
     return str(save(cut(recogniser.model, plan), recogniser.processor, out, plan=plan))
 
 
-def by_chance(anatomy: Anatomy, ledger: ModelCosts, target: TargetConfig, seed: int = 0) -> Plan:
+def random_plan(anatomy: Anatomy, ledger: ModelCosts, target: TargetConfig, seed: int = 0) -> Plan:
     """A plan that meets a target and keeps units at random."""
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
     return uniform_plan(PruningTarget(anatomy, ledger.budgets_for(target), target.remove, free), seed=seed)
@@ -88,18 +88,18 @@ def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: i
     wanted |= {name: (place, "onnx-fp32") for name, place in places.items()}
     wanted |= {"half, int8": (places["half"], "onnx-int8")}
     (folder / "exports").mkdir()
-    ready = {name: (prepared(*what, folder / "exports"), what[1]) for name, what in wanted.items()}
-    listeners: dict[str, Listen] = {name: listening(*what, threads) for name, what in ready.items()}
+    ready = {name: (prepare(*what, folder / "exports"), what[1]) for name, what in wanted.items()}
+    transcribers: dict[str, Transcribe] = {name: load_transcriber(*what, threads, CPU) for name, what in ready.items()}
     files = {
         name: sum(file.stat().st_size for file in Path(place).glob("*.onnx*")) for name, (place, _) in ready.items()
     }
     clips = {length: noise(length, 0) for length in LENGTHS}
-    spent = {name: {length: [] for length in LENGTHS} for name in listeners}
+    spent = {name: {length: [] for length in LENGTHS} for name in transcribers}
     with using_threads(threads), progress("speed", repeats) as show:
         for repeat in range(-1, repeats):  # the first lays memory out
             for length, clip in clips.items():
-                for name in list(listeners)[:: 1 if repeat % 2 else -1]:
-                    took = seconds_to(listeners[name], clip, clock_for(threads))
+                for name in list(transcribers)[:: 1 if repeat % 2 else -1]:
+                    took = seconds_to(transcribers[name], clip, clock_for(threads))
                     if repeat >= 0:
                         spent[name][length].append(took)
             show(repeat + 1)
@@ -124,8 +124,8 @@ def extremes(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def foretold(recogniser: Recogniser, table: LatencyTable, count: int, shares: Sequence[float]) -> None:
-    """Cut by plans, and print what the table says of each beside what the clock says."""
+def predicted(recogniser: Recogniser, table: LatencyTable, count: int, shares: Sequence[float]) -> None:
+    """Cut by plans, and print what the table says of each beside what is measured."""
     anatomy = anatomy_of(recogniser.model)
     ledger = ModelCosts.of(recogniser.model, anatomy, recogniser.processor, table)
     budget = latency_budget(table, anatomy, scope="model")
@@ -133,18 +133,20 @@ def foretold(recogniser: Recogniser, table: LatencyTable, count: int, shares: Se
     plans = {f"random {seed}": random_widths(anatomy, seed) for seed in range(count)}
     for share in shares:
         asked = ledger.resolve_target(TargetConfig(rtf=share * budget.dense), anatomy, free)
-        plans[f"--rtf {share * budget.dense:.3g}"] = by_chance(anatomy, ledger, asked)
+        plans[f"--rtf {share * budget.dense:.3g}"] = random_plan(anatomy, ledger, asked)
     shown = Table(
         title=f"{ledger.measured_in}, {table.seconds:g} s of audio: seconds per second of audio",
         caption=f"The model as it is takes {budget.dense:.3g}. Measured: the share of the whole model's time in the "
         f"same run, times that. The table's curves are within {table.spread:.1%} of all that they were fitted to.",
     )
-    for heading in ("plan", "foretold", "measured", "off by"):
+    for heading in ("plan", "predicted", "measured", "off by"):
         shown.add_column(heading, justify="left" if heading == "plan" else "right")
     off = []
     with (
-        beside(*recogniser, runtime=table.runtime, threads=table.threads, seconds=table.seconds, repeats=40) as timed,
-        progress("foretold", len(plans)) as show,
+        timed_beside(
+            *recogniser, runtime=table.runtime, threads=table.threads, seconds=table.seconds, repeats=40
+        ) as timed,
+        progress("predicted", len(plans)) as show,
     ):
         for done, (name, plan) in enumerate(plans.items(), 1):
             small, whole = timed(cut(recogniser.model, plan))

@@ -1,4 +1,4 @@
-"""How long a user waits for `trimbre --help`.
+"""Start-up time of `trimbre --help`.
 
 python benchmarks/start.py
 """
@@ -10,7 +10,7 @@ import time
 
 
 def main() -> None:
-    """Print the median of ten starts, after one that warms the disk's cache."""
+    """Print the median of ten starts, after one that warms the disk cache."""
     times = []
     for _ in range(11):
         start = time.perf_counter()

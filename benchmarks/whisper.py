@@ -35,7 +35,7 @@ import trimbre
 from trimbre.config import AugmentConfig, BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
 from trimbre.data.splits import place_of
-from trimbre.evaluation.bootstrap import difference_of, resampled_sums
+from trimbre.evaluation.bootstrap import bootstrap_difference, resampled_sums
 from trimbre.evaluation.evaluate import evaluate_sets
 from trimbre.files import write_json
 from trimbre.models.loading import load
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model")
     parser.add_argument("--prompts", default="data/en/train,data/en/dev,data/en/test")
-    parser.add_argument("--unheard", default="data/es/train,data/fr/train", help="taken as audio without transcripts")
+    parser.add_argument("--untranscribed", default="data/es/train,data/fr/train", help="used without transcripts")
     parser.add_argument(
         "--more", default="data/readings,data/fortunes/train", help="with transcripts as Whisper writes"
     )
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--text", default="transcripts")
     parser.add_argument("--out", type=Path, default=Path("runs/whisper"))
     asked = parser.parse_args()
-    for place in (asked.prompts, asked.unheard, asked.more, asked.voices, asked.watch):
+    for place in (asked.prompts, asked.untranscribed, asked.more, asked.voices, asked.watch):
         read_cuts(place)  # complains now of what is missing, not after an hour
     asked.out.mkdir(parents=True, exist_ok=True)
     dense = asked.out / "dense.json"
@@ -102,7 +102,7 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
     parts = {
         "prompts": outside,
         "voices": map(as_written, read_cuts(asked.voices).subset(first=VOICES)),
-        "unheard": (fastcopy(cut, supervisions=[]) for cut in read_cuts(asked.unheard)),
+        "untranscribed": (fastcopy(cut, supervisions=[]) for cut in read_cuts(asked.untranscribed)),
         "more": chain(*(islice(read_cuts(place), asked.varied) for place in asked.more.split(","))),
     }
     made = asked.out / f"model-{fold}"
@@ -154,7 +154,7 @@ def as_written(cut: MonoCut) -> MonoCut:
 def judged(model: str, prompts: CutSet, watch: str) -> dict[str, Any]:
     """Error rates on prompts and on the watched set."""
     found = evaluate_sets(
-        recogniser=load(model), dev=prompts, name="prompts", watch={"watched": watch}, normalize=NORMALIZE
+        recogniser=load(model), data=prompts, name="prompts", watch={"watched": watch}, normalize=NORMALIZE
     )
     return {
         name: {
@@ -187,7 +187,7 @@ def show(dense: dict[str, Any], folds: Sequence[dict[str, Any]]) -> None:
         print(
             f"{name}: {len(values)} utterances, {total:.0f} words: dense {100 * theirs.sum() / total:.2f} %, "
             f"pruned {100 * ours.sum() / total:.2f} % (standard error {100 * error:.2f}); "
-            f"{difference_of(ours, theirs, words).sentence}"
+            f"{bootstrap_difference(ours, theirs, words).sentence}"
         )
     removed = folds[0]["removed"]
     shares = ", ".join(f"{name} {removed[name]['encoder-blocks']:.1%}" for name in removed)
