@@ -124,7 +124,7 @@ def test_evaluate_and_transcribe_take_every_form(given, place):
     assert made.words == 4
     for decoder in (None, graph, trimbre.load_graph(graph)):
         report = trimbre.evaluate(model, data=data, against=model, watch={"again": data}, graph=decoder)
-        assert [one.references["against"].comparison.difference for one in report.sets.values()] == [0, 0]
+        assert [one.references["baseline"].comparison.difference for one in report.sets.values()] == [0, 0]
         files = path(place / "call.wav")
         (transcript,) = trimbre.transcribe(model, files=files, graph=decoder)
         assert transcript == next(trimbre.transcribe(model, files=[files], graph=decoder))

@@ -219,7 +219,7 @@ def evaluate(
     other = None if against is None else _other(against, recogniser, place)
     return evaluate_sets(
         recogniser=recogniser,
-        references={} if other is None else {"against": other},
+        references={} if other is None else {"baseline": other},
         graph=resolve_graph(graph, *filter(None, (recogniser, other)), normalize=normalize),
         data=resolve_cuts("data", data, allow_outside=allow_outside).cuts,
         name="data",

@@ -442,7 +442,7 @@ def test_a_graph_changes_what_eval_and_transcribe_write(there, run):
         assert code == 0
         found = json_of(out)
         assert found["graph"]["out"] == graph
-        assert found["sets"]["data"]["references"]["against"]["comparison"]["points"] == 0
+        assert found["sets"]["data"]["references"]["baseline"]["comparison"]["points"] == 0
         rates[graph] = found["sets"]["data"]["wer"]["percent"]
     assert rates["own"] < rates["other"]
     assert "decoded by the graph own" in run("eval mini --data data --graph own --clips 0")[1]

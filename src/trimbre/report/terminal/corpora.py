@@ -10,7 +10,7 @@ from trimbre.report.terminal.tables import new_table
 def corpus(written: Corpus) -> Iterator[Any]:
     """Sets of a corpus with their sizes, and what was left out."""
     yield f"{written.out}: from {written.source}, licence: {written.licence}"
-    table = new_table(["set", "utterances", "hours"], title="Utterances and hours of each set")
+    table = new_table(["set", "utterances", "hours"])
     for name, count in written.utterances.items():
         table.add_row(name, f"{count:,}", f"{written.hours[name]:.2f}")
     yield table

@@ -6,8 +6,10 @@ from rich import box
 from rich.table import Table
 
 
-def new_table(headings: Iterable[str], *, title: str, caption: str | None = None, left: Iterable[str] = ()) -> Table:
-    """A table whose columns are right-aligned, except the first and those named in `left`."""
+def new_table(
+    headings: Iterable[str], *, title: str | None = None, caption: str | None = None, left: Iterable[str] = ()
+) -> Table:
+    """A table whose columns are right-aligned, except the first and those named in `left`; these alone may wrap."""
     table = Table(
         title=title,
         caption=caption,
@@ -20,7 +22,8 @@ def new_table(headings: Iterable[str], *, title: str, caption: str | None = None
     )
     left = set(left)
     for position, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if position == 0 or heading in left else "right")
+        text = position == 0 or heading in left
+        table.add_column(heading, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     return table
 
 

@@ -24,14 +24,21 @@ def real_time_table(timed: Mapping[str, RealTimeFactors]) -> Table:
         f"average, one at a time; the same joined to a recording of {recording.audio_seconds:.0f} s, recognised in "
         f"chunks of {CHUNK_SECONDS:.0f} s. Medians of {utterances.repeats} interleaved repeats, extremes in brackets.",
     )
+    short = short_names(list(utterances.factors))
     for name in utterances.factors:
-        cells = [name]
+        cells = [short[name]]
         for one in (utterances, recording):
             ratio = one.ratios[name]
             faster = Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
             cells += [_spread(one.factors[name], 4), _spread(faster, 2)]
         table.add_row(*cells)
     return table
+
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """The last part of each model's path, where these differ; otherwise the whole path."""
+    short = {model: Path(model).name for model in models}
+    return short if len(set(short.values())) == len(short) else {model: model for model in models}
 
 
 def where(timed: RealTimeFactors) -> str:
@@ -41,7 +48,7 @@ def where(timed: RealTimeFactors) -> str:
 
 def benches(timings: Sequence[Timing]) -> Iterator[Any]:
     """Results of `bench`: a table for each number of threads, then the needs of each model."""
-    named = _short([timing.subject.model for timing in timings])
+    named = short_names([timing.subject.model for timing in timings])
     first = timings[0].subject
     for threads in dict.fromkeys(timing.subject.threads for timing in timings):
         among = [timing for timing in timings if timing.subject.threads == threads]
@@ -78,12 +85,6 @@ def _needs(timings: Sequence[Timing], named: Mapping[str, str]) -> Table:
 def _runtime(timing: Timing) -> str:
     """A runtime, with its device where that is not the CPU."""
     return timing.subject.runtime + ("" if timing.device == "cpu" else f"\non {timing.device}")
-
-
-def _short(models: Sequence[str]) -> dict[str, str]:
-    """Each model's own folder for a name, where these differ; otherwise the whole path."""
-    short = {model: Path(model).name for model in models}
-    return short if len(set(short.values())) == len(short) else {model: model for model in models}
 
 
 def latency_table(written: LatencyTable, out: Path) -> Iterator[Any]:
