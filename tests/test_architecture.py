@@ -107,7 +107,7 @@ def imported(node: ast.AST, name: str, *, is_package: bool) -> Iterator[str]:
         yield from (".".join([*start, alias.name]) for alias in node.names)
 
 
-def import_circles() -> Iterator[str]:
+def import_cycles() -> Iterator[str]:
     """Strongly connected modules: each of them imports, through others, itself."""
     graph = imports()
 
@@ -127,10 +127,10 @@ def import_circles() -> Iterator[str]:
                     waiting.append(target)
         return None
 
-    told = set()
+    seen = set()
     for name in graph:
-        if (path := path_back(name)) and frozenset(path) not in told:
-            told.add(frozenset(path))
+        if (path := path_back(name)) and frozenset(path) not in seen:
+            seen.add(frozenset(path))
             yield " -> ".join(path)
 
 
@@ -231,15 +231,15 @@ def undeclared_packages() -> Iterator[str]:
     asked = project["dependencies"] + [one for more in project["optional-dependencies"].values() for one in more]
     declared = {plain(re.match(r"[\w.-]+", one)[0]) for one in asked}
     known = packages_distributions()
-    told = set()
+    seen = set()
     for path, tree in modules().items():
         for node in ast.walk(tree):
             for name in imported(node, dotted(path), is_package=False):
                 package = name.split(".")[0]
-                if package == "trimbre" or package in sys.stdlib_module_names or package in told:
+                if package == "trimbre" or package in sys.stdlib_module_names or package in seen:
                     continue
                 if not declared & {plain(one) for one in known.get(package, [package])}:
-                    told.add(package)
+                    seen.add(package)
                     yield f"{package}: {path}:{node.lineno}"
 
 
@@ -270,7 +270,7 @@ def flags_in_the_library() -> Iterator[str]:
 
 
 CHECKS: dict[str, Callable[[], Iterator[str]]] = {
-    "import circles": import_circles,
+    "import cycles": import_cycles,
     "imports upward": imports_upward,
     "rooms without a layer": rooms_without_a_place,
     "top-floor modules": top_floor,

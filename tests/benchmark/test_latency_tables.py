@@ -34,7 +34,7 @@ SECONDS = {"fixed": 0.02, "module": 0.004, "unit": 0.0005}
 
 
 def clock(anatomy):
-    """Seconds that a plan takes by closed form, beside the whole model, in a machine that slows down as it goes."""
+    """Seconds that a plan takes by closed form, beside the dense model, on a machine that slows down as it goes."""
     order = list(sorts_of(anatomy))
     sort = {group.path: order.index(curve_key(group)) for group in anatomy.groups}
     pace = iter(range(1, 10_000))
@@ -58,7 +58,7 @@ def table(model, processor, anatomy):
     return measure(model, processor, name="it", runtime="torch-fp32", compare=clock(anatomy)[1])
 
 
-def test_the_curves_foretell_every_plan(model, processor, anatomy, table):
+def test_the_curves_predict_every_plan(model, processor, anatomy, table):
     """As far as widths are measured: below the least a curve leads to nothing."""
     seconds, _ = clock(anatomy)
     budget = latency_budget(table, anatomy, scope="model")
@@ -131,14 +131,14 @@ def test_what_no_cut_changes_is_the_whole_models_alone(anatomy, table):
     assert whole.title == "the model's measured time"
 
 
-def ledger_of(table, anatomy):
+def costs_of(table, anatomy):
     """The times alone."""
     return ModelCosts({("latency", s): latency_budget(table, anatomy, scope=s) for s in anatomy.scopes}, table)
 
 
 def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
-    ledger = ledger_of(table, anatomy)
-    budgets = ledger.budgets_for(TargetConfig(remove=0.4, budget="latency"))
+    costs = costs_of(table, anatomy)
+    budgets = costs.budgets_for(TargetConfig(remove=0.4, budget="latency"))
     gates = Gates(anatomy)
     multipliers = Multipliers(gates, budgets)
     assert multipliers.meet(0.4) == pytest.approx([0.4], abs=1e-4)
@@ -148,26 +148,26 @@ def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
     plan = plan_for_target(wanted, torch.randn(sum(group.size for group in anatomy.groups)))
     assert abs(budgets[0].removed(plan) - 0.4) < 0.03  # a head of these tiny models is that much
     check_reachable(replace(wanted, share=0.9))
-    assert ledger.shares(plan)["latency"]["blocks"] == budgets[0].removed(plan)
+    assert costs.shares(plan)["latency"]["blocks"] == budgets[0].removed(plan)
 
 
-def test_a_time_is_asked_for_as_a_share(anatomy, table):
-    ledger = ledger_of(table, anatomy)
-    dense = ledger.budgets["latency", "model"].dense
+def test_a_real_time_factor_is_resolved_to_a_share(anatomy, table):
+    costs = costs_of(table, anatomy)
+    dense = costs.budgets["latency", "model"].dense
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    resolve_target = ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, free)
+    resolve_target = costs.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, free)
     assert resolve_target.rtf is None
     assert (resolve_target.budget, resolve_target.of) == ("latency", "model")
     assert resolve_target.remove == pytest.approx(0.2)
-    assert ledger.resolve_target(TargetConfig(), anatomy, free) == TargetConfig()
+    assert costs.resolve_target(TargetConfig(), anatomy, free) == TargetConfig()
     with pytest.raises(UserError, match="nothing has to be cut"):
-        ledger.resolve_target(TargetConfig(rtf=dense), anatomy, free)
+        costs.resolve_target(TargetConfig(rtf=dense), anatomy, free)
     with pytest.raises(UserError, match="without all that may be cut") as error:
-        ledger.resolve_target(TargetConfig(rtf=table.fixed), anatomy, free)
+        costs.resolve_target(TargetConfig(rtf=table.fixed), anatomy, free)
     named = float(str(error.value).split("and ")[1].split(" ")[0])
-    assert ledger.resolve_target(TargetConfig(rtf=1.005 * named), anatomy, free).remove < 1
+    assert costs.resolve_target(TargetConfig(rtf=1.005 * named), anatomy, free).remove < 1
     with pytest.raises(UserError, match="without all that may be cut"):
-        ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, ~free)
+        costs.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, ~free)
 
 
 def test_a_table_is_written_read_and_refused(model, anatomy, table, tmp_path):
@@ -203,24 +203,26 @@ def test_a_table_serves_what_was_cut_from_its_model(model, anatomy, table):
         assert left == pytest.approx(latency_budget(table, anatomy, scope="model").cost.of(plan))
 
 
-def test_whole_recognisers_are_timed(model, processor, anatomy, monkeypatch):
-    """Every plan is heard beside the whole model, and a decoder writes as much whatever is left of it."""
-    heard = []
+def test_recognisers_are_timed_from_audio_to_text(model, processor, anatomy, monkeypatch):
+    """Every plan is timed beside the dense model, and a decoder generates as many tokens whatever is cut."""
+    timed = []
     monkeypatch.setattr(
-        measuring, "seconds_to", lambda listen, clip, clock: heard.append((listen, len(listen(clip)))) or 1.0
+        measuring,
+        "seconds_to",
+        lambda transcribe, clip, clock: timed.append((transcribe, len(transcribe(clip)))) or 1.0,
     )
     monkeypatch.setattr(measuring, "plans_of", lambda anatomy: list(plans_of(anatomy))[:3])
     monkeypatch.setattr(measuring, "fit", lambda anatomy, plans, costs: (0.0, {}, float(len(costs))))
     table = measure(model, processor, name="it", runtime="torch-fp32", repeats=1)
     assert table.spread == 3
-    assert len(heard) == 2 * 2
-    assert len({listen for listen, _ in heard}) == 1 + 2
+    assert len(timed) == 2 * 2
+    assert len({transcribe for transcribe, _ in timed}) == 1 + 2
     assert table.machine["cores"] >= 1
     assert "torch" in table.versions
 
 
 @pytest.mark.parametrize("family", ["whisper, English", "whisper, multilingual"], indirect=True)
-def test_a_decoder_writes_as_much_whatever_it_hears(model, processor, anatomy):
+def test_a_decoder_generates_as_many_tokens_for_any_input(model, processor, anatomy):
     inputs = features_of(clips(2.0), processor)
     everything = range(model.config.vocab_size)
     model.generation_config.suppress_tokens = [token for token in everything if token != END]  # falls silent at once
@@ -294,7 +296,7 @@ def test_options_that_contradict_each_other():
     assert (asked.budget, asked.of) == ("latency", "model")
 
 
-def test_a_time_missed_is_said():
+def test_a_missed_time_is_reported():
     found = {"asked": 0.01, "unpruned": 0.02, "measured": {"pruned": 3.0, "unpruned": 6.0, "share": 0.5}}
     assert missed_time(found) is None
     slow = found | {"measured": {"pruned": 3.0, "unpruned": 5.0, "share": 0.6}}
@@ -305,7 +307,7 @@ def test_a_time_missed_is_said():
 
 @pytest.fixture
 def known_times(monkeypatch):
-    """Tables of the closed form, and a clock that goes by it too."""
+    """Tables of the closed form, and a clock that follows it."""
 
     def known(model, *args, **how):
         return measure(model, *args, **how, compare=clock(anatomy_of(model))[1])
@@ -329,11 +331,11 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
     run([*prune, "--rtf", f"{0.6 * dense}", "--out", str(tmp_path / "small"), "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     small = load(tmp_path / "small").model
-    told = found["latency"]
+    timed = found["latency"]
     left = latency_budget(LatencyTable.load(file), anatomy_of(small), scope="model").dense
-    assert told["pruned"] == pytest.approx(left) == pytest.approx(dense * (1 - found["removed"]["latency"]["model"]))
-    assert told["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
-    assert told["measured"]["share"] == 0.6
+    assert timed["pruned"] == pytest.approx(left) == pytest.approx(dense * (1 - found["removed"]["latency"]["model"]))
+    assert timed["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
+    assert timed["measured"]["share"] == 0.6
     assert found["options"]["rtf"] == 0.6 * dense
     for more, complaint in [
         (["--rtf", "1e-9"], "without all that may be cut"),
@@ -351,9 +353,7 @@ def test_pruning_to_a_time(model, processor, anatomy, noise_corpus, tmp_path, kn
 
 
 @pytest.mark.once
-def test_a_run_that_is_resumed_goes_by_the_same_times(
-    model, processor, noise_corpus, tmp_path, known_times, monkeypatch
-):
+def test_a_resumed_run_uses_the_same_table(model, processor, noise_corpus, tmp_path, known_times, monkeypatch):
     place = str(save(model, processor, tmp_path / "model"))
     out = tmp_path / "small"
     monkeypatch.setenv("TRIMBRE_CACHE", str(tmp_path / "cache"))

@@ -155,8 +155,8 @@ def test_an_export_writes_what_the_model_writes(small, processor, exported):
     assert min(map(len, texts)) > 5
     assert greedy(found.model, inputs, found.processor) == texts
     for language in ("en", "de"):
-        heard = generated(small, inputs, processor, language=language)
-        assert generated(found.model, inputs, processor, language=language) == heard
+        tokens = generated(small, inputs, processor, language=language)
+        assert generated(found.model, inputs, processor, language=language) == tokens
     assert transcriber(*found)(NOISE) == transcriber(small, processor)(NOISE)
 
 
