@@ -35,7 +35,7 @@ from trimbre.models.inputs import features_of
 HALF_HOP = np.zeros(80, dtype=np.float32)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("runtimes")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ NOISE = np.random.default_rng(3).standard_normal(90_000).astype(np.float32) * 0.
 CLIPS = [NOISE[:20_000], NOISE[20_000:50_000], NOISE[50_000:]]
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.family("whisper"), pytest.mark.xdist_group("exported whisper")]
+pytestmark = [pytest.mark.slow, pytest.mark.family("whisper")]
 
 
 @pytest.fixture(scope="module")
