@@ -21,7 +21,7 @@ from trimbre.exporting import ctc
 from trimbre.exporting.onnx import check_graph, distances, write_graph
 from trimbre.exporting.rewrites import FORMS
 from trimbre.exporting.session import session
-from trimbre.exporting.targets import Graph, Trial, layout_for
+from trimbre.exporting.targets import OnnxGraph, Trial, layout_for
 from trimbre.exporting.traceable import exportable
 from trimbre.models.families.registry import anatomy_of, family_of
 from trimbre.models.inputs import features_of
@@ -43,7 +43,7 @@ class Made(NamedTuple):
 
     model: PreTrainedModel
     processor: ProcessorMixin
-    graph: Graph
+    graph: OnnxGraph
     path: Path
     distance: float
 
@@ -114,7 +114,7 @@ def test_what_is_no_number_is_farther_than_any(tmp_path):
 
     def compared(*given):
         trials = [Trial({"x": found}, {"y": one}, None) for found in given]
-        same = Graph("same", {"x": {}}, ("y",), nn.Identity, {"x": one}, lambda: iter(trials))
+        same = OnnxGraph("same", {"x": {}}, ("y",), nn.Identity, {"x": one}, lambda: iter(trials))
         return check_graph(same, tmp_path / "same.onnx")
 
     assert compared(one, one) == 0

@@ -58,8 +58,19 @@ Compare = Callable[[Plan], tuple[float, float]]
 CPU = torch.device("cpu")
 
 
-def table_for(model: PreTrainedModel, processor: ProcessorMixin, *, name: str, options: LatencyConfig) -> LatencyTable:
+def table_for(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    *,
+    name: str,
+    options: LatencyConfig,
+    compare: Compare | None = None,
+) -> LatencyTable:
     """The table that the options name, or one that this machine measured before, or one measured now and cached.
+
+    Args:
+        name: name of the model in a table that is measured now.
+        compare: gives the times instead of the clock.
 
     Raises:
         UserError: the file is no latency table, or a table of another model.
@@ -72,7 +83,8 @@ def table_for(model: PreTrainedModel, processor: ProcessorMixin, *, name: str, o
     cached = cache_path(model, anatomy, options.runtime, options.threads)
     if cached.is_file():
         return LatencyTable.load(cached)
-    table = measure(model, processor, name=name, runtime=options.runtime, threads=options.threads)
+    runtime, threads = options.runtime, options.threads
+    table = measure(model, processor, name=name, runtime=runtime, threads=threads, compare=compare)
     table.save(cached)
     return table
 

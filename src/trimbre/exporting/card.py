@@ -1,4 +1,4 @@
-"""README.md of an exported directory: how to load it, what goes in and what comes out."""
+"""README.md of an exported directory: how to load it, its inputs and outputs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +13,9 @@ from transformers import AutoProcessor
 
 processor = AutoProcessor.from_pretrained(".")
 session = onnxruntime.InferenceSession("{files[model]}")
-heard = processor.feature_extractor(samples, sampling_rate={sampling_rate}, return_tensors="np")
+features = processor.feature_extractor(samples, sampling_rate={sampling_rate}, return_tensors="np")
 types = {{"tensor(float)": "float32", "tensor(int64)": "int64"}}
-(logits,) = session.run(None, {{one.name: heard[one.name].astype(types[one.type]) for one in session.get_inputs()}})
+(logits,) = session.run(None, {{one.name: features[one.name].astype(types[one.type]) for one in session.get_inputs()}})
 labels = [label for label, _ in groupby(logits[0].argmax(-1)) if label != {blank}]
 text = processor.tokenizer.decode(labels, group_tokens=False)
 """,
@@ -27,7 +27,7 @@ recognizer = sherpa_onnx.OfflineRecognizer.from_nemo_ctc(
     "{files[model]}", "tokens.txt", feature_dim={mel_bands}
 )
 stream = recognizer.create_stream()
-# sherpa-onnx centres its frames half a hop later than the model learned: 5 ms of silence bring them together
+# sherpa-onnx centres its frames half a hop later than the model was trained with: 5 ms of silence align them
 stream.accept_waveform({sampling_rate}, np.append(np.zeros(80, dtype=np.float32), samples))
 recognizer.decode_stream(stream)
 text = stream.result.text
@@ -55,12 +55,12 @@ decoder = onnxruntime.InferenceSession("{files[decoder_model_merged]}")
 past = [one for one in decoder.get_inputs() if one.name.startswith("past_key_values.")]
 caches = {{one.name: np.zeros((0, one.shape[1], 0, one.shape[3]), dtype=np.float32) for one in past}}
 features = processor.feature_extractor(samples, sampling_rate={sampling_rate}, return_tensors="np").input_features
-(heard,) = encoder.run(None, {{"input_features": features}})
+(hidden,) = encoder.run(None, {{"input_features": features}})
 
 
 def following(tokens, caches):
     used = any(len(cache) for cache in caches.values())
-    given = {{"input_ids": np.array([tokens]), "encoder_hidden_states": heard, "use_cache_branch": np.array([used])}}
+    given = {{"input_ids": np.array([tokens]), "encoder_hidden_states": hidden, "use_cache_branch": np.array([used])}}
     logits, *made = decoder.run(None, given | caches)
     # an empty cache comes out where the one that went in stays as it is
     renewed = {{name: new if len(new) else caches[name] for name, new in zip(caches, made)}}
@@ -93,33 +93,33 @@ text = model.recognize(samples, sample_rate={sampling_rate})
 }
 WAYS = {"ctc": CTC, "whisper": WHISPER}
 CTC_ROWS = {
-    "input_features": ("float32", "batch, mel frames, {mel_bands}", "what the processor's feature extractor gives"),
-    "input_values": ("float32", "batch, samples", "what the processor's feature extractor gives"),
-    "attention_mask": ("int64", "batch, as many as the input", "1 where there is speech, 0 where there is padding"),
+    "input_features": ("float32", "batch, mel frames, {mel_bands}", "output of the processor's feature extractor"),
+    "input_values": ("float32", "batch, samples", "output of the processor's feature extractor"),
+    "attention_mask": ("int64", "batch, as many as the input", "1 on audio, 0 on padding"),
     "audio_signal": ("float32", "batch, {mel_bands}, mel frames", "NeMo's features, normalised per feature"),
     "length": ("int64", "batch", "mel frames of each utterance that are not padding"),
     "logits": ("float32", "batch, frames, {labels}", "a score for every label; label {blank} is the blank"),
-    "logprobs": ("float32", "batch, frames, {labels}", "logarithms of probabilities; the last label is the blank"),
+    "logprobs": ("float32", "batch, frames, {labels}", "log-probabilities; the last label is the blank"),
 }
 WHISPER_ROWS = {
-    "input_features": ("float32", "batch, {mel_bands}, {mel_frames}", "what the processor's feature extractor gives"),
-    "last_hidden_state": ("float32", "batch, {positions}, {dim}", "what the encoder heard"),
-    "input_ids": ("int64", "batch, tokens", "what the text begins with or, with caches, goes on with"),
-    "encoder_hidden_states": ("float32", "batch, {positions}, {dim}", "what the encoder heard"),
+    "input_features": ("float32", "batch, {mel_bands}, {mel_frames}", "output of the processor's feature extractor"),
+    "last_hidden_state": ("float32", "batch, {positions}, {dim}", "encoder output"),
+    "input_ids": ("int64", "batch, tokens", "the prompt or, with caches, the tokens after it"),
+    "encoder_hidden_states": ("float32", "batch, {positions}, {dim}", "encoder output"),
     "use_cache_branch": ("bool", "1", "false in the first call for a text, when all caches are empty"),
     "past_key_values.*": ("float32", "batch, heads, positions, head size", "caches; empty ones may have a batch of 0"),
-    "logits": ("float32", "batch, tokens, {labels}", "a score for every label that could follow each token"),
+    "logits": ("float32", "batch, tokens, {labels}", "scores of the next token after each token"),
     "present.*": (
         "float32",
         "batch, heads, positions, head size",
-        "the caches anew; keep the old one for a batch of 0",
+        "the new caches; keep the old one for a batch of 0",
     ),
 }
 ROWS = {"ctc": CTC_ROWS, "whisper": WHISPER_ROWS}
 
 
 def card(described: Mapping[str, Any]) -> str:
-    """The text of README.md, from what stands in export.json."""
+    """The text of README.md, from the content of export.json."""
     values = {
         **described,
         "quantization": ', quantization="int8"' if described["precision"] == "int8" else "",
@@ -138,7 +138,7 @@ def card(described: Mapping[str, Any]) -> str:
     hold, give = ("holds", "it gives") if len(described["files"]) == 1 else ("hold", "they give")
     intro = (
         f"Exported by Trimbre. {files} {hold} {described['bytes']:,} bytes. In float32 "
-        f"{give} what the model gives, within {described['equal_to_model_within']:.0e} of the output's norm."
+        f"{give} the model's outputs, within {described['equal_to_model_within']:.0e} of their norm."
     )
     python = WAYS[described["family"]][described["to"]].format(**values)
     return "\n".join(

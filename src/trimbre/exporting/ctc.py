@@ -1,4 +1,4 @@
-"""Models with a CTC head as the runtimes want them: one graph, from features to a score per label and frame."""
+"""Export of models with a CTC head: one graph, from features to a score for each label and frame."""
 
 import json
 import math
@@ -11,44 +11,44 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.errors import UserError
-from trimbre.exporting.targets import Graph, Layout, Trial, noise
+from trimbre.errors import OptionError, UserError
+from trimbre.exporting.targets import Layout, OnnxGraph, Trial, noise
 from trimbre.models.families.registry import head_of
 from trimbre.models.heads.ctc import blank_id
 from trimbre.models.inputs import features_of
 
 CHECKED_SECONDS = ((0.1,), (1.37,), (0.6, 2.5, 1.9), (4.0, 4.0), (0.2, 11.3))
-"""Batches that a graph is compared on, by the length of their clips in seconds: alone, padded and not."""
+"""Batches that a graph is compared on, by the lengths of their clips in seconds, with and without padding."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How one runtime feeds a graph and what it reads from it."""
+    """Inputs and output of a graph as one runtime expects them."""
 
     sizes: Mapping[str, Mapping[int, str]]
-    """Inputs in order, and the axes of each that have any size, by name."""
+    """Inputs in order; for each, the names of its dynamic axes."""
     output: str
-    """Holds a score per label, (batch, frames, labels)."""
+    """Name of the output, a score for each label, (batch, frames, labels)."""
     wrap: Callable[[PreTrainedModel], nn.Module]
-    """The model as a module with these inputs and this output."""
+    """The model -> a module with these inputs and this output."""
     feed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-    """What the model's own forward takes -> what the graph takes."""
+    """Inputs of the model's forward -> inputs of the graph."""
     expected: Callable[[Tensor], Tensor]
-    """The model's logits -> what the output should be."""
+    """The model's logits -> the expected output."""
     columns: tuple[int, ...]
-    """The model's label that each column of the output stands for."""
+    """The model's label of each column of the output."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What is written into the ONNX file itself."""
+    """Metadata in the ONNX file."""
 
 
 def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
-    """How the runtime `to` wants this model.
+    """The layout of a CTC model for the runtime `to`.
 
     Raises:
         UserError: that runtime cannot run it.
     """
     form = plain(model, processor) if to == "onnx" else nemo(to, model, processor)
-    graph = Graph(
+    graph = OnnxGraph(
         name="model",
         sizes=form.sizes,
         outputs=(form.output,),
@@ -62,7 +62,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
 
 
 def trials(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> Iterator[Trial]:
-    """One for each batch of `CHECKED_SECONDS`; what counts is what stands on valid frames."""
+    """One for each batch of `CHECKED_SECONDS`, compared on valid frames."""
     for seconds in CHECKED_SECONDS:
         inputs = features_of(noise(seconds), processor)
         expected = form.expected(model(**inputs).logits)
@@ -72,20 +72,20 @@ def trials(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> Ite
 
 
 class Plain(nn.Module):
-    """A model as transformers feeds it, except that the mask is of integers, as all runtimes have them."""
+    """A model with the inputs of its own forward, but an integer mask, which all runtimes support."""
 
     def __init__(self, model: PreTrainedModel, main: str):
         super().__init__()
         self.model = model
         self.main = main
 
-    def forward(self, heard: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(self, audio: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         mask = attention_mask if attention_mask is None or self.main == "input_values" else attention_mask.bool()
-        return self.model(**{self.main: heard}, attention_mask=mask).logits
+        return self.model(**{self.main: audio}, attention_mask=mask).logits
 
 
 def plain(model: PreTrainedModel, processor: ProcessorMixin) -> Form:
-    """ONNX Runtime on its own: what the processor gives, and logits."""
+    """The form for ONNX Runtime alone: the processor's output in, logits out."""
     main = model.main_input_name
     names = _input_names(processor)
     inner = {"input_features": "mel_frames", "input_values": "samples"}[main]
@@ -102,7 +102,7 @@ def plain(model: PreTrainedModel, processor: ProcessorMixin) -> Form:
 
 
 def _input_names(processor: ProcessorMixin) -> list[str]:
-    """What the feature extractor gives, the main input first; some give no mask."""
+    """Names of the feature extractor's output, the main input first; some extractors give no mask."""
     given = features_of([torch.zeros(16_000).numpy()], processor)
     extractor = processor.feature_extractor  # type: ignore[attr-defined]
     return [name for name in extractor.model_input_names if name in given]
@@ -121,7 +121,7 @@ class Nemo(nn.Module):
 
     def forward(self, audio_signal: Tensor, length: Tensor) -> Tensor:
         mask = torch.arange(audio_signal.shape[2]) < length[:, None]
-        # Runtimes pad batches with what they like, and the first convolution would see it.
+        # Runtimes pad batches with arbitrary values, which the first convolution would read.
         features = audio_signal.transpose(1, 2) * mask[:, :, None]
         logits = self.model(input_features=features, attention_mask=mask).logits
         if self.columns is not None:
@@ -130,7 +130,7 @@ class Nemo(nn.Module):
 
 
 def nemo(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Form:
-    """What sherpa-onnx and onnx-asr call a NeMo CTC model."""
+    """The form of NeMo's CTC models, which sherpa-onnx and onnx-asr run."""
     check_features(to, processor)
     blank, labels = blank_id(model), model.config.vocab_size
     columns = (*(label for label in range(labels) if label != blank), blank)
@@ -156,35 +156,37 @@ def nemo(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Form:
 
 
 def check_features(to: str, processor: ProcessorMixin) -> None:
-    """Raise UserError where the runtime's own features, which it computes as NeMo does, are not the model's."""
+    """Raise OptionError where the runtime's own features, computed as by NeMo, differ from the model's."""
     extractor = processor.feature_extractor  # type: ignore[attr-defined]
     theirs = {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 512, "win_length": 400, "preemphasis": 0.97}
     for name, value in theirs.items():
         if (own := getattr(extractor, name)) != value:
-            raise UserError(f"--to {to}: it hears with {name} {value} and the model with {own}: give --to onnx")
+            raise OptionError("to", to, f"its features have {name} {value} and the model's {own}: export to onnx")
     if to == "onnx-asr" and extractor.feature_size not in (80, 128):
-        raise UserError(
-            f"--to onnx-asr: it computes 80 or 128 mel bands and the model hears {extractor.feature_size}: "
-            "give --to onnx or --to sherpa-onnx"
+        raise OptionError(
+            "to",
+            to,
+            f"it computes 80 or 128 mel bands and the model takes {extractor.feature_size}: "
+            "export to onnx or sherpa-onnx",
         )
 
 
 def tokens(processor: ProcessorMixin, columns: tuple[int, ...], blank: int) -> list[str]:
-    """The token of every column, with the name that both runtimes know the blank by.
+    """The token of every column, with the name by which both runtimes know the blank.
 
     Raises:
-        UserError: one holds a space or the end of a line, which their files of tokens cannot.
+        UserError: a token contains white space, which their files of tokens cannot represent.
     """
     known = processor.tokenizer.convert_ids_to_tokens(list(columns))  # type: ignore[attr-defined]
     named = [token if token is not None else f"<unused{label}>" for label, token in zip(columns, known, strict=True)]
     for token in named:
         if not token or token.split() != [token]:
-            raise UserError(f"the token {token!r} cannot be written to a file of tokens: give --to onnx")
+            raise UserError(f"the token {token!r} cannot be written to a file of tokens: export to onnx")
     return ["<blk>" if label == blank else token for label, token in zip(columns, named, strict=True)]
 
 
 def files_beside(to: str, form: Form, processor: ProcessorMixin, blank: int) -> dict[str, str]:
-    """The files, name to text, that sherpa-onnx or onnx-asr wants beside the graph."""
+    """The files that sherpa-onnx or onnx-asr reads beside the graph, name -> text."""
     lines = "".join(f"{token} {column}\n" for column, token in enumerate(tokens(processor, form.columns, blank)))
     if to == "sherpa-onnx":
         return {"tokens.txt": lines}
@@ -197,7 +199,7 @@ def files_beside(to: str, form: Form, processor: ProcessorMixin, blank: int) -> 
 
 
 def describe(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, Any]:
-    """What one must know to run the graph, as plain data; `runtime.ExportedModel` runs it by this."""
+    """Everything needed to run the graph, as plain data; `runtime.ExportedModel` reads it."""
     extractor = processor.feature_extractor  # type: ignore[attr-defined]
     return {
         "family": "ctc",
@@ -213,7 +215,7 @@ def describe(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> d
 
 
 def length_layers(model: PreTrainedModel) -> list[tuple[int, int, int]]:
-    """Kernel, stride and padding of every layer that shortens its input, in order."""
+    """Kernel, stride and padding of every convolution that subsamples, in order."""
     config = model.config
     if model.main_input_name == "input_features":
         encoder = config.encoder_config

@@ -1,4 +1,4 @@
-"""Exporting: from a recogniser to a directory that a runtime loads, checked against the recogniser first."""
+"""Export of a recogniser to a directory that a runtime loads, compared with the recogniser before it is written."""
 
 import json
 import tempfile
@@ -16,8 +16,8 @@ from transformers import ProcessorMixin
 from trimbre.config import EXPORT_PRECISIONS, RUNTIMES
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import CutsLike
-from trimbre.data.source import resolve_cuts
-from trimbre.errors import UserError, at_least, one_of
+from trimbre.data.source import IN_MEMORY, resolve_cuts
+from trimbre.errors import OptionError, UserError, at_least, one_of
 from trimbre.evaluation.score import score
 from trimbre.files import directory_written_whole, refuse_existing
 from trimbre.models.inputs import features_of
@@ -25,7 +25,7 @@ from trimbre.models.loading import Recogniser
 from trimbre.models.source import ModelLike, resolve_model
 
 CALIBRATION_CLIPS = 200
-"""How many clips the ranges of activations are taken from."""
+"""Number of clips that static ranges of activations are computed from."""
 
 
 def export(
@@ -44,7 +44,7 @@ def export(
     """Write a recogniser, dense or pruned, as a directory that a runtime loads.
 
     The float32 graphs are always compared with the recogniser first, in batches of several lengths, sizes and paddings.
-    A CTC model is one graph, a Whisper two: its encoder, and its decoder with the caches that go in and come out.
+    A CTC model is one graph; a Whisper is two, its encoder and its decoder with key-value caches as inputs and outputs.
 
     Args:
         model: directory, Hub id, or a model in memory with its `processor`.
@@ -52,12 +52,12 @@ def export(
             `sherpa-onnx` (Parakeet models, as NeMo CTC models).
         out: directory to write.
         precision: `fp32` or `int8`.
-        calibrate: speech that fixes the ranges of int8 activations; without it they are taken anew in every call. A
-            Whisper takes none.
-        data: cuts with transcripts: the error rates of the float32 graph and of the int8 one are measured.
-        tolerance: how many points of WER int8 may be worse by on `data`.
-        normalize: how transcripts are brought into one form.
-        allow_outside: let manifests name audio outside their own folder.
+        calibrate: speech for static ranges of int8 activations, for CTC models; without it ranges are dynamic,
+            computed in every call.
+        data: speech with transcripts, to measure the word error rates of the float32 and int8 graphs on.
+        tolerance: largest accepted increase of the WER by int8 on `data`, in points.
+        normalize: text normalisation of references and hypotheses: `none`, `basic` or `whisper-en`.
+        allow_outside: accept manifests that name audio outside their own folder.
 
     Returns:
         What was written and measured, also in `out/export.json`.
@@ -69,32 +69,26 @@ def export(
     one_of("precision", precision, EXPORT_PRECISIONS)
     at_least("tolerance", tolerance, 0)
     if calibrate is not None and precision != "int8":
-        raise UserError("--calibrate is for --precision int8: leave it out, or give --precision int8")
+        raise _no_ranges(calibrate, "it is for int8: leave it out, or set precision to int8")
     out = Path(out)
     refuse_existing(out, mark="export.json")
     require_packages()
     from trimbre.exporting.card import card
-    from trimbre.exporting.onnx import write_graph
     from trimbre.exporting.targets import layout_for
 
-    judged = None if data is None else resolve_cuts("data", data, allow_outside=allow_outside)
+    test = None if data is None else resolve_cuts("data", data, allow_outside=allow_outside)
     clips = None if calibrate is None else resolve_cuts("calibrate", calibrate, allow_outside=allow_outside).cuts
     source = resolve_model(model, processor)
     recogniser = source.recogniser
     layout = layout_for(to, *recogniser)  # refuses before the work
     if clips is not None and layout.feed is None:
-        raise UserError(f"--calibrate takes models with a CTC head and this is a {type(recogniser.model).__name__}")
-
-    def wer(folder: Path) -> dict[str, Any]:
-        from trimbre.exporting.runtime import load_exported
-
-        exported, processor = load_exported(folder, threads=torch.get_num_threads())
-        assert judged is not None
-        return score(model=exported, processor=processor, data=judged.cuts, normalize=normalize).words.to_json()
-
-    with directory_written_whole(out) as folder, _graphs_in(folder, precision) as apart:
-        graphs = {graph.name: apart / f"{graph.name}.onnx" for graph in layout.graphs}
-        distance = max(write_graph(recogniser.model, graph, graphs[graph.name]) for graph in layout.graphs)
+        kind = type(recogniser.model).__name__
+        raise _no_ranges(calibrate, f"static ranges are for models with a CTC head and this is a {kind}: leave it out")
+    with directory_written_whole(out) as folder, _float32_folder(folder, precision) as apart:
+        recogniser.processor.save_pretrained(folder)
+        for name, text in layout.files.items():
+            (folder / name).write_text(text)
+        graphs, distance = _write_float32(recogniser, layout, apart)
         found: dict[str, Any] = {
             "model": source.name,
             "to": to,
@@ -104,33 +98,60 @@ def export(
             "ranges": None if precision == "fp32" else "dynamic" if clips is None else "static",
             "wer": {},
         }
-        recogniser.processor.save_pretrained(folder)
-        for name, text in layout.files.items():
-            (folder / name).write_text(text)
 
-        def described(files: Mapping[str, Path], within: bool = True) -> dict[str, Any]:
-            named = {name: file.name if within else str(file) for name, file in files.items()}
+        def describe(files: Mapping[str, Path]) -> dict[str, Any]:
+            named = {name: file.name if file.parent == folder else str(file) for name, file in files.items()}
             return {**found, **layout.described, "files": named}
 
-        if judged is not None:
-            _write_description(folder, described(graphs, within=apart == folder))
-            found["wer"]["fp32"] = wer(folder)
-        files = graphs
-        if precision == "int8":
-            from trimbre.exporting.int8 import quantise
+        def measure(precision: str, files: Mapping[str, Path]) -> None:
+            if test is not None:
+                _write_description(folder, describe(files))
+                found["wer"][precision] = _word_errors(folder, test.cuts, normalize)
 
-            files = {name: folder / f"{name}.int8.onnx" for name in graphs}
-            batches = None if clips is None else _batches(clips, recogniser, layout)
-            for name, graph in graphs.items():
-                quantise(graph, files[name], calibration=batches)
-            _write_description(folder, described(files))
-            if judged is not None:
-                found["wer"]["int8"] = wer(folder)
-                _refuse_worse(found["wer"], tolerance, judged.name)
-        found["bytes"] = _bytes(files.values())
-        _write_description(folder, described(files))
-        (folder / "README.md").write_text(card(described(files)))
+        measure("fp32", graphs)
+        if precision == "int8":
+            graphs = _quantised(graphs, folder, recogniser, layout, clips)
+            measure("int8", graphs)
+            if test is not None:
+                _refuse_worse(found["wer"], tolerance, test.name)
+        found["bytes"] = _bytes(graphs.values())
+        _write_description(folder, describe(graphs))
+        (folder / "README.md").write_text(card(describe(graphs)))
     return found | {"out": str(out)}
+
+
+def _write_float32(recogniser: Recogniser, layout: Any, folder: Path) -> tuple[dict[str, Path], float]:
+    """Write the graphs of a layout; returns their files, and the largest distance of any from the model."""
+    from trimbre.exporting.onnx import write_graph
+
+    files = {graph.name: folder / f"{graph.name}.onnx" for graph in layout.graphs}
+    return files, max(write_graph(recogniser.model, graph, files[graph.name]) for graph in layout.graphs)
+
+
+def _quantised(
+    graphs: Mapping[str, Path], folder: Path, recogniser: Recogniser, layout: Any, clips: Any
+) -> dict[str, Path]:
+    """Write the graphs in int8; returns their files."""
+    from trimbre.exporting.int8 import quantise
+
+    files = {name: folder / f"{name}.int8.onnx" for name in graphs}
+    batches = None if clips is None else _batches(clips, recogniser, layout)
+    for name, graph in graphs.items():
+        quantise(graph, files[name], calibration=batches)
+    return files
+
+
+def _word_errors(folder: Path, cuts: Any, normalize: str) -> dict[str, Any]:
+    """Word errors of an exported directory."""
+    from trimbre.exporting.runtime import load_exported
+
+    exported, processor = load_exported(folder, threads=torch.get_num_threads())
+    return score(model=exported, processor=processor, data=cuts, normalize=normalize).words.to_json()
+
+
+def _no_ranges(calibrate: Any, advice: str) -> OptionError:
+    """The error for a `calibrate` that does not apply."""
+    return OptionError("calibrate", str(calibrate) if isinstance(calibrate, str | Path) else IN_MEMORY, advice)
 
 
 def require_packages() -> None:
@@ -140,8 +161,8 @@ def require_packages() -> None:
 
 
 @contextmanager
-def _graphs_in(folder: Path, precision: str) -> Iterator[Path]:
-    """Where float32 graphs are written: among what is kept, or apart from it if int8 is what is asked for."""
+def _float32_folder(folder: Path, precision: str) -> Iterator[Path]:
+    """Where float32 graphs are written: the exported directory, or a temporary one where int8 is exported."""
     if precision == "fp32":
         yield folder
         return
@@ -150,24 +171,26 @@ def _graphs_in(folder: Path, precision: str) -> Iterator[Path]:
 
 
 def _batches(cuts: Any, recogniser: Recogniser, layout: Any) -> Iterator[Mapping[str, np.ndarray]]:
-    """Clips one by one as a graph is fed with them."""
+    """Inputs of a graph, clip by clip."""
     for cut in islice(cuts, CALIBRATION_CLIPS):
         inputs = layout.feed(features_of([load_cut(cut)], recogniser.processor))
         yield {name: value.numpy() for name, value in inputs.items()}
 
 
 def _refuse_worse(wer: Mapping[str, Mapping[str, Any]], tolerance: float, data: str) -> None:
+    """Raise OptionError where int8 increases the WER by more than `tolerance` points."""
     before, after = (wer[precision]["percent"] for precision in ("fp32", "int8"))
     if after - before > tolerance:
-        raise UserError(
+        raise OptionError(
+            "tolerance",
+            tolerance,
             f"int8 is {after - before:.2f} points of WER worse on {data} ({before:.2f} % in fp32, {after:.2f} % in "
-            f"int8) and --tolerance is {tolerance:g}: nothing was written; give --calibrate CUTS or leave it out, "
-            "or stay with --precision fp32"
+            "int8) and nothing was written: try with or without calibrate, or export fp32",
         )
 
 
 def _bytes(files: Iterable[Path]) -> int:
-    """Bytes of graphs, with the file of weights that a large one has beside it."""
+    """Bytes of graphs, with the separate file of weights of a large one."""
     parts = [part for file in files for part in (file, file.with_name(f"{file.name}.data"))]
     return sum(part.stat().st_size for part in parts if part.exists())
 

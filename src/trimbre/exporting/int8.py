@@ -1,4 +1,4 @@
-"""An exported graph with its matrix products in int8, by ONNX Runtime's own tools."""
+"""Quantisation of an exported graph: matrix products in int8, by ONNX Runtime's own tools."""
 
 import logging
 import tempfile
@@ -13,11 +13,11 @@ import onnx
 
 SETTINGS: dict[str, Any] = {
     "op_types_to_quantize": ["MatMul", "Gemm"],
-    # The products of attention have two sides that are computed, and lose more than they gain.
+    # Attention's products have two activations as inputs; quantising them costs more accuracy than time it saves.
     "extra_options": {"MatMulConstBOnly": True},
-    # A scale for each column of a weight costs nothing at run time.
+    # One scale for each column of a weight costs nothing at run time.
     "per_channel": True,
-    # Processors without VNNI (AVX2) add pairs of products in 16 bits, which eight bits overflow without a word.
+    # Processors without VNNI (AVX2) add pairs of products in 16 bits, which 8-bit weights overflow silently.
     "reduce_range": True,
 }
 
@@ -26,15 +26,14 @@ def quantise(graph: Path, out: Path, *, calibration: Iterable[Mapping[str, np.nd
     """Write a copy of a graph whose products with weights are computed in int8.
 
     Weights are signed and symmetric, with a scale per column. Depthwise convolutions, the front end's convolutions,
-    norms and the products of attention stay in float32: few weights, and most of the error. The first convolution has
-    to: it masks by a weight far above the others.
+    norms and the products of attention stay in float32: they have few weights and cause most of the error. The first
+    convolution has to stay in float32, since one of its weights, for masking, is far above the others.
 
     Args:
-        graph: a float32 ONNX file, as `graph.write_graph` writes it.
+        graph: a float32 ONNX file, as `onnx.write_graph` writes it.
         out: the file to write.
-        calibration: batches of inputs of real speech: the range of every activation is taken from them, once (static).
-            Without them each activation's range is taken anew in every call (dynamic), which needs no data and costs
-            a pass over it.
+        calibration: batches of inputs of real speech for static ranges of activations. Without them ranges are dynamic:
+            computed in every call, which needs no data and costs a pass over each activation.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationMethod
@@ -61,9 +60,9 @@ def quantise(graph: Path, out: Path, *, calibration: Iterable[Mapping[str, np.nd
 
 
 def _untied(path: Path, folder: Path) -> Path:
-    """The graph, or a copy of it in `folder` in which no product is with a transposed weight, for such stay in float32.
+    """The graph, or a copy of it in `folder` without products with transposed weights, which would stay in float32.
 
-    The exporter leaves those that embed tokens as well, as a decoder's projection to labels does.
+    The exporter leaves a transposition where a weight also embeds tokens, as a decoder's output projection does.
     """
     model = onnx.load(path)
     weights = {weight.name: weight for weight in model.graph.initializer}
@@ -83,7 +82,7 @@ def _untied(path: Path, folder: Path) -> Path:
 
 
 def _tie_again(path: Path) -> None:
-    """Let tokens be embedded by the int8 columns of the projection to labels: the table of both is in there once."""
+    """Embed tokens by the int8 columns of the output projection, so that the tied table is stored once."""
     model = onnx.load(path)
     names = {weight.name for weight in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -121,7 +120,7 @@ def _turned(weight: str) -> str:
 
 
 class _Reader:
-    """Batches in the form that ONNX Runtime's calibration asks for them."""
+    """Batches as ONNX Runtime's calibration reads them."""
 
     def __init__(self, batches: Iterable[Mapping[str, np.ndarray]]):
         self.batches = iter(batches)
@@ -132,7 +131,7 @@ class _Reader:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep ONNX Runtime's hints at what could be done before off the terminal: it has been done."""
+    """Silence ONNX Runtime's hints at preprocessing, which has been done."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.CRITICAL)

@@ -1,8 +1,8 @@
-"""A Parakeet's modules in forms that give what they give, up to rounding, with fewer passes over memory in a graph.
+"""Equivalent forms of a Parakeet's modules with fewer memory-bound operators in the exported graph.
 
-That is so on frames of audio; what stands on padding, which has to lie behind it, is nobody's to read. A product of
-matrices runs at the processor's peak in ONNX Runtime; what is worth saving are the passes between them. They weigh the
-more the narrower the modules are, and no pruning takes them away.
+Outputs are equal up to rounding on valid frames; outputs on padding, which has to follow the audio, are undefined.
+Matrix products run at the processor's peak in ONNX Runtime, and element-wise operators between them do not; their share
+of the time grows as modules get narrower, and pruning does not remove them.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from trimbre.models.families.registry import family_of
 
 SPACING = 32
-"""Positions from one whose sines are computed to the next."""
+"""Distance between positions whose sines are computed directly."""
 NEVER = 1e4
-"""Taken off what comes of padding, before a softmax or a rectifier: no score or feature comes near, and half floats
-hold it."""
+"""Subtracted on padding before a softmax or a rectifier: far above any score or feature, and within float16."""
 
 
 def rewrite_operators(model: Any) -> None:
-    """Put the quicker forms into a copy of a model that is to be exported, in place; other families stay."""
+    """Replace modules by their forms, in place, in a copy of a model that is exported; other families are unchanged."""
     names = family_of(model).forms
     for path, module in list(model.named_modules()):
         form = FORMS.get(names.get(type(module).__name__, ""))
@@ -30,10 +29,10 @@ def rewrite_operators(model: Any) -> None:
 
 
 class Subsampling(nn.Module):
-    """The front end, whose masks come once where they came twice; the first convolution makes the first by itself.
+    """The convolutional front end with one mask in place of two, the first of them inside the first convolution.
 
-    A mask of 0 and 1 commutes with a rectifier, which the convolution before it can then take along; and it need not
-    come between a depthwise convolution and the pointwise one after it, which sees every position for itself.
+    A 0/1 mask commutes with a rectifier, so that the convolution before it can apply it; and no mask is needed between
+    a depthwise and a pointwise convolution, which reads every position separately.
     """
 
     def __init__(self, front: Any):
@@ -58,11 +57,11 @@ class Subsampling(nn.Module):
 
 
 class Masking(nn.Module):
-    """The first convolution, with a second input that takes what comes of padding far below zero, for the rectifier.
+    """The first convolution with the padding mask as a second input channel, which moves outputs on padding below zero.
 
-    With a kernel of k, a padding of p and a stride of s, frame t of its output is padding exactly if frame
-    s t + k - 1 - 2 p of its input is, and that one a single tap sees. (The weight that this has is why no tool should
-    give all of the convolution one scale in int8.)
+    With kernel k, padding p and stride s, frame t of the output is padding exactly if frame s t + k - 1 - 2 p of the
+    input is, which a single tap of the kernel reads. Its large weight is why this convolution must not be quantised
+    with one scale.
     """
 
     def __init__(self, convolution: Any):
@@ -82,11 +81,11 @@ class Masking(nn.Module):
 
 
 class Positions(nn.Module):
-    """Sinusoids of the relative positions time-1 .. -time, (1, 2 time, dim): all sines and then all cosines.
+    """Sinusoids of the relative positions time-1 .. -time, (1, 2 time, dim): all sines, then all cosines.
 
-    By the sine of a difference they are made of those of every so many-th position and of the steps between, which is
-    two products for each in place of a sine. The last position is nobody's: it makes rows of 2 time, as `Attention`
-    reads them, and no other module.
+    By the sine of a difference they follow from those of every `SPACING`-th position and of the offsets between, which
+    takes two products each in place of a sine. The last position is unused; it makes rows of 2 time, which `Attention`
+    reads, and no other module.
     """
 
     rates: Tensor
@@ -105,11 +104,11 @@ class Positions(nn.Module):
 
 
 class Attention(nn.Module):
-    """Relative attention whose scale and biases are part of the weights, and whose shift by rows takes two slices.
+    """Relative attention with scale and biases folded into the weights, and a relative shift by two slices.
 
-    It reads the positions that `Positions` makes. The bias of content is one of the queries' projection, and what
-    positions' has beyond it is added for them alone. Keys' biases add the same to all of a row, which a softmax doesn't
-    see. Values' pass through the weights of attention, which add up to 1, into the output's.
+    It reads the positions of `Positions`. The content bias is folded into the bias of the query projection, and the
+    position bias minus the content bias is added for positions. Biases of keys add a constant to each row, to which
+    softmax is invariant. Biases of values pass through attention weights, which sum to 1, into the output's bias.
     """
 
     def __init__(self, attention: Any):
@@ -151,15 +150,15 @@ class Attention(nn.Module):
         by_position = flat.reshape(batch, heads, time, 2 * time - 1)[..., :time]
         scores = query @ apart(self.k_proj(hidden_states)).transpose(2, 3) + by_position
         if attention_mask is not None:
-            # Only keys: what padding itself asks for, nobody reads. A sum over rows is faster than a choice.
-            heard = _heard(attention_mask).to(scores.dtype)
-            scores = scores + (heard - 1)[:, None, None] * NEVER
+            # Keys only: rows of padded queries are undefined. Adding is faster than `where`.
+            valid = _valid(attention_mask).to(scores.dtype)
+            scores = scores + (valid - 1)[:, None, None] * NEVER
         mixed = scores.softmax(-1) @ apart(self.v_proj(hidden_states))
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, time, heads * self.head_dim)), None
 
 
 class Convolution(nn.Module):
-    """A convolution module that gates and masks frames as they lie, and turns only what goes on."""
+    """A convolution module that gates and masks before transposing, so that one tensor is transposed and not two."""
 
     def __init__(self, module: Any):
         super().__init__()
@@ -172,18 +171,18 @@ class Convolution(nn.Module):
         passed, gates = widened.chunk(2, dim=-1)
         gates = gates.sigmoid()
         if attention_mask is not None:
-            gates = gates * _heard(attention_mask).to(gates.dtype).unsqueeze(-1)
+            gates = gates * _valid(attention_mask).to(gates.dtype).unsqueeze(-1)
         hidden = part.depthwise_conv((passed * gates).transpose(1, 2))
         return part.pointwise_conv2(part.activation(part.norm(hidden))).transpose(1, 2)
 
 
-def _heard(attention_mask: Tensor) -> Tensor:
-    """(batch, time), True where there is audio, of a mask (batch, 1, time, time): what the first frame may look at."""
+def _valid(attention_mask: Tensor) -> Tensor:
+    """(batch, time), True on valid frames, of a mask (batch, 1, time, time): the keys of the first frame."""
     return attention_mask[:, 0, 0]
 
 
 class Block(nn.Module):
-    """A block whose halves of feed-forwards are part of their weights."""
+    """A block with the factor 1/2 of its feed-forwards folded into their weights."""
 
     def __init__(self, block: Any):
         super().__init__()

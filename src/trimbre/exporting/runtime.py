@@ -1,4 +1,4 @@
-"""An exported directory on ONNX Runtime, in the form of a model: what listens, evaluates and times takes it as one."""
+"""Exported directories on ONNX Runtime, with the interface of a model for transcription, evaluation and timing."""
 
 import json
 from collections.abc import Mapping
@@ -19,18 +19,17 @@ DESCRIPTION = "export.json"
 
 
 class ExportedModel(nn.Module):
-    """An exported graph that is called like the CTC model it was made from: same inputs, same order of labels.
+    """An exported graph with the interface of the CTC model that it was exported from: its inputs and order of labels.
 
-    It has what decoding, evaluation and timing ask of a model: its head, `forward`, `config.pad_token_id` and output
-    lengths.
+    Decoding, evaluation and timing need its head, `forward`, `config.pad_token_id` and output lengths.
 
     Args:
-        described: what stands in export.json.
+        described: content of export.json.
     """
 
     head = CTC(lengths="output_lengths")
     order: Tensor | None
-    """(labels,) column of each label; None where they are in order."""
+    """(labels,) column of each label; None where columns are in order."""
 
     def __init__(self, folder: Path, described: Mapping[str, Any], *, threads: int = 1):
         super().__init__()
@@ -42,7 +41,7 @@ class ExportedModel(nn.Module):
         self.register_buffer("order", None if in_order else columns.argsort(), persistent=False)
 
     def forward(self, **inputs: Tensor) -> SimpleNamespace:
-        """Scores (batch, frames, labels) as `logits`, which after a NeMo graph are logarithms of probabilities."""
+        """Scores (batch, frames, labels) as `logits`; a NeMo graph gives log-probabilities."""
         if "audio_signal" in self.inputs:
             feed = {
                 "audio_signal": inputs["input_features"].float().transpose(1, 2).contiguous(),
@@ -57,18 +56,18 @@ class ExportedModel(nn.Module):
         return SimpleNamespace(logits=logits if self.order is None else logits[..., self.order])
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Output frames of inputs of so many frames or samples, by the kernel, stride and padding of each layer."""
+        """(batch,) output frames of inputs of `lengths` frames or samples, (batch,)."""
         for kernel, stride, padding in self.lengths:
             lengths = (lengths + 2 * padding - kernel) // stride + 1
         return lengths
 
 
 FAMILIES = {"ctc": ExportedModel, "whisper": ExportedWhisper}
-"""Each takes the directory, what stands in its export.json, and how many threads compute one call."""
+"""Family in export.json -> class, made from the directory, the content of export.json and the threads of a call."""
 
 
 class Exported(NamedTuple):
-    """An exported model and the processor that feeds it, as `transcriber(*exported)` takes them."""
+    """An exported model and its processor, as `transcriber(*exported)` takes them."""
 
     model: ExportedModel | ExportedWhisper
     processor: ProcessorMixin
@@ -78,15 +77,15 @@ def load_exported(folder: str | Path, *, threads: int = 1) -> Exported:
     """Load a directory that `trimbre.export` wrote, for ONNX Runtime on the CPU.
 
     Args:
-        threads: how many threads compute one call.
+        threads: threads of one call.
 
     Raises:
-        UserError: the directory is not such a one.
+        UserError: the directory was not written by `trimbre.export`.
     """
     folder = Path(folder)
     try:
         described = json.loads((folder / DESCRIPTION).read_text())
         model: Any = FAMILIES[described["family"]](folder, described, threads=threads)
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise UserError(f"{folder} holds no model that trimbre export wrote: {error}") from error
+        raise UserError(f"{folder} holds no exported model: {error}") from error
     return Exported(model, AutoProcessor.from_pretrained(folder, trust_remote_code=False))

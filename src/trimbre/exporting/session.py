@@ -1,11 +1,11 @@
-"""ONNX Runtime as exported graphs are compared, heard with and timed in it."""
+"""ONNX Runtime sessions, the same for comparing, running and timing exported graphs."""
 
 from pathlib import Path
 from typing import Any
 
 
 def session(path: Path, *, threads: int = 1) -> Any:
-    """An ONNX Runtime session of a file on the CPU, with so many threads that do not spin while they wait."""
+    """An ONNX Runtime session of a file on the CPU; its threads do not spin while they wait."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""What a runtime expects of a model: its graphs, their inputs and outputs, and the files beside them."""
+"""Export targets: the graphs, inputs, outputs and files that a runtime expects of a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,51 +15,51 @@ from trimbre.models.inputs import SAMPLE_RATE
 
 
 class Trial(NamedTuple):
-    """One call of a graph, and what the model itself makes of it."""
+    """One call of a graph with the model's own outputs, which the graph is compared with."""
 
     feed: Mapping[str, Tensor]
-    """What goes in, by name."""
+    """Inputs, by name."""
     expected: Mapping[str, Tensor]
-    """What should come out, by name."""
+    """Outputs of the model, by name."""
     valid: Tensor | None = None
-    """Which frames of it count, (batch, frames); None for all."""
+    """Frames that are compared, (batch, frames) bool; None for all."""
 
 
 @dataclass(frozen=True)
-class Graph:
-    """One ONNX file."""
+class OnnxGraph:
+    """One ONNX file: how it is traced and what it is compared with."""
 
     name: str
-    """Of the file, without its ending."""
+    """Name of the file, without its ending."""
     sizes: Mapping[str, Mapping[int, str]]
-    """Inputs in order, and the axes of each that have any size, by name."""
+    """Inputs in order; for each, the names of its dynamic axes."""
     outputs: tuple[str, ...]
-    """In order."""
+    """Outputs in order."""
     wrap: Callable[[PreTrainedModel], nn.Module]
-    """The model as a module that takes these inputs, one by one, and gives these outputs."""
+    """The model -> a module with these inputs, as positional arguments, and these outputs."""
     example: Mapping[str, Tensor]
-    """Inputs to follow through the module."""
+    """Inputs to trace the module with."""
     trials: Callable[[], Iterator[Trial]]
-    """Calls that the graph is judged by, anew each time."""
+    """Calls that the graph is compared with the model on; a new iterator each time."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What is written into the ONNX file itself."""
+    """Metadata in the ONNX file."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A model as one runtime wants it."""
+    """A model as one runtime expects it."""
 
-    graphs: tuple[Graph, ...]
+    graphs: tuple[OnnxGraph, ...]
     described: Mapping[str, Any]
-    """What one must know to run the graphs, as plain data; `exporting.runtime` runs them by this."""
+    """Everything needed to run the graphs, as plain data for export.json; `exporting.runtime` reads it."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """The files, name to text, that the runtime wants beside the graphs."""
+    """Further files that the runtime reads, name -> text."""
     feed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
-    """What the processor gives -> what the graph takes, where one graph does it all; None where there are several."""
+    """The processor's output -> the graph's inputs, where there is one graph; None where there are several."""
 
 
 def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
-    """How the runtime `to` wants this model.
+    """The layout of a model for a runtime.
 
     Raises:
         UserError: that runtime cannot run it.
@@ -72,7 +72,7 @@ def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> La
 
 
 def noise(seconds: Sequence[float]) -> list[np.ndarray]:
-    """Clips of noise that swells, (samples,) each."""
+    """Clips of noise of rising amplitude, (samples,) each."""
     draw = np.random.default_rng(0)
     sizes = [int(length * SAMPLE_RATE) for length in seconds]
     return [(draw.standard_normal(size) * np.linspace(0.02, 0.2, size)).astype(np.float32) for size in sizes]

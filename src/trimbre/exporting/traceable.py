@@ -1,4 +1,4 @@
-"""A model in a form that the exporter can follow, and ONNX Runtime can quantise, which hears the same."""
+"""Copies of models that can be traced for export and quantised, with the same outputs on valid frames."""
 
 import copy
 import math
@@ -14,10 +14,10 @@ from trimbre.models.modeling_trimbre import BiasOnly, Skipped
 
 
 def exportable(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of `model` that can be exported, with no state and nothing to skip; the same on all that isn't padding.
+    """Copy a model into a traceable form: no caches of positions, no skipped branches; equal on valid frames.
 
-    Attention is the eager one, since the exporter cannot follow SDPA's views. 1x1 convolutions are matrix products,
-    which ONNX Runtime can quantise; it has no fast int8 kernel for a convolution over one frame.
+    Attention is eager, since the exporter cannot trace SDPA's views. 1x1 convolutions become matrix products, which
+    ONNX Runtime can quantise; it has no fast int8 kernel for a convolution of kernel 1.
     """
     copied: Any = copy.deepcopy(model).float().eval()
     copied.set_attn_implementation("eager")
@@ -58,7 +58,7 @@ class Pointwise(nn.Module):
 
 
 class Nothing(nn.Module):
-    """A skipped branch whose zero is a constant, so that the exporter sees that adding it changes nothing."""
+    """A skipped branch whose output is a constant zero, which the exporter folds away."""
 
     zero: Tensor
 
@@ -72,9 +72,9 @@ class Nothing(nn.Module):
 
 
 class RelativePositions(nn.Module):
-    """Sinusoids of the relative positions time-1 .. -(time-1), (1, 2 time - 1, dim), computed for the input at hand.
+    """Sinusoids of the relative positions time-1 .. -(time-1), (1, 2 time - 1, dim), computed for each input.
 
-    transformers keeps them in a table that grows with the longest input so far, which no graph can.
+    transformers caches them in a table that grows with the longest input, which cannot be traced.
     """
 
     rates: Tensor

@@ -1,6 +1,6 @@
-"""Whisper as the runtimes want it: an encoder that hears a window, and a decoder that is called for every token.
+"""Export of Whisper: an encoder for one window, and a decoder with caches that is called for every token.
 
-Files, inputs and outputs bear the names that Optimum gave them, and onnx-asr knows.
+Files, inputs and outputs have the names that Optimum gave them and onnx-asr reads.
 """
 
 import json
@@ -13,32 +13,32 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.errors import UserError
-from trimbre.exporting.targets import Graph, Layout, Trial, noise
-from trimbre.exporting.whisper_decoder import Writing, caches_of, trials
+from trimbre.errors import OptionError
+from trimbre.exporting.targets import Layout, OnnxGraph, Trial, noise
+from trimbre.exporting.whisper_decoder import CachedDecoder, caches_of, trials
 from trimbre.models.inputs import features_of
 
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 CHECKED_SECONDS = ((0.1,), (3.7, 1.2), (11.3, 0.6, 2.5))
-"""Batches that the encoder is compared on, by the length of their clips in seconds."""
+"""Batches that the encoder is compared on, by the lengths of their clips in seconds."""
 LONGEST_TEXT = 448
-"""Tokens, in onnx-asr, whatever the model says."""
+"""Tokens that onnx-asr generates at most, whatever the model's own limit."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a decoder's text begins with and what it may not write, from the model's generation config."""
+    """Prompt tokens and suppressed tokens of greedy decoding, from the model's generation config."""
 
     start: int
     languages: Mapping[str, int]
-    """The token of each language by its name, such as <|en|>; none where there is but one."""
+    """Token of each language by its name, such as <|en|>; empty for an English-only model."""
     after: tuple[int, ...]
-    """What follows the start, and the language where there are several: the task, and that there are no times."""
+    """Tokens after the start and, in a multilingual model, the language: task and no timestamps."""
     end: int
     never: tuple[int, ...]
     not_first: tuple[int, ...]
     most: int
-    """Tokens of a text, these first ones included."""
+    """Tokens of a text at most, the prompt included."""
 
     @classmethod
     def of(cls, model: Any) -> "Rules":
@@ -60,7 +60,7 @@ class Rules:
 
 
 def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
-    """How the runtime `to` wants this model.
+    """The layout of a Whisper for the runtime `to`.
 
     Raises:
         UserError: that runtime cannot run it.
@@ -71,15 +71,15 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
     silenced = silenced_by(rules, model.config.vocab_size) if to == "onnx-asr" else None
     caches = caches_of(model)
     inputs = [f"past_key_values.{cache.name}" for cache in caches]
-    encoder = Graph(
+    encoder = OnnxGraph(
         name=ENCODER,
         sizes={"input_features": {0: "batch"}},
         outputs=("last_hidden_state",),
-        wrap=Hearing,
+        wrap=AudioEncoder,
         example={"input_features": features_of(noise((1.3, 0.7)), processor)["input_features"]},
         trials=partial(encoder_trials, model, processor),
     )
-    decoder = Graph(
+    decoder = OnnxGraph(
         name=DECODER,
         sizes={
             "input_ids": {0: "batch", 1: "tokens"},
@@ -91,7 +91,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
             },
         },
         outputs=("logits", *(f"present.{cache.name}" for cache in caches)),
-        wrap=lambda copied: Writing(copied, caches, silenced),
+        wrap=lambda copied: CachedDecoder(copied, caches, silenced),
         example={
             "input_ids": torch.ones(2, 4, dtype=torch.long),
             "encoder_hidden_states": torch.zeros(2, model.config.max_source_positions, model.config.d_model),
@@ -119,7 +119,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
     return Layout((encoder, decoder), described, files_beside(model, processor) if to == "onnx-asr" else {})
 
 
-class Hearing(nn.Module):
+class AudioEncoder(nn.Module):
     """The encoder: one window's features (batch, mel bands, frames) to hidden states (batch, positions, dim)."""
 
     def __init__(self, model: Any):
@@ -135,12 +135,12 @@ def encoder_trials(model: Any, processor: Any) -> Iterator[Trial]:
     """One for each batch of `CHECKED_SECONDS`."""
     for seconds in CHECKED_SECONDS:
         features = features_of(noise(seconds), processor)["input_features"]
-        heard = model.model.encoder(features).last_hidden_state
-        yield Trial({"input_features": features}, {"last_hidden_state": heard})
+        hidden = model.model.encoder(features).last_hidden_state
+        yield Trial({"input_features": features}, {"last_hidden_state": hidden})
 
 
 def silenced_by(rules: Rules, labels: int) -> Tensor:
-    """What may not be written, (2, labels): later in a text, and at its beginning."""
+    """Suppressed labels, (2, labels) bool: at later positions of a text, and at its first."""
     silenced = torch.zeros(2, labels, dtype=torch.bool)
     silenced[:, list(rules.never)] = True
     silenced[1, list(rules.not_first)] = True
@@ -148,25 +148,22 @@ def silenced_by(rules: Rules, labels: int) -> Tensor:
 
 
 def check_fit(model: PreTrainedModel, processor: ProcessorMixin) -> None:
-    """Raise UserError where onnx-asr's own features, computed as OpenAI does, or its texts do not fit the model."""
+    """Raise OptionError where onnx-asr's own features (OpenAI's) or its length of texts do not fit the model."""
     extractor = processor.feature_extractor  # type: ignore[attr-defined]
     for name, value in {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 400, "chunk_length": 30}.items():
         if (own := getattr(extractor, name)) != value:
-            raise UserError(f"--to onnx-asr: it hears with {name} {value} and the model with {own}: give --to onnx")
+            advice = f"its features have {name} {value} and the model's {own}: export to onnx"
+            raise OptionError("to", "onnx-asr", advice)
     if extractor.feature_size not in (80, 128):
-        raise UserError(
-            f"--to onnx-asr: it computes 80 or 128 mel bands and the model hears {extractor.feature_size}: "
-            "give --to onnx"
-        )
+        advice = f"it computes 80 or 128 mel bands and the model takes {extractor.feature_size}: export to onnx"
+        raise OptionError("to", "onnx-asr", advice)
     if (room := model.config.max_target_positions) < LONGEST_TEXT:
-        raise UserError(
-            f"--to onnx-asr: it writes texts of up to {LONGEST_TEXT} tokens and the model only of {room}: "
-            "give --to onnx"
-        )
+        advice = f"it generates up to {LONGEST_TEXT} tokens and the model has positions for {room}: export to onnx"
+        raise OptionError("to", "onnx-asr", advice)
 
 
 def files_beside(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, str]:
-    """The files, name to text, that onnx-asr wants beside the graphs."""
+    """The files that onnx-asr reads beside the graphs, name -> text."""
     tokenizer = processor.tokenizer  # type: ignore[attr-defined]
     added = tokenizer.get_added_vocab()
     known = tokenizer.get_vocab()

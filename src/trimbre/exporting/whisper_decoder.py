@@ -1,7 +1,7 @@
-"""Whisper's decoder as one graph, for a text's first tokens and for every later one, which keeps no weights twice.
+"""Whisper's decoder as one graph, for the prompt and for every later token, so that weights are stored once.
 
-It is given what it made of earlier tokens and of the audio, its caches, and computes what they lack. A pruned decoder's
-caches differ from layer to layer, and a branch without heads has none.
+Its key-value caches of earlier tokens and of the audio are inputs, and it computes what they lack. Caches of a pruned
+decoder differ from layer to layer, and an attention without heads has none.
 """
 
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ from trimbre.models.inputs import features_of
 from trimbre.models.modeling_trimbre import Skipped
 
 CHECKED_TOKENS = ((1, 1, 1), (1, 4, 1), (2, 3, 1), (3, 6, 2))
-"""What the decoder is compared on: texts at once, tokens at first, and tokens when there are caches."""
+"""Trials of the decoder: batch size, tokens without caches, and further tokens with caches."""
 FIRST_WRITTEN = 4
-"""Where onnx-asr's texts begin: after their start, language, task, and that they bear no times."""
+"""Position of onnx-asr's first text token: after start, language, task and no timestamps."""
 
 
 class Cache(NamedTuple):
-    """One of the tensors that a decoder is given back, (batch, heads, positions, head size)."""
+    """One of a decoder's cache tensors, (batch, heads, positions, head size)."""
 
     name: str
-    """As in `past_key_values.NAME` and `present.NAME`."""
+    """NAME in the input `past_key_values.NAME` and the output `present.NAME`."""
     heads: int
     head_dim: int
 
@@ -36,9 +36,9 @@ class Cache(NamedTuple):
 
 
 def caches_of(model: Any) -> list[Cache]:
-    """Keys and values of every attention in the decoder that has heads.
+    """Keys and values of every attention of the decoder that has heads.
 
-    Where none is over the text, its tokens are counted by a cache of zeros, for a token's position follows from it.
+    Without any self-attention, a cache of zeros counts the tokens, from which the position of a token follows.
     """
     found = []
     for index, layer in enumerate(model.model.decoder.layers):
@@ -50,11 +50,11 @@ def caches_of(model: Any) -> list[Cache]:
     return [Cache("0.decoder.key", 1, 1), *found] if counted else found
 
 
-class Writing(nn.Module):
-    """The decoder and its projection to labels, with caches as tensors that go in and come out.
+class CachedDecoder(nn.Module):
+    """The decoder and its output projection, with caches as inputs and outputs.
 
     Args:
-        silenced: labels that are never, and never at first, the likeliest; see `silenced_by`.
+        silenced: suppressed labels, (2, labels) bool; see `silenced_by`.
     """
 
     silenced: Tensor | None
@@ -72,7 +72,7 @@ class Writing(nn.Module):
         tokens = input_ids.shape[1]
         positions = written + torch.arange(tokens)
         unseen = torch.arange(written + tokens)[None] > positions[:, None]
-        # All of the batch, or none of it: caches of audio come out only where none went in.
+        # All of the batch, or none of it: caches of the audio are outputs only where they were not inputs.
         lacking = (~use_cache_branch).expand(input_ids.shape[0]).nonzero()[:, 0]
         present: dict[str, Tensor] = {}
         states = self.decoder.embed_tokens(input_ids) + self.decoder.embed_positions.weight[written : written + tokens]
@@ -93,12 +93,12 @@ class Writing(nn.Module):
             normed = layer.encoder_attn_layer_norm(states)
             if (name := f"{index}.encoder.key") in past:
                 keys, values = past[name], past[f"{index}.encoder.value"]
-                # What the caches hold of the audio is not computed again, and they are not copied to be completed.
-                heard = keys.shape[2]
-                new_keys, new_values = keys_and_values(layer.encoder_attn, hidden[:, heard:])
+                # Only audio positions that are not cached are computed, and caches are not copied to append to them.
+                cached = keys.shape[2]
+                new_keys, new_values = keys_and_values(layer.encoder_attn, hidden[:, cached:])
                 asked = queries(layer.encoder_attn, normed)
                 weights = torch.cat([asked @ each.transpose(2, 3) for each in (keys, new_keys)], -1).softmax(-1)
-                found = weights[..., :heard] @ values + weights[..., heard:] @ new_values
+                found = weights[..., :cached] @ values + weights[..., cached:] @ new_values
                 states = states + joined(layer.encoder_attn, found)
                 present[name] = new_keys.index_select(0, lacking)
                 present[f"{index}.encoder.value"] = new_values.index_select(0, lacking)
@@ -113,29 +113,29 @@ class Writing(nn.Module):
 
 
 def batched(cache: Tensor, like: Tensor) -> Tensor:
-    """A cache, (batch, heads, positions, head size), whose batch may be 0 where it is empty, with that of `like`."""
+    """A cache, (batch, heads, positions, head size), whose batch is 0 where it is empty, with the batch of `like`."""
     sizes = partial(symbolic, dtype=torch.int64)
     batch = sizes("Shape", (like,), {"start": 0, "end": 1}, shape=(1,))
     rest = sizes("Shape", (cache,), {"start": 1}, shape=(3,))
     shape = sizes("Concat", (batch, rest), {"axis": 0}, shape=(4,))
-    # torch knows of no tensor without elements whose batch is another than it says
+    # Not a torch reshape, which would refuse to change the batch of an empty tensor.
     return symbolic(
         "Reshape", (cache, shape), {"allowzero": 1}, dtype=cache.dtype, shape=(like.shape[0], *cache.shape[1:])
     )
 
 
 def keys_and_values(attention: Any, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Both of (batch, positions, dim), each as (batch, heads, positions, head size)."""
+    """Keys and values of (batch, positions, dim), each as (batch, heads, positions, head size)."""
     return in_heads(attention, attention.k_proj(states)), in_heads(attention, attention.v_proj(states))
 
 
 def queries(attention: Any, states: Tensor) -> Tensor:
-    """Those of (batch, tokens, dim), as (batch, heads, tokens, head size)."""
+    """Scaled queries of (batch, tokens, dim), as (batch, heads, tokens, head size)."""
     return in_heads(attention, attention.q_proj(states) * attention.scaling)
 
 
 def joined(attention: Any, found: Tensor) -> Tensor:
-    """What the heads found, (batch, heads, tokens, head size), as (batch, tokens, dim)."""
+    """The output projection of the heads' outputs (batch, heads, tokens, head size), (batch, tokens, dim)."""
     return attention.out_proj(found.transpose(1, 2).flatten(2))
 
 
@@ -144,9 +144,9 @@ def in_heads(attention: Any, states: Tensor) -> Tensor:
 
 
 def silence(logits: Tensor, positions: Tensor, silenced: Tensor) -> Tensor:
-    """Logits (batch, tokens, labels) in which a label that may not follow scores as low as the lowest.
+    """Logits (batch, tokens, labels) with those of suppressed labels set to the lowest.
 
-    onnx-asr writes the likeliest label whatever it is, so that a model's rules have to be in the graph.
+    onnx-asr takes the label with the highest logit, so that suppression has to be part of the graph.
     """
     first = (positions == FIRST_WRITTEN - 1)[:, None]
     return torch.where(silenced[0] | (silenced[1] & first), logits.amin(-1, keepdim=True), logits)
@@ -154,7 +154,7 @@ def silence(logits: Tensor, positions: Tensor, silenced: Tensor) -> Tensor:
 
 @torch.no_grad()
 def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | None) -> Iterator[Trial]:
-    """Two for each of `CHECKED_TOKENS`: without caches, then with those that transformers itself has by then."""
+    """Two for each of `CHECKED_TOKENS`: without caches, then with transformers' own caches after the first tokens."""
     for batch, first, more in CHECKED_TOKENS:
         features = features_of(noise([3.7] * batch), processor)["input_features"]
         hidden = model.model.encoder(features).last_hidden_state
@@ -182,7 +182,7 @@ def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | N
 
 
 def written_by(model: Any, hidden: Tensor, text: Tensor, caches: list[Cache]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits and caches after a text, by transformers' own code."""
+    """Logits and caches of a text, by transformers' own forward."""
     output = model(encoder_outputs=(hidden,), decoder_input_ids=text, use_cache=True)
     cache = output["cache" if "cache" in output else "past_key_values"]  # transformers renamed it
     sides = {"decoder": cache.self_attention_cache, "encoder": cache.cross_attention_cache}

@@ -1,4 +1,4 @@
-"""An exported Whisper on ONNX Runtime, in the form of a model: it hears windows and writes their texts."""
+"""An exported Whisper on ONNX Runtime, with the interface of a model: greedy generation for windows of audio."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +16,12 @@ Caches = dict[str, np.ndarray]
 
 
 class ExportedWhisper(nn.Module):
-    """An exported encoder and decoder that write what `generate` of the model they were made from would.
+    """An exported encoder and decoder whose `generate` gives the tokens of the model that they were exported from.
 
-    It has what decoding, evaluation and timing ask of a Whisper: its head, `generate`, and whether it is multilingual.
+    Decoding, evaluation and timing need its head, `generate`, and whether it is multilingual.
 
     Args:
-        described: what stands in export.json.
+        described: content of export.json.
     """
 
     head = Seq2Seq()
@@ -40,20 +40,20 @@ class ExportedWhisper(nn.Module):
         self.generation_config = SimpleNamespace(is_multilingual=bool(self.rules["languages"]))
 
     def generate(self, input_features: Tensor, *, language: str | None = None, **asked: Any) -> Tensor:
-        """The likeliest token after each other, of those that the rules allow, until every text has ended.
+        """Generate greedily, within the rules of export.json, until every text has ended.
 
         Args:
             input_features: whole windows, (batch, mel bands, frames).
-            language: what is spoken, such as `en`; None lets a multilingual model decide for each window.
-            asked: the rest of what `generated` asks of a model, which is all that there is here.
+            language: language code, such as `en`; None lets a multilingual model detect it for each window.
+            asked: further options of a model's `generate`, which ask for what is done here anyway.
 
         Returns:
-            (batch, tokens), what every text begins with included; filled up with the token that ends it.
+            (batch, tokens), the prompt included; padded with the end token.
         """
-        (heard,) = self.encoder.run(["last_hidden_state"], {"input_features": input_features.numpy()})
+        (hidden,) = self.encoder.run(["last_hidden_state"], {"input_features": input_features.numpy()})
         rules = self.rules
-        text = self.begun(heard, language)
-        scores, caches = self.step(text, heard, self.empty)
+        text = self.prompt(hidden, language)
+        scores, caches = self.step(text, hidden, self.empty)
         scores[:, rules["not_first"]] = -np.inf
         going = np.ones(len(text), dtype=bool)
         while True:
@@ -63,31 +63,31 @@ class ExportedWhisper(nn.Module):
             going &= following != rules["end"]
             if not going.any() or text.shape[1] >= rules["most"]:
                 return torch.from_numpy(text)
-            scores, caches = self.step(text[:, -1:], heard, caches)
+            scores, caches = self.step(text[:, -1:], hidden, caches)
 
-    def begun(self, heard: np.ndarray, language: str | None) -> np.ndarray:
-        """What a text begins with, (batch, tokens)."""
+    def prompt(self, hidden: np.ndarray, language: str | None) -> np.ndarray:
+        """Prompt tokens of each text, (batch, tokens)."""
         languages = self.rules["languages"]
-        columns = [np.full(len(heard), self.rules["start"])]
+        columns = [np.full(len(hidden), self.rules["start"])]
         if languages and language is None:
             known = np.array(list(languages.values()))
-            scores, _ = self.step(columns[0][:, None], heard, self.empty)
+            scores, _ = self.step(columns[0][:, None], hidden, self.empty)
             columns.append(known[scores[:, known].argmax(-1)])
         elif languages:
-            columns.append(np.full(len(heard), languages[f"<|{language}|>"]))
-        columns += [np.full(len(heard), token) for token in self.rules["after"]]
+            columns.append(np.full(len(hidden), languages[f"<|{language}|>"]))
+        columns += [np.full(len(hidden), token) for token in self.rules["after"]]
         return np.stack(columns, axis=1)
 
-    def step(self, tokens: np.ndarray, heard: np.ndarray, caches: Caches) -> tuple[np.ndarray, Caches]:
-        """Scores of what follows the last of `tokens`, (batch, labels), and the caches after them."""
+    def step(self, tokens: np.ndarray, hidden: np.ndarray, caches: Caches) -> tuple[np.ndarray, Caches]:
+        """Scores of the next token, (batch, labels), and the caches after `tokens`."""
         begun = caches is not self.empty
-        # Those of the audio stay what they were made at first.
+        # Caches of the audio stay what the first call returned.
         renewed = [name for name in caches if not (begun and ".encoder." in name)]
         logits, *made = self.decoder.run(
             ["logits", *(name.replace("past_key_values", "present") for name in renewed)],
             {
                 "input_ids": tokens,
-                "encoder_hidden_states": heard,
+                "encoder_hidden_states": hidden,
                 "use_cache_branch": np.array([begun]),
                 **caches,
             },
