@@ -250,6 +250,7 @@ def plain(name: str) -> str:
 def words_of_our_own() -> Iterator[str]:
     pattern = re.compile(rf"(?<![A-Za-z])({'|'.join(WORDS)})(?![A-Za-z])", re.IGNORECASE)
     pages = [*sorted(SOURCE.rglob("*.py")), *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
+    pages = [path for path in pages if path.name != "CHANGELOG.md"]  # which says what things were called
     for path in pages:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             for found in pattern.finditer(line):
@@ -286,13 +287,7 @@ CHECKS: dict[str, Callable[[], Iterator[str]]] = {
 }
 
 
-LATER = {
-    "flags in the library",
-    "words that are not the field's",
-}
-
-
-@pytest.mark.parametrize("name", sorted(CHECKS.keys() - LATER))
+@pytest.mark.parametrize("name", CHECKS)
 def test_there_are_no(name):
     assert list(CHECKS[name]()) == []
 

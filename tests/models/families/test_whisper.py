@@ -199,7 +199,7 @@ def test_what_a_scope_does_not_count_has_no_price(model, anatomy, processor):
 def test_a_gated_model_writes_what_the_cut_one_does(model, anatomy, features):
     gates = Gates(anatomy)
     plan = random_plan(anatomy, 4)
-    gates.set_values(GateValues.open(anatomy).hardened(plan))
+    gates.set_values(GateValues.open(anatomy).restricted_to(plan))
     small = cut(model, plan)
     with gated(model, gates):
         written = generated(model, features, num_beams=1)
