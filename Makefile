@@ -12,10 +12,10 @@ demo: $(VENV)/ready
 	$(BIN)/python benchmarks/demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 quick: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --family parakeet
+	$(BIN)/python -m pytest -n 2 -m "not slow" --family parakeet
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""How closely the controller holds the cost to its ramp: targets 0.3, 0.5 and 0.75 of both budgets on real speech.
+"""Deviation of the expected cost from its ramp in L0 training, for targets of 30, 50 and 75 % of both budgets.
 
 python benchmarks/controller.py --model models/telephone-en --train demo/train/train
 """
@@ -29,7 +29,7 @@ from trimbre.training.task_loss import transcript_loss
 
 
 def main() -> None:
-    """Print, for each target, the largest excess over the ramp and what the final search moved."""
+    """Print, for each target, the deviation of the expected cost and the units that the final search moved."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="models/telephone-en")
     parser.add_argument("--train", default="demo/train/train")
@@ -49,12 +49,12 @@ def main() -> None:
         student = copy.deepcopy(teacher).requires_grad_(True)
         anatomy = anatomy_of(student)
         config = PruneConfig(remove=target, method="l0", gates=GateConfig(steps=asked.steps))
-        wanted = target_of(anatomy, ModelCosts.of(student, anatomy, processor), config)
+        aim = target_of(anatomy, ModelCosts.of(student, anatomy, processor), config)
         distiller = Distiller(teacher, config.distillation)
         training = Training(batches, batches, accelerator, seed=0)
         context = PruningContext(distiller, training, transcript_loss, gates=config.gates)
-        gates = l0.start_gates(student, context, wanted)
-        multipliers, ramp = Multipliers(gates, wanted.budgets), Ramp(target, round(config.gates.ramp * asked.steps))
+        gates = l0.start_gates(student, context, aim)
+        multipliers, ramp = Multipliers(gates, aim.budgets), Ramp(target, round(config.gates.ramp * asked.steps))
         above = [0.0]
 
         def watch(
@@ -64,9 +64,9 @@ def main() -> None:
             return {}
 
         watched = replace(context, training=replace(context.training, validate=watch, validate_every=1))
-        l0.learn(student, gates, watched, wanted)
-        plan = l0.plan_from_gates(gates, wanted)
-        moved, budgets = l0.disagreement(gates, plan), wanted.budgets
+        l0.learn(student, gates, watched, aim)
+        plan = l0.plan_from_gates(gates, aim)
+        moved, budgets = l0.disagreement(gates, plan), aim.budgets
         expected = ", ".join(f"{share:.2%}" for share in multipliers.removed())
         exact = ", ".join(f"{budget.removed(plan):.2%}" for budget in budgets)
         table.add_row(f"{target:.0%}", expected, f"{100 * max(above):.2f} points", f"{moved:.1%}", exact)

@@ -1,6 +1,6 @@
-"""Speed of one Whisper's encoder relative to another's in ONNX Runtime, on interleaved windows.
+"""Speed-up of one Whisper encoder over another in ONNX Runtime, timed on the same window in alternation.
 
-Exports both, so that what is timed is the graph that a user deploys: features and decoder are left out.
+Both models are exported, so that the deployed graph is timed. Features and decoder are left out.
 
     python benchmarks/encoder.py --models tiny.en half
 """
@@ -23,6 +23,7 @@ from trimbre.models.inputs import features_of, window_of
 
 
 def main() -> None:
+    """Export both encoders, time them and print the speed-up."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs=2, required=True, help="the second is compared with the first")
     parser.add_argument("--precision", choices=EXPORT_PRECISIONS, default="fp32")
@@ -32,14 +33,16 @@ def main() -> None:
     given = parser.parse_args()
     prepare_libraries()
     with tempfile.TemporaryDirectory() as folder:
-        sessions, features = [], None
+        sessions = []
         for number, model in enumerate(given.models):
             out = Path(folder) / str(number)
             trimbre.export(model=model, to="onnx", out=out, precision=given.precision)
             exported = load_exported(out, threads=given.threads)
             sessions.append(exported.model.encoder)
-            clip = noise(window_of(exported.processor), 0)  # which takes as long as speech
-            features = features_of([clip], exported.processor)["input_features"].numpy()
+        window = window_of(exported.processor)
+        assert window is not None, "a Whisper has a window"
+        clip = noise(window, 0)  # the time of an encoder does not depend on the content
+        features = features_of([clip], exported.processor)["input_features"].numpy()
         times = in_turn(sessions, features, given.repeats)
     found = {
         "models": given.models,
@@ -58,13 +61,13 @@ def main() -> None:
 
 
 def in_turn(sessions: list[Any], features: np.ndarray, repeats: int) -> list[list[float]]:
-    """Seconds of each session in every repeat, the order reversed every other time, after two warm-up runs."""
+    """Seconds of each session in every repeat, after two of warm-up; the order is reversed every other repeat."""
     times: list[list[float]] = [[] for _ in sessions]
     for repeat in range(-2, repeats):
         order = list(enumerate(sessions))
-        for number, running in order[::-1] if repeat % 2 else order:
+        for number, session in order[::-1] if repeat % 2 else order:
             start = time.perf_counter()
-            running.run(["last_hidden_state"], {"input_features": features})
+            session.run(["last_hidden_state"], {"input_features": features})
             if repeat >= 0:
                 times[number].append(time.perf_counter() - start)
     return times

@@ -1,4 +1,4 @@
-"""Cost of gates in training: a distillation step with gates beside the same step without, interleaved.
+"""Time of a distillation step with gates over that of the same step without, in alternation.
 
 python benchmarks/gates.py --model models/telephone-en --train demo/train/train
 """
@@ -61,14 +61,14 @@ def main() -> None:
     for number in range(asked.steps + 2):
         batch = next(stream)
         pair = [step(batch, gating=gating) for gating in ((True, False) if number % 2 else (False, True))]
-        if number >= 2:  # the first two warm up
+        if number >= 2:  # the first two are warm-up
             with_gates.append(pair[number % 2 == 0])
             without.append(pair[number % 2 == 1])
     ratios = [a / b for a, b in zip(with_gates, without, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)
     medians = [f"{1000 * statistics.median(times):.0f} ms" for times in (without, with_gates)]
     print(f"step without gates: {medians[0]}, with: {medians[1]}")
-    print(f"ratio within a pair: median {statistics.median(ratios):.3f}, quartiles {low:.3f} to {high:.3f}")
+    print(f"ratio of a pair: median {statistics.median(ratios):.3f}, quartiles {low:.3f} to {high:.3f}")
     print(f"{asked.steps} pairs, {torch.get_num_threads()} threads, {accelerator.mixed_precision}")
 
 

@@ -3,8 +3,8 @@
 python benchmarks/growth.py              # all of it: several minutes and 14 GiB of memory
 python benchmarks/growth.py --only cut   # one of: cut, step, manifest, sizes, hours
 
-Models are randomly initialised, so nothing is downloaded; each measurement is a process of its own, whose peak of
-resident memory counts.
+Models are randomly initialised, so nothing is downloaded. Each measurement runs in a process of its own, whose peak
+resident memory is reported.
 """
 
 import argparse
@@ -30,16 +30,16 @@ HOURS = (10, 100, 1000)
 
 
 def peak() -> float:
-    """The most memory that this process held, in bytes."""
+    """Peak resident memory of this process, in bytes."""
     from trimbre.benchmark.memory import resident
 
     held = resident(peak=True)
-    assert held is not None, "peak memory is known on Linux only"
+    assert held is not None, "the memory of a process is known on Linux alone"
     return held
 
 
 def make_model(folder: str, shape: dict[str, int]) -> None:
-    """Write a randomly initialised recogniser of a shape, with the shipped one's processor."""
+    """Write a randomly initialised recogniser of a given shape, with the processor of the shipped one."""
     from transformers import ParakeetCTCConfig, ParakeetEncoderConfig, ParakeetForCTC
 
     from trimbre.models.checkpoint import save
@@ -92,7 +92,7 @@ def cut(folder: str) -> dict[str, float]:
 
 
 def step(folder: str, seconds: str) -> dict[str, float]:
-    """One learning step with its teacher, as `--low-memory` does it: the second of two, so that moments are there."""
+    """One distillation step, as with `low_memory`: the second of two, so that the optimizer's moments are allocated."""
     import copy
 
     import numpy as np
@@ -133,7 +133,7 @@ def step(folder: str, seconds: str) -> dict[str, float]:
 
 
 def make_manifest(folder: str, cuts: int) -> None:
-    """A manifest of so many cuts of 2 to 20 s, over one second of silence that nobody reads."""
+    """Write a manifest of `cuts` cuts of 2 to 20 s; its audio files do not exist, since no measurement reads them."""
     with gzip.open(Path(folder) / "cuts.jsonl.gz", "wt", compresslevel=1) as file:
         for number in range(cuts):
             seconds = 2 + (number * 7919 % 1800) / 100
@@ -146,7 +146,7 @@ def make_manifest(folder: str, cuts: int) -> None:
                 "start": 0,
                 "duration": seconds,
                 "channel": 0,
-                "supervisions": [said | {"text": f"press {number % 10} to hear the other menus again"}],
+                "supervisions": [said | {"text": f"press {number % 10} to repeat the other menus again"}],
                 "recording": {"id": name, "sources": [source], **length},
                 "type": "MonoCut",
             }
@@ -154,7 +154,7 @@ def make_manifest(folder: str, cuts: int) -> None:
 
 
 def manifest(folder: str) -> dict[str, float]:
-    """Look a manifest through and draw the first batches from it."""
+    """Check a manifest, and draw the first batches from it."""
     from trimbre.config import BatchConfig
     from trimbre.data.batches import _Order
     from trimbre.data.check import check_training_data
@@ -165,19 +165,19 @@ def manifest(folder: str) -> dict[str, float]:
     before, start = peak(), time.perf_counter()
     cuts = read_cuts(folder)
     found = check_training_data(cuts, name=folder, processor=processor, normalize="basic")
-    looked = time.perf_counter() - start
+    checked = time.perf_counter() - start
     start = time.perf_counter()
     drawn = list(
         islice(_Order(cuts, options=BatchConfig(), window=None, transcripts=True, seed=0, start=0, rank=0, world=1), 20)
     )
     assert len(drawn) == 20
-    return {"look through": looked, "first batches": time.perf_counter() - start, "growth": peak() - before} | {
+    return {"check": checked, "first batches": time.perf_counter() - start, "growth": peak() - before} | {
         "hours": found.hours
     }
 
 
 def apart(part: str, *arguments: Any) -> dict[str, float]:
-    """A measurement in a process of its own."""
+    """Run a measurement in a process of its own."""
     done = subprocess.run(
         [sys.executable, __file__, "--measure", part, *map(str, arguments)], capture_output=True, text=True
     )
@@ -221,7 +221,7 @@ def report_cut(place: Path) -> None:
 def report_step(place: Path) -> None:
     found = apart("step", place, 10)
     show(
-        f"a learning step with its teacher on 10 s of audio, {found['parameters'] / 1e6:.0f} M parameters",
+        f"a distillation step on 10 s of audio, {found['parameters'] / 1e6:.0f} M parameters",
         [{"seconds": found["step"], "peak in GiB": found["peak"] / 2**30}],
     )
 
@@ -243,7 +243,7 @@ def report_sizes() -> None:
             stepped = apart("step", f"{place}/model", 10)
         row["weights in GB"] = row.pop("weights") / 1e9
         row.pop("peak")
-        rows.append(row | {"learning step": stepped["step"]})
+        rows.append(row | {"distillation step": stepped["step"]})
     show("seconds of every stage against the size of the model", rows)
 
 

@@ -1,15 +1,15 @@
-"""Comparison of pruning methods at the same cost, data, teacher and number of steps.
+"""Comparison of pruning methods at the same cost, with the same data, teacher and number of steps.
 
 python benchmarks/methods.py list  benchmarks/methods/conformer.json
 python benchmarks/methods.py run   benchmarks/methods/conformer.json --only "l0 50% 0" "taylor 50% 0"
 python benchmarks/methods.py table benchmarks/methods/conformer.json
 
-A testbed is a JSON file: model, data, steps and the entries to run, `methods` or `ablation`, all or `only` some, with
-at most so many `seeds`. Where they differ from the defaults, `batches` is the number of calibration batches, `rate` the
-learning rate of the weights and `layer_weight` the weight of hidden states. `run` makes the cells that have no file yet
-in the folder named as the testbed, so that it can be interrupted; `table` compares those that are there. The speech of
-the testbeds comes from recipes/teacher/train.sh, Whisper's also as described in benchmarks/whisper.py; data/tiny.en is
-made by `trimbre convert`.
+A testbed is a JSON file: model, data, steps and a set of entries, `methods` or `ablation`. Optional keys are `only`
+(some of the entries), `seeds` (at most so many), `batches` (calibration batches for scores and refit), `rate` (learning
+rate of the weights) and `layer_weight` (weight of the hidden-state loss). `run` writes one file per cell to the folder
+beside the testbed and skips cells whose file exists, so that an interrupted run resumes; `table` compares the cells. The
+speech comes from recipes/teacher/train.sh, Whisper's also from the commands in benchmarks/whisper.py; data/tiny.en is
+written by `trimbre convert`.
 """
 
 import argparse
@@ -28,13 +28,7 @@ from rich.console import Console
 import trimbre
 from trimbre.benchmark.latency_tables import machine
 from trimbre.benchmark.timing import times_faster
-from trimbre.config import (
-    BatchConfig,
-    DistillationConfig,
-    GateConfig,
-    PruneConfig,
-    RecoveryConfig,
-)
+from trimbre.config import BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.cuts import read_cuts
 from trimbre.evaluation.compare_runs import CONTROL, Comparison, Run
@@ -54,13 +48,26 @@ from trimbre.training.loop import accelerator_for
 from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.recovery import Training, train_on
 
-ALONE = DistillationConfig(posterior_weight=0.0, layer_weight=0.0)
-"""No teacher."""
+TASK_ALONE = DistillationConfig(posterior_weight=0.0, layer_weight=0.0)
+"""The task loss, without distillation."""
+
+KEPT = (
+    "options",
+    "removed",
+    "dense",
+    "widths",
+    "stages",
+    "times_faster",
+    "audio_seconds",
+    "missed",
+    "units_cut_as_seeded",
+)
+"""Keys of a run's report that a cell's file keeps."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A way to a smaller model: a config, and the number of seeds that it is run with."""
+    """A configuration to compare."""
 
     options: PruneConfig
     seeds: int = 1
@@ -69,7 +76,7 @@ class Entry:
 
 
 def methods(steps: int, learn: int) -> dict[str, Entry]:
-    """Every method by name, for `steps` in all, of which methods with gates take `learn` for the gates."""
+    """Every method by name, for `steps` steps in all; methods that train gates take `learn` of them for that."""
     learned = in_steps(PruneConfig(method="l0"), learn, steps - learn)
     at_once = in_steps(PruneConfig(method="l0"), 0, steps)
     no_refit = replace(at_once.recovery, refit=False)
@@ -80,7 +87,7 @@ def methods(steps: int, learn: int) -> dict[str, Entry]:
         "curvature, no refit": Entry(replace(at_once, method="curvature", recovery=no_refit), seeds=3),
         "taylor": Entry(replace(at_once, method="taylor"), seeds=3),
         "taylor-iterative": Entry(replace(learned, method="taylor-iterative"), seeds=3),
-        "l0, no distillation": Entry(replace(learned, distillation=ALONE)),
+        "l0, no distillation": Entry(replace(learned, distillation=TASK_ALONE)),
         "l0, seed alone": Entry(at_once),
         "l0, gates alike": Entry(replace(learned, gates=replace(learned.gates, spread=0.0))),
         "l0, gates sampled": Entry(replace(learned, gates=replace(learned.gates, sampled=True))),
@@ -90,21 +97,21 @@ def methods(steps: int, learn: int) -> dict[str, Entry]:
         "layers": Entry(replace(at_once, method="layers")),
         "random": Entry(replace(at_once, method="random")),
         "DPHuBERT": Entry(dphubert(steps)),
-        "small from scratch": Entry(replace(at_once, distillation=ALONE), kind="scratch"),
+        "small from scratch": Entry(replace(at_once, distillation=TASK_ALONE), kind="scratch"),
         "small from scratch, distilled": Entry(at_once, kind="scratch"),
     }
 
 
 def in_steps(config: PruneConfig, learn: int, recover: int) -> PruneConfig:
-    """The config with so many steps of gates and of recovery."""
+    """The config with `learn` steps of gate training and `recover` steps of recovery."""
     return replace(config, gates=replace(config.gates, steps=learn), recovery=replace(config.recovery, steps=recover))
 
 
 def dphubert(steps: int) -> PruneConfig:
-    """DPHuBERT's recipe (Peng et al. 2023): distillation alone, with its distance, layers and schedule.
+    """DPHuBERT's recipe (Peng et al. 2023): hidden states as the only loss, with its distance, layers and schedule.
 
-    Gates all start open; two thirds of the steps decide, the target rising over the first tenth of these; every fourth
-    layer is matched; no refit. The size constraint is met by this engine's multipliers, not by ascent on them.
+    All gates start open. They are trained for two thirds of the steps, with a ramp over the first tenth of these; every
+    fourth layer is matched; there is no refit. The size constraint is met exactly, not by ascent on multipliers.
     """
     learn = round(steps * 2 / 3)
     return PruneConfig(
@@ -118,28 +125,28 @@ def dphubert(steps: int) -> PruneConfig:
 
 
 def ablation(steps: int, learn: int) -> dict[str, Entry]:
-    """Ablations of the default recipe and of learned gates: one change at a time."""
+    """The default recipe and that of L0, each with one option changed at a time."""
     default = in_steps(PruneConfig(), 0, steps)
     learned = in_steps(PruneConfig(method="l0"), learn, steps - learn)
     recovery = default.recovery
 
-    def taught(**terms: Any) -> PruneConfig:
+    def distilled(**terms: Any) -> PruneConfig:
         return replace(default, distillation=DistillationConfig(**terms))
 
-    def gates(**otherwise: Any) -> PruneConfig:
-        return replace(learned, gates=replace(learned.gates, **otherwise))
+    def gates(**options: Any) -> PruneConfig:
+        return replace(learned, gates=replace(learned.gates, **options))
 
     def learned_for(learn: int) -> PruneConfig:
         return in_steps(learned, learn, steps - learn)
 
     varied = {
         "default": default,
-        "no task": taught(task_weight=0.0),
-        "no posteriors": taught(posterior_weight=0.0),
-        "no hidden states": taught(layer_weight=0.0),
-        "task alone": replace(default, distillation=ALONE),
-        "hidden states, weight 4": taught(layer_weight=4.0),
-        "every fourth layer": taught(match_every=4),
+        "no task": distilled(task_weight=0.0),
+        "no posteriors": distilled(posterior_weight=0.0),
+        "no hidden states": distilled(layer_weight=0.0),
+        "task alone": replace(default, distillation=TASK_ALONE),
+        "hidden states, weight 4": distilled(layer_weight=4.0),
+        "every fourth layer": distilled(match_every=4),
         "no refit": replace(default, recovery=replace(recovery, refit=False)),
         "scored on a quarter": replace(default, calibration_batches=default.calibration_batches // 4),
         "refitted on a quarter": replace(
@@ -190,7 +197,7 @@ class Cell:
 
 
 def cells(testbed: Mapping[str, Any]) -> Iterator[Cell]:
-    """The cells of a testbed, one seed of all first."""
+    """The cells of a testbed, the first seed of all entries before the second."""
     known = ENTRIES[testbed["entries"]](testbed["steps"], testbed["learn_steps"])
     known = {name: entry for name, entry in known.items() if name in testbed.get("only", known)}
     for seed in range(min(max(entry.seeds for entry in known.values()), testbed.get("seeds", sys.maxsize))):
@@ -201,7 +208,7 @@ def cells(testbed: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
-    """Make a cell's model; returns its report with an evaluation."""
+    """Make a cell's model, evaluate it and return its report."""
     config = cell.entry.options
     gates, recovery, distillation = config.gates, config.recovery, config.distillation
     if "rate" in testbed:
@@ -221,23 +228,24 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
         distillation=replace(distillation, text=testbed.get("text", "transcripts"), layer_weight=layers),
         batches=replace(config.batches, max_duration=testbed["max_duration"]),
     )
-    judged = {"dev": testbed["judged"]["dev"], "watch": testbed["judged"]["watch"], "normalize": testbed["normalize"]}
     if cell.entry.kind == "prune":
         out = Path("runs/methods") / testbed["name"] / cell.file.removesuffix(".json")
         unfinished = out.with_name(f"{out.name}.run").exists()
         shutil.rmtree(out, ignore_errors=True)
         result = trimbre.prune(testbed["model"], train=testbed["train"], out=out, config=config, resume=unfinished)
-        made, report = Recogniser(result.model, result.processor), result.report
+        recogniser, report = Recogniser(result.model, result.processor), result.report
     else:
-        made, report = _trained(cell, testbed, config)
+        recogniser, report = _trained(cell, testbed, config)
     evaluation = evaluate_sets(
-        recogniser=made, name=testbed["main"], data=judged["dev"], watch=judged["watch"], normalize=judged["normalize"]
+        recogniser=recogniser,
+        name=testbed["main"],
+        data=testbed["judged"]["dev"],
+        watch=testbed["judged"]["watch"],
+        normalize=testbed["normalize"],
     )
-    kept = ("options", "removed", "dense", "widths", "stages", "times_faster", "audio_seconds", "missed")
-    kept += ("units_cut_as_seeded",)
     return {
         "name": cell.name,
-        **{key: report[key] for key in kept if key in report},
+        **{key: report[key] for key in KEPT if key in report},
         "evaluation": evaluation.to_json(),
         "machine": machine(),
         "torch": torch.__version__,
@@ -245,22 +253,22 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trained(cell: Cell, testbed: Mapping[str, Any], config: PruneConfig) -> tuple[Recogniser, dict[str, Any]]:
-    """Train the dense model, or a model of the target's cost with random weights."""
+    """A model without pruning: the dense one, or a randomly initialised one of the target's cost, trained."""
     teacher, processor = load(testbed["model"])
     cuts, accelerator = read_cuts(testbed["train"]), accelerator_for("auto")
     anatomy = anatomy_of(teacher)
-    ledger = ModelCosts.of(teacher, anatomy, processor)
+    costs = ModelCosts.of(teacher, anatomy, processor)
     model: Any = copy.deepcopy(teacher)
-    removed = {name: dict.fromkeys(ledger.scopes, 0.0) for name in ("params", "macs")}
+    removed = {name: dict.fromkeys(costs.scopes, 0.0) for name in ("params", "macs")}
     if cell.entry.kind == "scratch":
-        plan = uniform_plan(target_of(anatomy, ledger, config), seed=config.seed)
-        model, removed = cut(model, plan), ledger.shares(plan)
+        plan = uniform_plan(target_of(anatomy, costs, config), seed=config.seed)
+        model, removed = cut(model, plan), costs.shares(plan)
         torch.manual_seed(config.seed)
         initialise(model)
-    dictation = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
+    label = PseudoLabeller(teacher, processor, accelerator.autocast) if head_of(teacher).reads_text else None
 
     def stream(start: int) -> Iterator[Batch]:
-        drawn = training_batches(
+        batches = training_batches(
             cuts,
             processor=processor,
             options=config.batches,
@@ -268,7 +276,7 @@ def _trained(cell: Cell, testbed: Mapping[str, Any], config: PruneConfig) -> tup
             start=start,
             transcripts=config.distillation.text == "transcripts",
         )
-        return map(dictation, drawn) if dictation else drawn
+        return map(label, batches) if label else batches
 
     training = Training(
         batches=stream,
@@ -284,18 +292,18 @@ def _trained(cell: Cell, testbed: Mapping[str, Any], config: PruneConfig) -> tup
         options=config.recovery,
         training=training,
     )
-    made = Recogniser(model.eval(), processor)
+    recogniser = Recogniser(model.eval(), processor)
     report = {
         "options": asdict(config),
         "removed": removed,
         "stages": {cell.entry.kind: fitted.to_json()},
-        "times_faster": asdict(times_faster(made, Recogniser(teacher, processor))),
+        "times_faster": asdict(times_faster(recogniser, Recogniser(teacher, processor))),
     }
-    return made, report
+    return recogniser, report
 
 
 def main() -> int:
-    """Run cells, or make the table of those that were run."""
+    """Run cells, or make the table of the finished ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("verb", choices=["list", "run", "table"])
     parser.add_argument("testbed", type=Path, nargs="?", default=Path("benchmarks/methods/conformer.json"))
@@ -320,7 +328,7 @@ def main() -> int:
 
 
 def make_table(place: Path) -> None:
-    """Compare the cells of a testbed that were run; writes the comparison beside them."""
+    """Compare the finished cells of a testbed; writes the comparison beside them."""
     found = Comparison.of([Run.read(file) for file in sorted(place.glob("*.json"))])
     write_comparison(found, place.with_name(f"{place.name}-table"))
     Console().print(*comparison(found.to_json()))

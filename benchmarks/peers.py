@@ -1,11 +1,11 @@
-"""Torch-Pruning on speech models: which parts it cuts, whether the result runs, and whether it loads again.
+"""Torch-Pruning on speech models: the parts that it cuts, whether the models run afterwards, and whether they reload.
 
 pip install torch-pruning
 python benchmarks/peers.py models/telephone-en tiny.en
 
-Half of the units of each kind of module are asked for, first in the way of its own examples, then with its best chance:
-heads whole (`prune_head_dims=False`) and the modules' own counts of heads corrected after the cut. A small
-Wav2Vec2-Conformer of random weights stands for that family.
+Half of the units of each kind of module are to be removed, in two settings. *straightforward* follows its own examples;
+*adjusted* removes whole heads (`prune_head_dims=False`) and corrects the modules' head counts after the cut. A small,
+randomly initialised Wav2Vec2-Conformer represents that family.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch_pruning
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -30,24 +29,26 @@ CUTTABLE = nn.Linear | nn.Conv1d | nn.Conv2d
 
 
 def main() -> None:
-    """Cut each model in every way and print what came of it."""
+    """Prune each model in both settings and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("models", nargs="+")
     asked = parser.parse_args()
+    import torch_pruning
+
     warnings.filterwarnings("ignore")
-    shown = Table("model", "cut", "parameters left", "forward", "loads again")
+    shown = Table("model", "cut", "parameters left", "forward", "reloads")
     for name, model in {**{name: load(name).model for name in asked.models}, "wav2vec2-conformer": small()}.items():
         model.set_attn_implementation("eager")
         anatomy = anatomy_of(model)
         for kinds in [tuple(anatomy.kinds), *((kind,) for kind in anatomy.kinds)]:
-            for careful in (False, True):
-                way = f"{'all' if len(kinds) > 1 else kinds[0]}, {'best chance' if careful else 'straightforward'}"
-                shown.add_row(name, way, *tried(model, anatomy, kinds, careful))
+            for adjusted in (False, True):
+                setting = f"{'all' if len(kinds) > 1 else kinds[0]}, {'adjusted' if adjusted else 'straightforward'}"
+                shown.add_row(name, setting, *prune(model, anatomy, kinds, adjusted=adjusted))
     Console(width=150).print(f"Torch-Pruning {torch_pruning.__version__}, torch {torch.__version__}", shown)
 
 
 def small() -> Wav2Vec2ConformerForCTC:
-    """A Wav2Vec2-Conformer of three blocks."""
+    """A randomly initialised Wav2Vec2-Conformer of three blocks."""
     torch.manual_seed(0)
     model = Wav2Vec2ConformerForCTC(
         Wav2Vec2ConformerConfig(
@@ -58,7 +59,7 @@ def small() -> Wav2Vec2ConformerForCTC:
 
 
 def inputs_for(model: Any) -> dict[str, torch.Tensor]:
-    """Three seconds of noise, as the model takes it."""
+    """Three seconds of noise as the inputs of a forward."""
     torch.manual_seed(0)
     if model.config.model_type == "whisper":
         frames = 2 * model.config.max_source_positions
@@ -69,8 +70,10 @@ def inputs_for(model: Any) -> dict[str, torch.Tensor]:
     return {"input_features": torch.randn(1, 300, model.config.encoder_config.num_mel_bins)}
 
 
-def tried(model: Any, anatomy: Anatomy, kinds: Sequence[str], careful: bool) -> list[str]:
-    """Share of parameters left, and what became of a forward and of loading the saved model."""
+def prune(model: Any, anatomy: Anatomy, kinds: Sequence[str], *, adjusted: bool) -> list[str]:
+    """Share of parameters left, and the outcome of a forward and of reloading the saved model."""
+    import torch_pruning
+
     model, inputs = copy.deepcopy(model), inputs_for(model)
     groups = [group for group in anatomy.groups if group.kind.name in kinds]
     heads = {layer: group.size for group in groups if group.kind.rows > 1 for layer in sources(model, group)}
@@ -85,12 +88,12 @@ def tried(model: Any, anatomy: Anatomy, kinds: Sequence[str], careful: bool) -> 
             head_pruning_ratio=0.5,
             num_heads=dict(heads),
             prune_num_heads=True,
-            prune_head_dims=not careful,
+            prune_head_dims=not adjusted,
             ignored_layers=[m for m in model.modules() if isinstance(m, CUTTABLE) and id(m) not in targets],
             output_transform=lambda output: output.logits.sum(),
         )
         pruner.step()
-        if careful:
+        if adjusted:
             for group in groups:
                 for attribute in group.kind.attributes if group.kind.rows > 1 else ():
                     module, left = model.get_submodule(group.path), pruner.num_heads.get(sources(model, group)[0])
@@ -98,10 +101,10 @@ def tried(model: Any, anatomy: Anatomy, kinds: Sequence[str], careful: bool) -> 
                         setattr(module, attribute, left)
         left = f"{model.num_parameters() / before:.1%}"
         with torch.no_grad():
-            wanted = model(**inputs).logits
-    except Exception as error:  # whatever it raises is the finding
+            logits = model(**inputs).logits
+    except Exception as error:  # any exception is a result
         return [f"{model.num_parameters() / before:.1%}", f"fails: {str(error).splitlines()[0][:70]}", ""]
-    return [left, "runs", loaded(model, inputs, wanted)]
+    return [left, "runs", reloaded(model, inputs, logits)]
 
 
 def sources(model: Any, group: Group) -> list[Any]:
@@ -112,17 +115,17 @@ def sources(model: Any, group: Group) -> list[Any]:
     return [layer for layer in layers if isinstance(layer, CUTTABLE)]
 
 
-def loaded(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> str:
-    """Whether `save_pretrained` and `from_pretrained` give the same model back."""
+def reloaded(model: Any, inputs: dict[str, torch.Tensor], logits: torch.Tensor) -> str:
+    """Whether the model has the same logits after `save_pretrained` and `from_pretrained`."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             model.save_pretrained(folder)
             again = type(model).from_pretrained(folder, attn_implementation="eager").eval()
             with torch.no_grad():
-                same = torch.allclose(again(**inputs).logits, wanted, atol=1e-4)
+                same = torch.allclose(again(**inputs).logits, logits, atol=1e-4)
         except Exception as error:
             return f"fails: {type(error).__name__}"
-    return "yes" if same else "as another model"
+    return "yes" if same else "with other logits"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Word error rates of an exported recogniser in the runtimes that users deploy to, each with its own features.
+"""WER of an exported recogniser in the runtimes that users deploy to, each with its own features.
 
-Prints a table per set: the WER in PyTorch and in each runtime, and how many transcripts are the same, word for word.
+Prints a table per set: the WER in PyTorch and in each runtime, and the share of transcripts equal to PyTorch's.
 
     python benchmarks/runtimes.py --model models/telephone-en --data voices=data/heldout/test prompts=data/en/test
 """
@@ -33,14 +33,16 @@ from trimbre.models.inputs import SAMPLE_RATE
 HALF_HOP = np.zeros(80, dtype=np.float32)
 """Silence before sherpa-onnx's audio: its frames are centred half a hop later than NeMo's and transformers'."""
 Transcribe = Callable[[np.ndarray], str]
+"""Audio, (samples,) mono at 16 kHz -> its text."""
 
 
 def main() -> None:
+    """Export to every runtime, evaluate each and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="models/telephone-en")
     parser.add_argument("--data", nargs="+", default=["voices=data/heldout/test", "prompts=data/en/test"])
-    parser.add_argument("--calibrate", default="data/en/train", help="speech for static int8")
-    parser.add_argument("--first", type=int, default=400, help="cuts of each set, the first ones")
+    parser.add_argument("--calibrate", default="data/en/train", help="calibration speech for static int8")
+    parser.add_argument("--first", type=int, default=400, help="cuts of each set to evaluate on, at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="a JSON file to write the figures to")
     given = parser.parse_args()
@@ -48,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     found: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        transcribers = dict(ways(given.model, given.calibrate, Path(folder), given.threads))
+        transcribers = dict(runtimes(given.model, given.calibrate, Path(folder), given.threads))
         for word in given.data:
             name, _, place = word.partition("=")
             cuts = [cut for cut in read_cuts(place) if transcript_of(cut)][: given.first]
@@ -58,8 +60,8 @@ def main() -> None:
         given.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def ways(model: str, calibrate: str, folder: Path, threads: int) -> Iterator[tuple[str, Transcribe]]:
-    """Every runtime, PyTorch first: a function from audio, (samples,) at 16 kHz, to text."""
+def runtimes(model: str, calibrate: str, folder: Path, threads: int) -> Iterator[tuple[str, Transcribe]]:
+    """Name and transcriber of every runtime and precision, PyTorch first."""
     recogniser = trimbre.load(model)
     bands = recogniser.processor.feature_extractor.feature_size
     yield "PyTorch", transcriber(*recogniser)
@@ -74,12 +76,14 @@ def ways(model: str, calibrate: str, folder: Path, threads: int) -> Iterator[tup
             elif to == "sherpa-onnx":
                 transcribe = in_sherpa(out, file, bands, threads)
                 yield f"sherpa-onnx, {label}", transcribe
-                yield (
-                    f"sherpa-onnx after 5 ms of silence, {label}",
-                    lambda audio, transcribe=transcribe: transcribe(np.append(HALF_HOP, audio)),
-                )
+                yield f"sherpa-onnx after 5 ms of silence, {label}", after_silence(transcribe)
             else:
                 yield f"onnx-asr, {label}", in_onnx_asr(out, precision, threads)
+
+
+def after_silence(transcribe: Transcribe) -> Transcribe:
+    """The same with half a hop of silence before the audio."""
+    return lambda audio: transcribe(np.append(HALF_HOP, audio))
 
 
 def in_sherpa(folder: Path, file: str, bands: int, threads: int) -> Transcribe:
@@ -108,32 +112,33 @@ def in_onnx_asr(folder: Path, precision: str, threads: int) -> Transcribe:
 
 
 def compare(transcribers: dict[str, Transcribe], cuts: list) -> dict[str, dict[str, float]]:
-    """WER, and the share of transcripts that PyTorch gives too, word for word."""
+    """WER of each, and the share of its transcripts that equal PyTorch's."""
     clips = [load_cut(cut) for cut in cuts]
-    said = [normalise(transcript_of(cut) or "", "basic") for cut in cuts]
+    references = [normalise(transcript_of(cut) or "", "basic") for cut in cuts]
     found: dict[str, dict[str, float]] = {}
-    reference: list[str] = []
+    in_pytorch: list[str] = []
     for name, transcribe in transcribers.items():
         texts = [normalise(transcribe(clip), "basic") for clip in clips]
-        reference = reference or texts
-        same = sum(one == other for one, other in zip(texts, reference, strict=True))
+        in_pytorch = in_pytorch or texts
+        same = sum(one == other for one, other in zip(texts, in_pytorch, strict=True))
         found[name] = {
-            "wer": word_errors(said, texts).rate,
+            "wer": word_errors(references, texts).rate,
             "same": same / len(texts),
-            "words": sum(len(sentence.split()) for sentence in said),
+            "words": sum(len(sentence.split()) for sentence in references),
         }
     return found
 
 
 def show(name: str, utterances: int, found: dict[str, dict[str, float]]) -> None:
+    """Print the table of a set."""
     words = next(iter(found.values()))["words"]
     table = Table(title=f"{name}: {utterances} utterances, {words} words")
-    for heading in ("runtime", "WER in %", "points from PyTorch", "transcripts the same in %"):
+    for heading in ("runtime", "WER in %", "difference from PyTorch in points", "same transcripts in %"):
         table.add_column(heading, justify="left" if heading == "runtime" else "right")
     base = found["PyTorch"]["wer"]
-    for way, one in found.items():
-        apart, same = f"{100 * (one['wer'] - base):+.2f}", f"{100 * one['same']:.1f}"
-        table.add_row(way, f"{100 * one['wer']:.2f}", apart, same)
+    for runtime, one in found.items():
+        difference, same = f"{100 * (one['wer'] - base):+.2f}", f"{100 * one['same']:.1f}"
+        table.add_row(runtime, f"{100 * one['wer']:.2f}", difference, same)
     Console(width=120).print(table)
 
 

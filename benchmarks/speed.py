@@ -1,9 +1,9 @@
-"""Speed of pruned models where they run, and the accuracy of a latency table's predictions.
+"""Speed-up of pruned models in ONNX Runtime, and the error of a latency table's predictions.
 
-Times the model, half of it, a quarter of it and half in int8 side by side, audio to text, each in turn within every
-repeat, one thread by its own time on the processor; then plans of random widths and plans for given times, each beside
-the whole model, against what the table says.
-Without models of its own, half and quarter are cut at random: made to be timed, they recognise nothing.
+First the dense model, a half, a quarter and int8 exports are timed from audio to text, in alternation within every
+repeat; with one thread the clock is the thread's CPU time. Then plans with random widths and plans for given real-time
+factors are timed beside the dense model and compared with the table's prediction. Without --half and --quarter these
+models are cut at random: they have the right shape to be timed, and recognise nothing.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --half half --quarter quarter --plans 0
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from trimbre.benchmark.bench import load_transcriber, prepare
 from trimbre.benchmark.latency_tables import CPU, table_for, timed_beside
-from trimbre.benchmark.timing import Transcribe, clock_for, noise, seconds_to, using_threads
+from trimbre.benchmark.timing import clock_for, noise, seconds_to, using_threads
 from trimbre.cli import prepare_libraries
 from trimbre.config import LatencyConfig, TargetConfig
 from trimbre.costs.latency import LatencyTable, latency_budget
@@ -42,32 +42,39 @@ LENGTHS = (1.0, 5.0, 10.0, 15.0)
 
 
 def main() -> None:
+    """Print the table of speed-ups, then that of predictions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="models/telephone-en")
-    parser.add_argument("--half", help="a pruned model; one is made without it")
-    parser.add_argument("--quarter", help="a pruned model; one is made without it")
+    parser.add_argument("--half", help="a model pruned by half; one is cut at random without it")
+    parser.add_argument("--quarter", help="a model pruned by three quarters; one is cut at random without it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=25)
-    parser.add_argument("--runtime", default="onnx-fp32", help="what the table is of")
+    parser.add_argument("--runtime", default="onnx-fp32", help="runtime that the table is of")
     parser.add_argument("--table", help="a latency table of this machine; one is measured without it")
-    parser.add_argument("--plans", type=int, default=10, help="random plans to predict; 0 makes no table")
-    parser.add_argument("--shares", type=float, nargs="*", default=[0.7, 0.5, 0.4], help="of the time, asked as --rtf")
+    parser.add_argument("--plans", type=int, default=10, help="random plans to predict; 0 leaves the second part out")
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs="*",
+        default=[0.7, 0.5, 0.4],
+        help="targets, as shares of the dense model's time",
+    )
     given = parser.parse_args()
     prepare_libraries()
     torch.set_num_threads(given.threads)
     recogniser = load(given.model)
     with tempfile.TemporaryDirectory() as folder:
         places = {
-            "half": given.half or made(recogniser, 0.5, Path(folder) / "half"),
-            "quarter": given.quarter or made(recogniser, 0.75, Path(folder) / "quarter"),
+            "half": given.half or cut_at_random(recogniser, 0.5, Path(folder) / "half"),
+            "quarter": given.quarter or cut_at_random(recogniser, 0.75, Path(folder) / "quarter"),
         }
         side_by_side(given.model, places, given.threads, given.repeats, Path(folder))
     if given.plans:
         options = LatencyConfig(given.table, *(() if given.table else (given.runtime, given.threads)))
-        predicted(recogniser, table_for(*recogniser, name=given.model, options=options), given.plans, given.shares)
+        predictions(recogniser, table_for(*recogniser, name=given.model, options=options), given.plans, given.shares)
 
 
-def made(recogniser: Recogniser, remove: float, out: Path) -> str:
+def cut_at_random(recogniser: Recogniser, remove: float, out: Path) -> str:
     """Cut a share of the blocks' parameters and multiply-accumulates at random, and save the model."""
     anatomy = anatomy_of(recogniser.model)
     plan = random_plan(
@@ -76,27 +83,27 @@ def made(recogniser: Recogniser, remove: float, out: Path) -> str:
     return str(save(cut(recogniser.model, plan), recogniser.processor, out, plan=plan))
 
 
-def random_plan(anatomy: Anatomy, ledger: ModelCosts, target: TargetConfig, seed: int = 0) -> Plan:
+def random_plan(anatomy: Anatomy, costs: ModelCosts, target: TargetConfig, seed: int = 0) -> Plan:
     """A plan that meets a target and keeps units at random."""
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    return uniform_plan(PruningTarget(anatomy, ledger.budgets_for(target), target.remove, free), seed=seed)
+    return uniform_plan(PruningTarget(anatomy, costs.budgets_for(target), target.remove, free), seed=seed)
 
 
 def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: int, folder: Path) -> None:
-    """Time the whole model, the pruned ones and the first of them in int8, and print how they compare."""
+    """Time the dense model, the pruned ones, and the dense one and the half in int8, and print the table."""
     wanted = {"dense": (dense, "onnx-fp32"), "dense, int8": (dense, "onnx-int8")}
     wanted |= {name: (place, "onnx-fp32") for name, place in places.items()}
     wanted |= {"half, int8": (places["half"], "onnx-int8")}
     (folder / "exports").mkdir()
     ready = {name: (prepare(*what, folder / "exports"), what[1]) for name, what in wanted.items()}
-    transcribers: dict[str, Transcribe] = {name: load_transcriber(*what, threads, CPU) for name, what in ready.items()}
+    transcribers = {name: load_transcriber(*what, threads, CPU) for name, what in ready.items()}
     files = {
         name: sum(file.stat().st_size for file in Path(place).glob("*.onnx*")) for name, (place, _) in ready.items()
     }
     clips = {length: noise(length, 0) for length in LENGTHS}
-    spent = {name: {length: [] for length in LENGTHS} for name in transcribers}
+    spent: dict[str, dict[float, list[float]]] = {name: {length: [] for length in LENGTHS} for name in transcribers}
     with using_threads(threads), progress("speed", repeats) as show:
-        for repeat in range(-1, repeats):  # the first lays memory out
+        for repeat in range(-1, repeats):  # the first allocates memory
             for length, clip in clips.items():
                 for name in list(transcribers)[:: 1 if repeat % 2 else -1]:
                     took = seconds_to(transcribers[name], clip, clock_for(threads))
@@ -121,45 +128,46 @@ def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: i
 
 
 def extremes(values: Sequence[float]) -> str:
+    """The median with the least and the greatest value."""
     return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def predicted(recogniser: Recogniser, table: LatencyTable, count: int, shares: Sequence[float]) -> None:
-    """Cut by plans, and print what the table says of each beside what is measured."""
+def predictions(recogniser: Recogniser, table: LatencyTable, count: int, shares: Sequence[float]) -> None:
+    """Print the table's prediction for each plan beside the measured time."""
     anatomy = anatomy_of(recogniser.model)
-    ledger = ModelCosts.of(recogniser.model, anatomy, recogniser.processor, table)
+    costs = ModelCosts.of(recogniser.model, anatomy, recogniser.processor, table)
     budget = latency_budget(table, anatomy, scope="model")
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
     plans = {f"random {seed}": random_widths(anatomy, seed) for seed in range(count)}
     for share in shares:
-        asked = ledger.resolve_target(TargetConfig(rtf=share * budget.dense), anatomy, free)
-        plans[f"--rtf {share * budget.dense:.3g}"] = random_plan(anatomy, ledger, asked)
+        asked = costs.resolve_target(TargetConfig(rtf=share * budget.dense), anatomy, free)
+        plans[f"--rtf {share * budget.dense:.3g}"] = random_plan(anatomy, costs, asked)
     shown = Table(
-        title=f"{ledger.measured_in}, {table.seconds:g} s of audio: seconds per second of audio",
-        caption=f"The model as it is takes {budget.dense:.3g}. Measured: the share of the whole model's time in the "
-        f"same run, times that. The table's curves are within {table.spread:.1%} of all that they were fitted to.",
+        title=f"{costs.measured_in}, {table.seconds:g} s of audio: seconds per second of audio",
+        caption=f"The dense model takes {budget.dense:.3g}. Measured: that times the ratio of both models' "
+        f"times. The table's curves are within {table.spread:.1%} of the times that they were fitted to.",
     )
-    for heading in ("plan", "predicted", "measured", "off by"):
+    for heading in ("plan", "predicted", "measured", "error"):
         shown.add_column(heading, justify="left" if heading == "plan" else "right")
-    off = []
+    errors = []
     with (
         timed_beside(
             *recogniser, runtime=table.runtime, threads=table.threads, seconds=table.seconds, repeats=40
         ) as timed,
-        progress("predicted", len(plans)) as show,
+        progress("plans", len(plans)) as show,
     ):
         for done, (name, plan) in enumerate(plans.items(), 1):
-            small, whole = timed(cut(recogniser.model, plan))
-            said, found = budget.cost.of(plan), small / whole * budget.dense
-            off.append(said / found - 1)
-            shown.add_row(name, f"{said:.3g}", f"{found:.3g}", f"{off[-1]:+.1%}")
+            small, dense = timed(cut(recogniser.model, plan))
+            predicted, measured = budget.cost.of(plan), small / dense * budget.dense
+            errors.append(predicted / measured - 1)
+            shown.add_row(name, f"{predicted:.3g}", f"{measured:.3g}", f"{errors[-1]:+.1%}")
             show(done)
     Console(width=110).print(shown)
-    print(f"off by {max(map(abs, off)):.1%} at most, {statistics.median(map(abs, off)):.1%} as a median")
+    print(f"error: {max(map(abs, errors)):.1%} at most, median {statistics.median(map(abs, errors)):.1%}")
 
 
 def random_widths(anatomy: Anatomy, seed: int) -> Plan:
-    """Random widths in every module, a tenth of them skipped."""
+    """A random width for every module; a tenth of the modules are skipped."""
     draw = random.Random(seed)
     skipped = frozenset(group.path for group in anatomy.groups if draw.random() < 0.1)
     kept = {group.path: tuple(range(draw.randint(1, group.size))) for group in anatomy.groups}

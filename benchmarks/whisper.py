@@ -1,12 +1,12 @@
-"""A pruned Whisper on real prompts that it was not trained on, by cross-validation, and on voices unlike them.
+"""Cross-validated error rates of a pruned Whisper: real prompts in domain, synthetic voices out of domain.
 
 python benchmarks/whisper.py tiny.en --dense --out runs/half-a-whisper
 OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 benchmarks/whisper.py tiny.en --remove 0.5 \
   --recover-steps 1650 --batches 32 --varied 1500 --out runs/half-a-whisper
 
-The English prompts are divided by a hash of their sentences; each fold's model is pruned on the others' prompts and on
-other audio, and judged on its own. Every fold leaves a file in --out; once all are there, their errors are pooled. The
-speech comes from recipes/teacher/train.sh and
+The English prompts are divided into folds by a hash of their sentences. The model of a fold is pruned on the prompts of
+the other folds and on further audio, and evaluated on its own fold. Every fold writes a file to --out; once all exist,
+their errors are pooled. The speech comes from recipes/teacher/train.sh and
 
 python recipes/corpora/prompts.py --language es --out data/es
 python recipes/corpora/prompts.py --language fr --out data/fr
@@ -44,40 +44,40 @@ from trimbre.training.loop import accelerator_for
 
 NORMALIZE = "whisper-en"
 VOICES = 3000
-"""How many utterances of synthetic voices are trained on."""
+"""Utterances of synthetic voices in the training data."""
 STEP = 60.0
-"""Seconds of audio in a step, two windows, however many processes share it."""
+"""Seconds of audio in a step over all processes: two windows."""
 REPEATS = 6
-"""How often the prompts come in an epoch, of which there are few."""
+"""Times that the prompts, which are few, are repeated in an epoch."""
 
 
 def main() -> None:
-    """Prune and judge the folds asked for; pool those that are there."""
+    """Prune and evaluate the folds asked for, and pool their errors once all are there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model")
     parser.add_argument("--prompts", default="data/en/train,data/en/dev,data/en/test")
-    parser.add_argument("--untranscribed", default="data/es/train,data/fr/train", help="used without transcripts")
-    parser.add_argument(
-        "--more", default="data/readings,data/fortunes/train", help="with transcripts as Whisper writes"
-    )
-    parser.add_argument("--varied", type=int, help="utterances of each part of --more, at most; none takes all")
+    parser.add_argument("--unlabelled", default="data/es/train,data/fr/train", help="used without transcripts")
+    parser.add_argument("--more", default="data/readings,data/fortunes/train", help="cased and punctuated transcripts")
+    parser.add_argument("--varied", type=int, help="utterances of each part of --more, at most; all by default")
     parser.add_argument("--voices", default="data/voices/train")
-    parser.add_argument("--watch", default="data/clear", help="voices and texts unlike those that are trained on")
+    parser.add_argument("--watch", default="data/clear", help="voices and texts out of domain, to evaluate on")
     parser.add_argument("--folds", type=int, default=2)
-    parser.add_argument("--fold", type=int, nargs="*", help="folds to run; none runs all")
-    parser.add_argument("--dense", action="store_true", help="judge the model as it is")
+    parser.add_argument("--fold", type=int, nargs="*", help="folds to run; all by default")
+    parser.add_argument("--dense", action="store_true", help="evaluate the dense model")
     parser.add_argument("--remove", type=float, default=0.5)
     parser.add_argument("--budget", default="both")
     parser.add_argument("--method", default="curvature")
-    parser.add_argument("--learn-steps", type=int, default=300, help="of methods that learn what to cut")
+    parser.add_argument("--learn-steps", type=int, default=300, help="steps of gate training, for methods that train")
     parser.add_argument("--recover-steps", type=int, default=1500)
-    parser.add_argument("--rate", type=float, help="of learning; none given, what suits the weights")
-    parser.add_argument("--batches", type=int, default=16, help="of two windows, to score units and to refit by")
+    parser.add_argument("--rate", type=float, help="learning rate; scaled to the weights by default")
+    parser.add_argument(
+        "--batches", type=int, default=16, help="calibration batches of two windows, for scores and refit"
+    )
     parser.add_argument("--text", default="transcripts")
     parser.add_argument("--out", type=Path, default=Path("runs/whisper"))
     asked = parser.parse_args()
-    for place in (asked.prompts, asked.untranscribed, asked.more, asked.voices, asked.watch):
-        read_cuts(place)  # complains now of what is missing, not after an hour
+    for place in (asked.prompts, asked.unlabelled, asked.more, asked.voices, asked.watch):
+        read_cuts(place)  # raises for missing data before anything runs
     asked.out.mkdir(parents=True, exist_ok=True)
     dense = asked.out / "dense.json"
     if not asked.dense:
@@ -86,38 +86,39 @@ def main() -> None:
             if not file.is_file() and (found := run(asked, fold)):
                 write_json(file, found)
     elif not dense.is_file():
-        write_json(dense, judged(asked.model, read_cuts(asked.prompts), asked.watch))
+        write_json(dense, evaluate(asked.model, read_cuts(asked.prompts), asked.watch))
     files = [asked.out / f"fold-{fold}.json" for fold in range(asked.folds)]
     if PartialState().is_main_process and all(file.is_file() for file in (dense, *files)):
         show(json.loads(dense.read_text()), [json.loads(file.read_text()) for file in files])
 
 
 def run(asked: Any, fold: int) -> dict[str, Any] | None:
-    """Prune on all folds but one, judge on that one; of several processes that share this the first judges."""
+    """Prune on all folds but one and evaluate on that one; None in all processes but the main one."""
     accelerator = accelerator_for("auto")
-    inside, outside = [], []
+    inside: list[MonoCut] = []
+    outside: list[MonoCut] = []
     for cut in read_cuts(asked.prompts):
         own = int(place_of(transcript_of(cut) or "") * asked.folds) == fold
         (inside if own else outside).append(cut)
     parts = {
         "prompts": outside,
         "voices": map(as_written, read_cuts(asked.voices).subset(first=VOICES)),
-        "untranscribed": (fastcopy(cut, supervisions=[]) for cut in read_cuts(asked.untranscribed)),
+        "unlabelled": (fastcopy(cut, supervisions=[]) for cut in read_cuts(asked.unlabelled)),
         "more": chain(*(islice(read_cuts(place), asked.varied) for place in asked.more.split(","))),
     }
-    made = asked.out / f"model-{fold}"
-    begun = made.with_name(f"{made.name}.run").exists()
+    out = asked.out / f"model-{fold}"
+    unfinished = out.with_name(f"{out.name}.run").exists()
     if accelerator.is_main_process:
         for name, cuts in parts.items():
             (asked.out / f"{name}-{fold}").mkdir(exist_ok=True)
             write_cuts(cuts, asked.out / f"{name}-{fold}")
     accelerator.wait_for_everyone()
     prompts, *rest = (str(asked.out / f"{name}-{fold}") for name in parts)
-    began = time.monotonic()
+    start = time.monotonic()
     report = trimbre.prune(
         asked.model,
         train=",".join([*[prompts] * REPEATS, *rest]),
-        out=made,
+        out=out,
         config=PruneConfig(
             asked.remove,
             budget=asked.budget,
@@ -133,26 +134,26 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
             ),
         ),
         allow_outside=True,
-        resume=begun,
+        resume=unfinished,
     ).report
     if not accelerator.is_main_process:
         return None
-    minutes = (time.monotonic() - began) / 60
+    minutes = (time.monotonic() - start) / 60
     kept = ("removed", "widths", "stages", "times_faster", "audio_seconds", "options")
     with main_process_threads(accelerator):
-        found = judged(str(made), CutSet.from_cuts(inside), asked.watch)
+        found = evaluate(str(out), CutSet.from_cuts(inside), asked.watch)
     return found | {key: report[key] for key in kept} | {"minutes": minutes}
 
 
 def as_written(cut: MonoCut) -> MonoCut:
-    """Give a transcript in small letters a capital and a full stop, as Whisper writes."""
+    """Capitalise a lower-case transcript and end it with a full stop, as Whisper writes text."""
     text = transcript_of(cut) or ""
     written = fastcopy(cut.supervisions[0], text=f"{text[:1].upper()}{text[1:]}.", language="en")
     return fastcopy(cut, supervisions=[written])
 
 
-def judged(model: str, prompts: CutSet, watch: str) -> dict[str, Any]:
-    """Error rates on prompts and on the watched set."""
+def evaluate(model: str, prompts: CutSet, watch: str) -> dict[str, Any]:
+    """Errors of each sentence of the prompts and of the watched set."""
     found = evaluate_sets(
         recogniser=load(model), data=prompts, name="prompts", watch={"watched": watch}, normalize=NORMALIZE
     )
@@ -167,10 +168,10 @@ def judged(model: str, prompts: CutSet, watch: str) -> dict[str, Any]:
 
 
 def show(dense: dict[str, Any], folds: Sequence[dict[str, Any]]) -> None:
-    """Pool the folds' prompts, average their errors on the watched set, and set both against the dense model's."""
-    whole = dict(zip(dense["prompts"]["ids"], dense["prompts"]["errors"], strict=True))
+    """Pool the folds' prompts, average their errors on the watched set, and compare both with the dense model's."""
+    of_dense = dict(zip(dense["prompts"]["ids"], dense["prompts"]["errors"], strict=True))
     rows = [
-        (errors, whole[id], words)
+        (errors, of_dense[id], words)
         for fold in folds
         for id, errors, words in zip(*(fold["prompts"][key] for key in ("ids", "errors", "words")), strict=True)
     ]
@@ -180,20 +181,20 @@ def show(dense: dict[str, Any], folds: Sequence[dict[str, Any]]) -> None:
         "watched": np.stack([watched, dense["watched"]["errors"], dense["watched"]["words"]], 1).astype(float),
     }
     for name, values in sets.items():
-        ours, theirs, words = values.T
+        pruned, unpruned, words = values.T
         sums = resampled_sums(values, resamples=10_000, seed=0)
         error = float((sums[:, 0] / sums[:, 2]).std())
         total = words.sum()
         print(
-            f"{name}: {len(values)} utterances, {total:.0f} words: dense {100 * theirs.sum() / total:.2f} %, "
-            f"pruned {100 * ours.sum() / total:.2f} % (standard error {100 * error:.2f}); "
-            f"{bootstrap_difference(ours, theirs, words).sentence}"
+            f"{name}: {len(values)} utterances, {total:.0f} words: dense {100 * unpruned.sum() / total:.2f} %, "
+            f"pruned {100 * pruned.sum() / total:.2f} % (standard error {100 * error:.2f}); "
+            f"{bootstrap_difference(pruned, unpruned, words).sentence}"
         )
     removed = folds[0]["removed"]
     shares = ", ".join(f"{name} {removed[name]['encoder-blocks']:.1%}" for name in removed)
     faster = [fold["times_faster"]["median"] for fold in folds]
     print(f"removed of the encoder's blocks: {shares}; minutes a fold: {[round(f['minutes'], 1) for f in folds]}")
-    print(f"whole model, 10 s of noise in PyTorch: {faster} times faster", file=sys.stderr)
+    print(f"whole model, 10 s of noise in PyTorch: {faster} times faster than the dense one", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--family", help="the only family of models to test, by the start of its name in FAMILIES")
 
 
-@pytest.hookimpl(tryfirst=True)
+TOGETHER = ("test_without_trimbre.py",)
+"""Files whose tests of all families share what takes long to make."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one process run the tests of a file and a family, which share what takes long to make."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileAndFamily(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            family = next((name for name in FAMILIES if name in nodeid), "")
+            return file if file.endswith(TOGETHER) else f"{file} {family}"
+
+    return ByFileAndFamily(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out families without a CTC head of what is marked `ctc`, and those that `--family` does not name.
 
@@ -45,10 +62,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return name.startswith(only) and not (name.startswith("whisper") and item.get_closest_marker("ctc"))
 
     items[:] = filter(fits, items)
-    for item in items:  # what the tests of a file share is made once for each family
-        if not item.get_closest_marker("xdist_group"):
-            family = item.callspec.params.get("family", "") if hasattr(item, "callspec") else ""
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {family}"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from trimbre.errors import UserError
 from trimbre.files import directory_written_whole, written_whole
 from trimbre.models.checkpoint import save
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The setting of Jiang et al. 2023: half of a Conformer CTC on LibriSpeech, judged on dev and test, clean and other.
+# The setting of Jiang et al. 2023: half of a Conformer CTC on LibriSpeech; evaluation on dev and test, clean and other.
 #
 #   recipes/librispeech/prune.sh TREE MODEL OUT [options of trimbre prune]
 #
-# TREE   a LibriSpeech tree, or the folder that holds it (trimbre corpus librispeech TREE --download --parts ... brings it)
-# MODEL  a recogniser that knows English, such as nvidia/parakeet-ctc-0.6b
-# OUT    where the pruned model goes
+# TREE   a LibriSpeech tree, or its parent folder (trimbre corpus librispeech TREE --download --parts ... fetches it)
+# MODEL  a recogniser of English, such as nvidia/parakeet-ctc-0.6b
+# OUT    directory of the pruned model
 #
-# LibriSpeech is CC BY 4.0 (openslr.org/12). Options after OUT take the place of the method, steps and batches that stand
-# below, which are a start for one accelerator and were not tuned.
+# LibriSpeech is CC BY 4.0 (openslr.org/12). Options after OUT replace the method, steps and batches below, which are a
+# starting point for one accelerator and were not tuned.
 set -euo pipefail
 if [ $# -lt 3 ]; then
   echo "usage: $0 TREE MODEL OUT [options of trimbre prune]" >&2

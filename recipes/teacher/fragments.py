@@ -1,9 +1,8 @@
-"""Write sentences of known words in an order that tells nothing of what comes next: pieces of sentences, joined.
+"""Write sentences of known words in random order: pieces of other sentences, joined.
 
 `python recipes/teacher/fragments.py --sentences data/sentences.txt --cuts data/en/train --count 45000 --out FILE`
 
-A recogniser that hears a word only where it is to be expected hears the expectation: of words that it knows it misses a
-third when they come in another order.
+Trained on grammatical sentences alone, a recogniser learns the order of words and misses known words in another order.
 """
 
 import argparse
@@ -19,19 +18,19 @@ SHARE = 0.6  # of the pieces that are cut from transcripts; the others are the g
 
 
 def fragments(spoken: Sequence[str], written: Sequence[str], *, count: int, seed: int) -> Iterator[str]:
-    """`count` sentences of at most 16 words, of pieces of `spoken` (most often of the long ones) and `written`."""
-    draw = random.Random(seed)
+    """`count` sentences of at most 16 words, of pieces of `spoken` (sampled by length) and of `written`."""
+    rng = random.Random(seed)
     lengths = [len(text.split()) for text in spoken]
     seen = {*spoken, *written}
     found = 0
     while found < count:
-        said: list[str] = []
-        for _ in range(draw.choice(PIECES)):
-            (text,) = draw.choices(spoken, lengths) if draw.random() < SHARE else [draw.choice(written)]
+        pieces: list[str] = []
+        for _ in range(rng.choice(PIECES)):
+            (text,) = rng.choices(spoken, lengths) if rng.random() < SHARE else [rng.choice(written)]
             words = text.split()
-            start = draw.randrange(len(words))
-            said += words[start : start + draw.choice(WORDS)]
-        sentence = " ".join(said[:LONGEST])
+            start = rng.randrange(len(words))
+            pieces += words[start : start + rng.choice(WORDS)]
+        sentence = " ".join(pieces[:LONGEST])
         if sentence not in seen:
             seen.add(sentence)
             found += 1
@@ -39,10 +38,10 @@ def fragments(spoken: Sequence[str], written: Sequence[str], *, count: int, seed
 
 
 def main() -> None:
-    """Write the file and say what is in it."""
+    """Write the file and print its size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sentences", type=Path, required=True, help="one a line")
-    parser.add_argument("--cuts", type=Path, required=True, help="recordings whose training transcripts are cut, too")
+    parser.add_argument("--cuts", type=Path, required=True, help="recordings whose training transcripts are used too")
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)

@@ -2,7 +2,7 @@
 
 A grammar file holds rules, one a paragraph: `name: alternative | alternative`, continued on indented lines
 (each line break counts as `|`). `{other}` in an alternative is replaced by a sentence of that rule,
-everything else is said as it stands, and `3 * ` in front makes an alternative three times as likely.
+everything else is a word of the sentence, and `3 * ` in front makes an alternative three times as likely.
 `#` starts a comment line.
 """
 
@@ -20,7 +20,7 @@ WORD = re.compile(r"[a-z']+")
 
 @dataclass(frozen=True)
 class Alternative:
-    """One way to say a rule: `parts` are words, or names of rules in braces."""
+    """One expansion of a rule: `parts` are words, or names of rules in braces."""
 
     weight: int
     parts: tuple[str, ...]
@@ -37,7 +37,7 @@ class Grammar:
         self.rules: dict[str, list[Alternative]] = {}
         for text in texts:
             self._read(text)
-        # Counted at once, so that a loop or a missing rule is met here and not in the middle of a long draw.
+        # Counted here, so that a loop or a missing rule raises at once and not while sampling.
         self._derivations = self._counted()
 
     @classmethod
@@ -47,12 +47,12 @@ class Grammar:
 
     def sentences(self, *, seed: int) -> Iterator[str]:
         """Endless random sentences, not distinct; the same seed gives the same ones."""
-        chance = random.Random(seed)
+        rng = random.Random(seed)
         while True:
-            yield " ".join(self._drawn("sentence", chance))
+            yield " ".join(self._sample("sentence", rng))
 
     def contains(self, sentence: str) -> bool:
-        """Whether this grammar can say the sentence, by an exact search and not by having drawn it."""
+        """Whether this grammar produces the sentence, by an exact search."""
         words = sentence.split()
 
         @cache
@@ -99,20 +99,20 @@ class Grammar:
                     raise ValueError(f"not the start of a new rule: {line!r}")
                 name, body = started[1], started[2]
                 self.rules[name] = []
-            for said in filter(None, (piece.strip() for piece in body.split("|"))):
-                found = ALTERNATIVE.fullmatch(said)
+            for alternative in filter(None, (piece.strip() for piece in body.split("|"))):
+                found = ALTERNATIVE.fullmatch(alternative)
                 assert found
                 parts = tuple(found[2].split())
                 if wrong := [part for part in parts if part[0] != "{" and not WORD.fullmatch(part)]:
                     raise ValueError(f"not a word of a-z and apostrophe in rule {name!r}: {wrong[0]!r}")
                 self.rules[name].append(Alternative(int(found[1] or 1), parts))
 
-    def _drawn(self, rule: str, chance: random.Random) -> Iterator[str]:
+    def _sample(self, rule: str, rng: random.Random) -> Iterator[str]:
         alternatives = self.rules[rule]
-        (chosen,) = chance.choices(alternatives, weights=[one.weight for one in alternatives])
+        (chosen,) = rng.choices(alternatives, weights=[one.weight for one in alternatives])
         for part in chosen.parts:
             if part[0] == "{":
-                yield from self._drawn(part[1:-1], chance)
+                yield from self._sample(part[1:-1], rng)
             else:
                 yield part
 

@@ -1,8 +1,8 @@
-"""Write the mean of two recognisers' weights: what two ends of one training have in common (Wortsman et al. 2022).
+"""Average the weights of two fine-tuned recognisers (model soup, Wortsman et al. 2022).
 
 `python recipes/teacher/mean.py runs/more runs/plain --share 0.5 --out models/telephone-en`
 
-Everything but the weights is taken from the second, and its train.json says what they are the mean of.
+Everything but the weights is taken from the second; `mean_of` in train.json names both and their shares.
 """
 
 import argparse
@@ -17,7 +17,7 @@ WEIGHTS = "model.safetensors"
 
 
 def mean(first: dict[str, Tensor], second: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Weights of which `share` is the second's, in its precision; what isn't a fraction is taken from it as it is."""
+    """`(1 - share) * first + share * second`, in the second's precision; integer tensors are the second's."""
     if first.keys() != second.keys():
         raise ValueError("the two recognisers do not have the same weights")
     return {
@@ -38,9 +38,9 @@ def main() -> None:
     shutil.copytree(asked.second, asked.out)
     save_file(weights, asked.out / WEIGHTS, metadata={"format": "pt"})
     record = asked.out / "train.json"
-    told = json.loads(record.read_text())
-    told["mean_of"] = {str(asked.first): 1 - asked.share, str(asked.second): asked.share}
-    record.write_text(json.dumps(told, indent=2) + "\n")
+    trained = json.loads(record.read_text())
+    trained["mean_of"] = {str(asked.first): 1 - asked.share, str(asked.second): asked.share}
+    record.write_text(json.dumps(trained, indent=2) + "\n")
 
 
 if __name__ == "__main__":

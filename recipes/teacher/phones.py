@@ -1,4 +1,4 @@
-"""Where the phones of a recording are: those of flite's reading of its transcript, by dynamic time warping."""
+"""Phone boundaries of a recording, from flite's reading of its transcript by dynamic time warping."""
 
 import subprocess
 import tempfile
@@ -15,8 +15,8 @@ FRAME = SAMPLE_RATE // 40
 BINS = 512
 BANDS = 40
 FILTERS = mel_filter_bank(BINS // 2 + 1, BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE)
-FLOOR = 16  # in natural logarithms below the loudest: what is fainter is silence
-DWELL = 0.1  # cost of a step that moves on in one of the two only, or a slower speaker would cost nothing
+FLOOR = 16  # nats below the maximum; what is lower counts as silence
+DWELL = 0.1  # cost of a step in one of the two alone, so that a different tempo is not free
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Phone:
 
 
 def phones_of(clip: np.ndarray, text: str) -> tuple[list[Phone], float]:
-    """The phones of a recording (samples,) whose transcript is `text`, and how unlike flite's reading it sounds."""
+    """The phones of a recording (samples,) with the transcript `text`, and its distance from flite's reading."""
     read, reading = read_by_flite(text)
-    first, distance = warped(_without_speaker(log_mel(reading)), _without_speaker(log_mel(clip)))
+    first, distance = align(_without_speaker(log_mel(reading)), _without_speaker(log_mel(clip)))
     within = [int(first[min(len(first) - 1, round(end * 100))]) * HOP for _, end in read[:-1]]
     ends = [min(len(clip), end) for end in within] + [len(clip)]
     starts = [0, *ends[:-1]]
@@ -39,16 +39,16 @@ def phones_of(clip: np.ndarray, text: str) -> tuple[list[Phone], float]:
 
 
 def read_by_flite(text: str) -> tuple[list[tuple[str, float]], np.ndarray]:
-    """Every phone and the time in seconds at which it ends, and the clip (samples,)."""
+    """Every phone with its end in seconds, and the synthesised clip (samples,)."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        told = _flite("-voice", "slt", "-psdur", "-t", text, "-o", file.name)
+        printed = _flite("-voice", "slt", "-psdur", "-t", text, "-o", file.name)
         clip, _ = soundfile.read(file.name, dtype="float32")
-    pairs = (item.rsplit(":", 1) for item in told.split())
+    pairs = (item.rsplit(":", 1) for item in printed.split())
     return [(name, float(end)) for name, end in pairs], clip
 
 
 def spelled_by_flite(text: str) -> list[str]:
-    """The phones of a text, by a voice that is soon done."""
+    """The phones of a text, by flite's fastest voice."""
     return _flite("-voice", "kal16", "-ps", "-t", text, "-o", "none").split()
 
 
@@ -64,10 +64,17 @@ def log_mel(clip: np.ndarray) -> np.ndarray:
     return np.maximum(mel, mel.max() - FLOOR)
 
 
-def warped(reference: np.ndarray, heard: np.ndarray) -> tuple[np.ndarray, float]:
-    """For every frame of `reference` (frames, dim) the first frame of `heard` (frames, dim) that it is matched with,
-    and the mean cost of a step of that path, the one that costs least in all."""
-    squares = (reference**2).sum(1)[:, None] + (heard**2).sum(1) - 2 * reference @ heard.T
+def align(reference: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, float]:
+    """Align two sequences of frames by dynamic time warping.
+
+    Args:
+        reference: (frames, dim)
+        query: (frames, dim)
+
+    Returns:
+        For each frame of `reference` its first frame of `query` on the path of least cost, and the mean cost per step.
+    """
+    squares = (reference**2).sum(1)[:, None] + (query**2).sum(1) - 2 * reference @ query.T
     cost = np.sqrt(np.maximum(squares, 0)) / np.sqrt(reference.shape[1])
     rows, columns = cost.shape
     total = np.full((rows + 1, columns + 1), np.inf)
@@ -88,6 +95,6 @@ def warped(reference: np.ndarray, heard: np.ndarray) -> tuple[np.ndarray, float]
 
 
 def _without_speaker(mel: np.ndarray) -> np.ndarray:
-    """Each band without its mean and scale, the speaker's and the line's, and its slopes: (frames, 2 bands)."""
+    """Bands normalised by mean and deviation, which removes speaker and line, and their slopes: (frames, 2 bands)."""
     even = (mel - mel.mean(0)) / mel.std(0)
     return np.concatenate([even, 2 * np.gradient(even, axis=0)], 1)

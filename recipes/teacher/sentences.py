@@ -1,9 +1,9 @@
-"""Write the sentences the small teacher is trained on.
+"""Write the training sentences of the small teacher.
 
 `python recipes/teacher/sentences.py --count 20000 --seed 1 --out sentences.txt` writes one distinct sentence
 a line, lower case, numbers and letters spelled out. `--domain unseen` writes sentences of the same subject
-that the main grammar cannot produce, for a watched set. Train, dev and test are told apart by
-`trimbre.data.splits.split_of`, for sentences and prompts alike: no sentence trained on is a prompt tested on.
+that the main grammar cannot produce, for a watched set. `trimbre.data.splits.split_of` assigns sentences and
+prompts to train, dev and test, so that no training sentence is a test prompt.
 """
 
 import argparse
@@ -23,23 +23,23 @@ def grammar_of(domain: str) -> Grammar:
 
 
 def sentences(*, count: int, seed: int, domain: str = "main") -> Iterator[str]:
-    """`count` distinct sentences of 1 to 16 words; of `unseen`, only what `main` cannot say.
+    """`count` distinct sentences of 1 to 16 words; those of `unseen` are none that `main` produces.
 
     Raises ValueError if the grammar has fewer sentences than asked for.
     """
     main = grammar_of("main") if domain == "unseen" else None
     seen: set[str] = set()
-    vain = 0
+    failures = 0
     for sentence in grammar_of(domain).sentences(seed=seed):
         if len(seen) == count:
             return
         known = sentence in seen or len(sentence.split()) > LONGEST
         if known or (main is not None and main.contains(sentence)):
-            vain += 1
-            if vain == PATIENCE:
+            failures += 1
+            if failures == PATIENCE:
                 raise ValueError(f"the {domain} grammar gave only {len(seen)} distinct sentences, {count} asked for")
             continue
-        vain = 0
+        failures = 0
         seen.add(sentence)
         yield sentence
 
@@ -55,7 +55,7 @@ def transcripts(cuts: Path) -> list[str]:
 
 
 def main() -> None:
-    """Write the file and say what is in it."""
+    """Write the file and print its size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, required=True, help="distinct sentences of the grammar")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Makes models/telephone-en from nothing: sentences, voices, prompts, training, figures.
+# Trains models/telephone-en from scratch: sentences, voices, prompts, training, evaluation.
 # Needs trimbre with its `voices` and `pico` extras on the PATH, espeak-ng, flite, festival with its English voices, and
 # fortunes (Debian: espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts fortunes fortunes-min).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-# Speakers that are never trained on. rms and ked are speakers of their own; the others are timbres of espeak-ng.
+# Held-out speakers. rms and ked are separate speakers; the others are timbres of espeak-ng.
 HELD_OUT=(flite:rms festival:ked_diphone espeak-ng:*+m7 espeak-ng:*+f4 espeak-ng:*+Linda espeak-ng:*+Michael
   espeak-ng:*+Quincy espeak-ng:*+klatt3 espeak-ng:*+Annie espeak-ng:*+Pedro)
 
 python recipes/corpora/prompts.py --language en --out data/en
 python recipes/corpora/readings.py --out data/readings
 
-# What is said: sentences of the grammar, and the prompts' training transcripts in other voices.
+# Texts: sentences of the grammar, and the training transcripts of the prompts in other voices.
 python recipes/teacher/sentences.py --count 90000 --seed 1 --with-transcripts data/en/train --repeats 12 --out data/sentences.txt
 python recipes/teacher/sentences.py --count 3000 --seed 7 --domain unseen --out data/unseen.txt
 
-# A hash of the sentence decides its split, so no sentence that is judged on is trained on, in any voice.
-# The voices that are trained on get longer and shorter vocal tracts; those that are judged on speak as they are.
+# A hash of the sentence decides its split, so that no evaluated sentence is trained on, in any voice.
+# Training voices vary in vocal tract length; evaluation voices are unchanged.
 voices() { python recipes/corpora/voices.py "$@"; }
 voices --sentences data/sentences.txt --splits dev --except "${HELD_OUT[@]}" --limit 600 --seed 3 --out data/dev
 voices --sentences data/sentences.txt --splits train --except "${HELD_OUT[@]}" --tract 0.15 --limit 60000 --seed 1 \
@@ -25,8 +25,8 @@ voices --sentences data/sentences.txt --splits train --except "${HELD_OUT[@]}" -
 voices --sentences data/sentences.txt --splits test --voices "${HELD_OUT[@]}" --limit 3400 --seed 2 --out data/heldout
 voices --sentences data/unseen.txt --whole --voices "${HELD_OUT[@]}" --limit 500 --seed 4 --out data/unseen
 
-# First letters, which CTC aligns within minutes; then whole words, which are not misspelled. The real prompts are few, so
-# they are repeated more often than the synthetic voices.
+# First letters, which CTC aligns within minutes; then word pieces, which are spelled correctly. The real prompts are
+# few, so they are repeated more often than the synthetic voices.
 PROMPTS=data/en/train
 FEW=$PROMPTS,$PROMPTS,$PROMPTS,$PROMPTS
 TRAIN=data/voices/train,$FEW,$FEW,$FEW,$FEW
@@ -39,9 +39,9 @@ trimbre train --model runs/letters --vocab-size 1024 --train "$TRAIN" --dev "$DE
 OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --model runs/words --train "$TRAIN" \
   --dev "$DEV" --out runs/telephone --half --steps 8000 --rate 1.2e-3 --warmup 100 --short-steps 0 --max-duration 32
 
-# By now the model overfits to whole prompts (2.8 % WER on those that were trained on, 32 % on others) and to the order of
-# words. So words come in an order that tells nothing, and the prompts' speaker is made to say what she never said; a
-# little open English is in it. There is more of all this than can be learned: no dropout.
+# This model overfits to whole prompts (2.8 % WER on training prompts, 32 % on others) and to the order of words. The
+# next stages add words in random order, new sentences in the voice of the prompts and some open English. With so much data
+# there is no dropout.
 python recipes/teacher/fragments.py --sentences data/sentences.txt --cuts data/en/train --count 45000 --seed 1 \
   --out data/fragments.txt
 python recipes/whisper/sentences.py --plain --out data/open.txt
@@ -74,12 +74,12 @@ OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --mo
   --dev "$DEV" --out runs/spoken --half --steps 9000 --rate 1.2e-3 --warmup 100 --short-steps 0 \
   --max-duration 32 --validate-every 900
 
-# Once more, with twice as much of what she is made to say, and more of what she said.
+# The same again with twice as many synthesised sentences in the voice of the prompts, and more of the prompts.
 OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --model runs/spoken \
   --train "$FEW,data/units/train,data/fragments-units/train,$TRAIN" --dev "$DEV" --out runs/more --half \
   --steps 8500 --rate 1e-3 --warmup 100 --short-steps 0 --max-duration 32 --validate-every 850 --seed 1
 
-# Then sampled anew, in other voices, without masks and with half of the noise: the model is too small to learn more.
+# Then new samples in other voices, without masks and with half of the noise: a model this small underfits with more.
 say data/again-quick data/sentences-drawn.txt 20000 61 "espeak-ng:*" "flite:*"
 say data/again-slow data/sentences-drawn.txt 2600 62 "pico:*" "festival:*" "piper:*"
 say data/again-fragments-quick data/fragments.txt 10000 65 "espeak-ng:*" "flite:*"
@@ -96,8 +96,8 @@ OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 -m trimbre train --mo
   --validate-every 1000 --seed 2 --time-masks 0 --mel-masks 0 --noise 0.1
 python recipes/teacher/mean.py runs/more runs/plain --share 0.5 --out models/telephone-en
 
-# Error rates, greedily and with a decoding graph of its domain: held-out sentences in held-out voices, and speech out of
-# domain.
+# Error rates by greedy decoding and with a decoding graph of the domain: held-out sentences in held-out voices, and
+# speech out of domain.
 trimbre graph models/telephone-en --sentences data/sentences.txt --splits train --transcripts data/en/train \
   --out data/graph
 evaluate() {

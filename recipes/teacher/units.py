@@ -1,11 +1,11 @@
-"""Have a speaker say what she never said, in halves of phones of her recordings: unit selection.
+"""Unit-selection synthesis: new sentences in the voice of recorded prompts, from half-phones of the recordings.
 
 `python recipes/teacher/units.py --recordings data/en/train --sentences data/sentences.txt --limit 8000 --out units`
 
-A few hundred recordings in one voice are soon known by heart; the same sounds in other sentences are not. After A. Hunt
-and A. Black, "Unit selection in a concatenative speech synthesis system using a large speech database", ICASSP 1996: of
-all sequences of units the one is spoken whose target costs (a unit touched another phone than it would) and join costs
-(two units did not follow each other) sum to the least.
+A model memorises a few hundred recordings of one voice; the same sounds in other sentences prevent that. After A. Hunt
+and A. Black, "Unit selection in a concatenative speech synthesis system using a large speech database", ICASSP 1996:
+the chosen sequence of units has the least sum of target costs (the unit had another neighbouring phone) and join costs
+(two units were not adjacent).
 """
 
 import argparse
@@ -29,38 +29,38 @@ from trimbre.data.splits import split_of
 from trimbre.data.text import normalise
 
 SILENCE = "pau"
-PAUSE = SAMPLE_RATE * 15 // 100  # the most of a recording's first and last silence that is used
+PAUSE = SAMPLE_RATE * 15 // 100  # longest part of a recording's first and last silence that is used
 SHORTEST = SAMPLE_RATE // 100
-USUAL = (0.4, 2.5)  # a phone far shorter or longer than the median of its kind is one whose ends were not found
-CANDIDATES = 60  # drawn anew for every unit of a sentence, so that a word does not always sound the same
-STRANGE = 1.5  # cost of a unit that touched another phone than it would
-MIDDLE, EDGE = 1.0, 2.5  # cost of a join within a phone, where it is steady, and of one between two
+USUAL = (0.4, 2.5)  # a duration outside these multiples of the phone's median means a failed alignment
+CANDIDATES = 60  # sampled for every unit of a sentence, so that a word varies
+STRANGE = 1.5  # target cost of a unit with another neighbouring phone
+MIDDLE, EDGE = 1.0, 2.5  # cost of a join within a phone, which is steady there, and between two phones
 FADE = SAMPLE_RATE * 6 // 1000
-PERIOD = SAMPLE_RATE // 100  # what is compared to join two pitch periods in step
-LONGEST = 20  # seconds of a recording: warping takes memory by its square
+PERIOD = SAMPLE_RATE // 100  # samples that are compared to join pitch periods in phase
+LONGEST = 20  # seconds of a recording; the memory of warping is quadratic in it
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Half a phone of a recording: from `start` to `end`, in samples."""
+    """A half-phone of a recording, from `start` to `end` in samples."""
 
     recording: int
     start: int
     end: int
 
     def precedes(self, other: "Unit") -> bool:
-        """Whether `other` goes on where it ends."""
+        """Whether `other` starts where it ends."""
         return (self.recording, self.end) == (other.recording, other.start)
 
 
 class Voice:
-    """What a speaker's recordings (samples,) can say, whose phones are known."""
+    """The half-phones of a speaker's recordings, each (samples,), with aligned phones."""
 
     def __init__(self, clips: Sequence[np.ndarray], spoken: Sequence[Sequence[Phone]]):
         self.clips = clips
         self.units: list[Unit] = []
         self.kinds: dict[tuple[str, int], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        """Units by phone and half, and by the phone that they touch: before a first half, after a second."""
+        """Units by phone and half, and by their neighbouring phone: before a first half, after a second."""
         self.kind_of: list[tuple[str, int]] = []
         entries, exits = [], []
         usual = _usual_lengths(spoken)
@@ -76,21 +76,22 @@ class Voice:
                     exits.append(mel[min(len(mel) - 1, end // HOP)])
         self.entries, self.exits = np.stack(entries), np.stack(exits)
         """The frames (units, bands) at their starts and ends."""
-        self.goes_on = np.array([one.precedes(next) for one, next in pairwise(self.units)] + [False])
-        """(units,), of each unit whether the next one goes on where it ends."""
+        self.has_next = np.array([one.precedes(next) for one, next in pairwise(self.units)] + [False])
+        """(units,) bool: the next unit starts where this one ends."""
 
-    def say(self, phones: Sequence[str], draw: random.Random) -> np.ndarray:
-        """The phones in the voice (samples,), out of units that are drawn.
+    def say(self, phones: Sequence[str], rng: random.Random) -> np.ndarray:
+        """Synthesise phones, (samples,), from sampled units.
 
         Raises:
             KeyError: a phone is in no recording.
         """
         names = [SILENCE, *phones, SILENCE]
-        choice, total = self._drawn((phones[0], 0), names[0], draw)
+        choice, total = self._candidates((phones[0], 0), names[0], rng)
         choices, best = [choice], []
         for n in range(1, 2 * len(phones)):
             place, half = divmod(n, 2)
-            before, (choice, cost) = choice, self._drawn((phones[place], half), names[place + 2 * half], draw, choice)
+            kind, touches = (phones[place], half), names[place + 2 * half]
+            before, (choice, cost) = choice, self._candidates(kind, touches, rng, choice)
             joined = total[:, None] + self._joins(before, choice, MIDDLE if half else EDGE)
             best.append(joined.argmin(0))
             total = joined.min(0) + cost
@@ -100,25 +101,25 @@ class Voice:
             path.append(int(pointers[path[-1]]))
         return self._spliced([self.units[choice[n]] for choice, n in zip(choices, reversed(path), strict=True)])
 
-    def _drawn(
-        self, kind: tuple[str, int], touches: str, draw: random.Random, before: np.ndarray | None = None
+    def _candidates(
+        self, kind: tuple[str, int], touches: str, rng: random.Random, before: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Units of a kind, those that go on from the units `before` among them, and what each costs by itself."""
+        """Candidates of a kind, with those that follow the units `before`, and their target costs."""
         if kind not in self.kinds:
             raise KeyError(kind[0])
         fitting = self.kinds[kind].get(touches, [])
-        drawn = draw.sample(fitting, min(CANDIDATES, len(fitting)))
+        sampled = rng.sample(fitting, min(CANDIDATES, len(fitting)))
         others = [unit for of, units in self.kinds[kind].items() if of != touches for unit in units]
-        drawn += draw.sample(others, min(max(8, CANDIDATES - len(drawn)) // 2, len(others)))
+        sampled += rng.sample(others, min(max(8, CANDIDATES - len(sampled)) // 2, len(others)))
         if before is not None:
-            drawn += [unit for unit in before[self.goes_on[before]] + 1 if self.kind_of[unit] == kind]
-        choice = np.unique(drawn)
+            sampled += [unit for unit in before[self.has_next[before]] + 1 if self.kind_of[unit] == kind]
+        choice = np.unique(sampled)
         return choice, STRANGE * ~np.isin(choice, fitting)
 
     def _joins(self, left: np.ndarray, right: np.ndarray, price: float) -> np.ndarray:
-        """Costs (left, right): none where one goes on from the other, or else a price and half the frames' distance."""
+        """Join costs (left, right): 0 for adjacent units, otherwise a price plus half the distance of their frames."""
         apart = np.sqrt(((self.exits[left][:, None] - self.entries[right]) ** 2).mean(-1))
-        together = self.goes_on[left][:, None] & (left[:, None] + 1 == right)
+        together = self.has_next[left][:, None] & (left[:, None] + 1 == right)
         return np.where(together, 0.0, price + apart / 2)
 
     def _spliced(self, units: Sequence[Unit]) -> np.ndarray:
@@ -128,16 +129,16 @@ class Voice:
                 stretches[-1] = replace(stretches[-1], end=unit.end)
             else:
                 stretches.append(unit)
-        said = np.zeros(0, np.float32)
+        signal = np.zeros(0, np.float32)
         for unit in stretches:
             clip = self.clips[unit.recording]
-            start = _in_step(said, clip, unit.start)
+            start = _in_phase(signal, clip, unit.start)
             lead = clip[max(0, start - FADE) : start]
-            if fade := min(FADE, len(lead), len(said)):
+            if fade := min(FADE, len(lead), len(signal)):
                 ramp = np.linspace(0, 1, fade, dtype=np.float32)
-                said[-fade:] = said[-fade:] * (1 - ramp) + lead[-fade:] * ramp
-            said = np.concatenate([said, clip[start : unit.end]])
-        return said
+                signal[-fade:] = signal[-fade:] * (1 - ramp) + lead[-fade:] * ramp
+            signal = np.concatenate([signal, clip[start : unit.end]])
+        return signal
 
 
 def _usual_lengths(spoken: Sequence[Sequence[Phone]]) -> dict[str, float]:
@@ -148,7 +149,7 @@ def _usual_lengths(spoken: Sequence[Sequence[Phone]]) -> dict[str, float]:
 
 
 def _used(phones: Sequence[Phone], usual: dict[str, float]) -> Iterator[tuple[Phone, tuple[str, str]]]:
-    """The phones of a recording whose ends were found, and the names of those before and after each."""
+    """The phones of a recording that were aligned, each with the names of its neighbours."""
     names = [SILENCE, *(phone.name for phone in phones), SILENCE]
     for place, phone in enumerate(phones):
         length = phone.end - phone.start
@@ -161,9 +162,9 @@ def _used(phones: Sequence[Phone], usual: dict[str, float]) -> Iterator[tuple[Ph
             yield phone, (names[place], names[place + 2])
 
 
-def _in_step(said: np.ndarray, clip: np.ndarray, start: int) -> int:
-    """The place within 4 ms of `start` before which `clip` is most like the end of what was said."""
-    end = said[-PERIOD:]
+def _in_phase(signal: np.ndarray, clip: np.ndarray, start: int) -> int:
+    """The position within 4 ms of `start` at which `clip` correlates best with the end of the signal so far."""
+    end = signal[-PERIOD:]
     places = [start + shift for shift in range(-64, 65, 4) if start + shift >= PERIOD]
     if len(end) < PERIOD or not places:
         return start
@@ -173,7 +174,7 @@ def _in_step(said: np.ndarray, clip: np.ndarray, start: int) -> int:
 
 
 def voice_of(recordings: Path, *, workers: int) -> Voice:
-    """The voice of a speaker's recordings, without the tenth that sound least like flite's reading of them."""
+    """The voice of a speaker's recordings, without the tenth whose alignment has the highest cost."""
     cuts = [cut for cut in read_cuts(recordings) if cut.duration <= LONGEST]
     clips, texts = [load_cut(cut) for cut in cuts], [normalise(transcript_of(cut) or "", "basic") for cut in cuts]
     with ProcessPoolExecutor(workers) as pool:
@@ -186,7 +187,7 @@ def voice_of(recordings: Path, *, workers: int) -> Voice:
 def utterances(
     voice: Voice, sentences: Sequence[str], *, name: str, seed: int, workers: int
 ) -> Iterator[Utterance | str]:
-    """The sentences in that voice, or why one could not be said."""
+    """The sentences in that voice; a message in place of a sentence that cannot be synthesised."""
     with ProcessPoolExecutor(workers, initializer=_take, initargs=(voice,)) as pool:
         yield from pool.map(partial(_utterance, name, seed), range(len(sentences)), sentences, chunksize=8)
 
@@ -197,24 +198,22 @@ def _take(voice: Voice) -> None:
 
 
 def _utterance(name: str, seed: int, number: int, text: str) -> Utterance | str:
-    draw = random.Random(f"{seed}:{number}")
+    rng = random.Random(f"{seed}:{number}")
     try:
-        clip = _voice.say(spelled_by_flite(text), draw)
+        clip = _voice.say(spelled_by_flite(text), rng)
     except KeyError as error:
         return f"{text!r} needs the phone {error}, which is in no recording"
-    return Utterance(
-        f"{name}-{number:06d}", clip / np.abs(clip).max() * draw.uniform(0.3, 0.95), text, "train", "units"
-    )
+    return Utterance(f"{name}-{number:06d}", clip / np.abs(clip).max() * rng.uniform(0.3, 0.95), text, "train", "units")
 
 
 def main() -> None:
-    """Write the corpus and say how long it is."""
+    """Write the corpus and print its length."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--recordings", type=Path, required=True, help="cuts of one speaker, with transcripts")
     parser.add_argument(
-        "--sentences", type=Path, required=True, help="one a line; those of the training split are said"
+        "--sentences", type=Path, required=True, help="one a line; those of the training split are used"
     )
-    parser.add_argument("--limit", type=int, required=True, help="draw so many")
+    parser.add_argument("--limit", type=int, required=True, help="number of sentences to sample")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()

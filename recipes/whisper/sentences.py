@@ -1,4 +1,4 @@
-"""Sentences of open English for voices to speak, out of Debian's fortunes: an open vocabulary, to train a Whisper on.
+"""Sentences of open-vocabulary English from Debian's fortunes, as texts of synthetic training speech.
 
 python recipes/whisper/sentences.py --out data/fortunes.txt      # after apt-get install fortunes fortunes-min
 """
@@ -17,9 +17,9 @@ SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z',;: -]*[.?!]")
 
 
 def sentences(folder: Path) -> Iterator[str]:
-    """Every sentence of the files in `folder` that is words and plain punctuation, in the order of the files."""
+    """Every sentence of the files in `folder` with plain words and punctuation alone, in the order of the files."""
     for file in sorted(folder.iterdir()):
-        if file.suffix:  # .dat and .u8 are made of the text
+        if file.suffix:  # .dat and .u8 are derived from the text
             continue
         for fortune in re.split(r"^%$", file.read_text(errors="replace"), flags=re.MULTILINE):
             for sentence in re.split(r"(?<=[.?!])\s+", " ".join(fortune.split())):
@@ -28,7 +28,7 @@ def sentences(folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Write them, each once, in a random order."""
+    """Write the distinct sentences in random order."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--fortunes", type=Path, default=FORTUNES)
     parser.add_argument("--out", type=Path, required=True)

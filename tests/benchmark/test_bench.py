@@ -81,7 +81,7 @@ def test_matrices_are_multiplied_in_the_precision_of_the_runtime(models, here, r
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_tells_memory_and_load_time(models):
+def test_memory_and_load_time_are_measured_in_a_process_of_their_own(models):
     seconds, memory = module._loading(models[0], "torch-fp32", torch.device("cpu"), 1.0)
     assert 0 < seconds < 600
     assert memory is None or 0 < memory < 4e9

@@ -43,7 +43,7 @@ SECONDS = {"fixed": 0.02, "module": 0.004, "unit": 0.0005}
 
 
 def clock(anatomy):
-    """Seconds that a plan takes by closed form, beside the whole model, in a machine that slows down as it goes."""
+    """Seconds that a plan takes by closed form, beside the dense model, on a machine that slows down as it goes."""
     order = list(sorts_of(anatomy))
     sort = {group.path: order.index(curve_key(group)) for group in anatomy.groups}
     pace = iter(range(1, 10_000))
@@ -67,7 +67,7 @@ def table(model, processor, anatomy):
     return measure(model, processor, name="it", runtime="torch-fp32", compare=clock(anatomy)[1])
 
 
-def test_the_curves_foretell_every_plan(model, processor, anatomy, table):
+def test_the_curves_predict_every_plan(model, processor, anatomy, table):
     """As far as widths are measured: below the least a curve leads to nothing."""
     seconds, _ = clock(anatomy)
     budget = latency_budget(table, anatomy, scope="model")
@@ -140,14 +140,14 @@ def test_what_no_cut_changes_is_the_whole_models_alone(anatomy, table):
     assert whole.title == "the model's measured time"
 
 
-def ledger_of(table, anatomy):
+def costs_of(table, anatomy):
     """The times alone."""
     return ModelCosts({("latency", s): latency_budget(table, anatomy, scope=s) for s in anatomy.scopes}, table)
 
 
 def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
-    ledger = ledger_of(table, anatomy)
-    budgets = ledger.budgets_for(TargetConfig(remove=0.4, budget="latency"))
+    costs = costs_of(table, anatomy)
+    budgets = costs.budgets_for(TargetConfig(remove=0.4, budget="latency"))
     gates = Gates(anatomy)
     multipliers = Multipliers(gates, budgets)
     assert multipliers.meet(0.4) == pytest.approx([0.4], abs=1e-4)
@@ -157,26 +157,26 @@ def test_gates_and_the_search_meet_a_target_in_time(anatomy, table):
     plan = plan_for_target(wanted, torch.randn(sum(group.size for group in anatomy.groups)))
     assert abs(budgets[0].removed(plan) - 0.4) < 0.03  # a head of these tiny models is that much
     check_reachable(replace(wanted, share=0.9))
-    assert ledger.shares(plan)["latency"]["blocks"] == budgets[0].removed(plan)
+    assert costs.shares(plan)["latency"]["blocks"] == budgets[0].removed(plan)
 
 
-def test_a_time_is_asked_for_as_a_share(anatomy, table):
-    ledger = ledger_of(table, anatomy)
-    dense = ledger.budgets["latency", "model"].dense
+def test_a_real_time_factor_is_resolved_to_a_share(anatomy, table):
+    costs = costs_of(table, anatomy)
+    dense = costs.budgets["latency", "model"].dense
     free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
-    resolve_target = ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, free)
+    resolve_target = costs.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, free)
     assert resolve_target.rtf is None
     assert (resolve_target.budget, resolve_target.of) == ("latency", "model")
     assert resolve_target.remove == pytest.approx(0.2)
-    assert ledger.resolve_target(TargetConfig(), anatomy, free) == TargetConfig()
+    assert costs.resolve_target(TargetConfig(), anatomy, free) == TargetConfig()
     with pytest.raises(UserError, match="nothing has to be cut"):
-        ledger.resolve_target(TargetConfig(rtf=dense), anatomy, free)
+        costs.resolve_target(TargetConfig(rtf=dense), anatomy, free)
     with pytest.raises(UserError, match="without all that may be cut") as error:
-        ledger.resolve_target(TargetConfig(rtf=table.fixed), anatomy, free)
+        costs.resolve_target(TargetConfig(rtf=table.fixed), anatomy, free)
     named = float(str(error.value).split("and ")[1].split(" ")[0])
-    assert ledger.resolve_target(TargetConfig(rtf=1.005 * named), anatomy, free).remove < 1
+    assert costs.resolve_target(TargetConfig(rtf=1.005 * named), anatomy, free).remove < 1
     with pytest.raises(UserError, match="without all that may be cut"):
-        ledger.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, ~free)
+        costs.resolve_target(TargetConfig(rtf=0.8 * dense), anatomy, ~free)
 
 
 def test_a_table_is_written_read_and_refused(model, anatomy, table, tmp_path):
@@ -212,7 +212,7 @@ def test_a_table_serves_what_was_cut_from_its_model(model, anatomy, table):
         assert left == pytest.approx(latency_budget(table, anatomy, scope="model").cost.of(plan))
 
 
-def test_whole_recognisers_are_timed(model, processor, anatomy):
+def test_recognisers_are_timed_from_audio_to_text(model, processor, anatomy):
     """From audio to text, the cut model beside the dense one."""
     given = {"runtime": "torch-fp32", "threads": 1, "seconds": 1.0, "repeats": 1}
     with timed_beside(model, processor, **given) as timed:
@@ -221,7 +221,7 @@ def test_whole_recognisers_are_timed(model, processor, anatomy):
 
 
 @pytest.mark.parametrize("family", ["whisper, English", "whisper, multilingual"], indirect=True)
-def test_a_decoder_writes_as_much_whatever_it_hears(model, processor, anatomy):
+def test_a_decoder_generates_as_many_tokens_for_any_input(model, processor, anatomy):
     inputs = features_of(clips(2.0), processor)
     everything = range(model.config.vocab_size)
     model.generation_config.suppress_tokens = [token for token in everything if token != END]  # falls silent at once
@@ -293,7 +293,7 @@ def test_options_that_contradict_each_other():
     assert (asked.budget, asked.of) == ("latency", "model")
 
 
-def test_a_time_missed_is_said():
+def test_a_missed_time_is_reported():
     found = {"asked": 0.01, "unpruned": 0.02, "measured": {"pruned": 3.0, "unpruned": 6.0, "share": 0.5}}
     assert missed_time(found) is None
     slow = found | {"measured": {"pruned": 3.0, "unpruned": 5.0, "share": 0.6}}
@@ -318,11 +318,11 @@ def test_pruning_to_a_time(model, processor, anatomy, table, noise_corpus, tmp_p
     run([*prune, "--rtf", f"{0.6 * dense}", "--out", str(tmp_path / "small"), "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     small = load(tmp_path / "small").model
-    told = found["latency"]
+    timed = found["latency"]
     left = latency_budget(LatencyTable.load(file), anatomy_of(small), scope="model").dense
-    assert told["pruned"] == pytest.approx(left) == pytest.approx(dense * (1 - found["removed"]["latency"]["model"]))
-    assert told["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
-    assert all(seconds > 0 for seconds in told["measured"].values())
+    assert timed["pruned"] == pytest.approx(left) == pytest.approx(dense * (1 - found["removed"]["latency"]["model"]))
+    assert timed["pruned"] == pytest.approx(0.6 * dense, rel=0.1)
+    assert all(seconds > 0 for seconds in timed["measured"].values())
     assert found["options"]["rtf"] == 0.6 * dense
     for more, complaint in [
         (["--rtf", "1e-9"], "without all that may be cut"),

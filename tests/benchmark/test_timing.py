@@ -39,7 +39,7 @@ def test_counting_leaves_the_model_alone():
 
 
 class Watch:
-    """A clock that moves by what it is told."""
+    """A clock that is advanced by hand."""
 
     def __init__(self):
         self.now = 0.0
@@ -127,7 +127,7 @@ def test_one_thread_is_timed_by_itself():
 
 
 @pytest.mark.skipif(clock_for(1) is time.perf_counter, reason="no fine clock of a thread's own time here")
-def test_how_much_faster_is_by_the_thread_s_own_time():
+def test_speed_up_is_measured_in_cpu_time_of_the_thread():
     """A model that sleeps computes no more for it: by the clock on the wall it would take a hundred times as long."""
     model = mini_parakeet()
     sleeping = mini_parakeet()

@@ -63,7 +63,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with a model, a config, recordings whose transcripts are what the model hears, and their corpus."""
+    """A folder with a model, a config, recordings with the transcripts of that model, and their corpus."""
     place = tmp_path_factory.mktemp("place")
     model, processor = mini_parakeet(), mini_processor()
     save(model, processor, place / "mini")
@@ -72,11 +72,11 @@ def place(tmp_path_factory) -> Path:
     for number, samples in enumerate(clips(*[0.6 + 0.2 * step for step in range(6)])):
         file = place / "recordings" / f"{number}.wav"
         soundfile.write(file, samples / 8, 16000, subtype="PCM_16")
-        heard = greedy(model, features_of([soundfile.read(file, dtype="float32")[0]], processor), processor)
-        file.with_suffix(".txt").write_text(heard[0])
-        (place / "unheard").mkdir(exist_ok=True)
-        shutil.copy(file, place / "unheard")
-    for source, out in (("recordings", "data"), ("unheard", "mute")):
+        texts = greedy(model, features_of([soundfile.read(file, dtype="float32")[0]], processor), processor)
+        file.with_suffix(".txt").write_text(texts[0])
+        (place / "untranscribed").mkdir(exist_ok=True)
+        shutil.copy(file, place / "untranscribed")
+    for source, out in (("recordings", "data"), ("untranscribed", "mute")):
         assert trimbre.cli.run(["corpus", "folder", str(place / source), "--out", str(place / out), "--no-split"]) == 0
     tiny = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=9, **tiny)).save_pretrained(place / "reader")
@@ -425,14 +425,14 @@ def test_transcribe_prints_the_text_for_people_and_all_for_machines(there, run):
 
 
 def test_a_graph_changes_what_eval_and_transcribe_write(there, run):
-    heard = {word for file in Path("recordings").glob("*.txt") for word in file.read_text().split()}
+    vocabulary = {word for file in Path("recordings").glob("*.txt") for word in file.read_text().split()}
     Path("said.txt").write_text("bad cab\na bad egg fed\n")
     code, out, _ = run("graph mini --sentences said.txt --out other --json")
     assert code == 0
     assert json_of(out)["words"] == 6 - 1  # bad is in both
     code, out, _ = run("graph mini --transcripts data --weight 0.01 --out own")
     assert (code, out.startswith("own: ")) == (0, True)
-    for graph, words in {"own": heard, "other": {"bad", "cab", "a", "egg", "fed"}}.items():
+    for graph, words in {"own": vocabulary, "other": {"bad", "cab", "a", "egg", "fed"}}.items():
         written = run(f"transcribe mini recordings/5.wav --graph {graph}")[1].split()
         assert written
         assert set(written) <= words

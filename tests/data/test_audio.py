@@ -1,4 +1,4 @@
-"""Sound in any rate, channel count and format, judged by the sine that was put in."""
+"""Audio of any rate, channel count and format, against the sine that was written."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Error counts and intervals, judged by hand-made alignments and by systems whose true rates are known."""
+"""Error counts and intervals, against hand-made alignments and systems with known error rates."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_no_errors_is_no_certainty():
     assert (1 - high) ** 30 == pytest.approx(0.025)  # 30 words right in a row would still happen one time in 40
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
+def test_interval_has_its_nominal_coverage():
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(200):
@@ -119,7 +119,7 @@ def test_the_verdict_is_one_of_four(low, high, upper, sentences, verdict):
     assert found.sentence.startswith(verdict)
 
 
-def test_a_sure_difference_says_how_much_worse():
+def test_a_significant_difference_has_its_relative_size():
     found = PairedDifference(0.0130, (0.0101, 0.0161), 0.432, 0.537, 10.0, 200, 60)
     assert found.sentence == "worse: +1.30 points [+1.01, +1.61] (+43 % relative)"
     within = PairedDifference(0.0030, (0.0011, 0.0051), 0.05, 0.078, 10.0, 200, 60)

@@ -88,7 +88,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(write_run):
     assert len(entry.runs) == 2
 
 
-def test_a_time_that_was_asked_for_stands_by_its_share(write_run):
+def test_a_real_time_factor_is_shown_as_its_share(write_run):
     runs = [write_run("ours", 4), write_run("ours", 9, rtf=0.01, unpruned=0.04)]
     runs.append(write_run("ours", 9, seed=1, rtf=0.01, unpruned=0.05))
     shares = {len(entry.runs): entry.share for entry in Comparison.of(runs).entries}
@@ -108,8 +108,8 @@ def test_without_a_control_runs_are_compared_with_their_own_references(write_run
 
 def test_a_difference_above_zero_is_worse(write_run):
     found = Comparison.of([write_run("ours", 40), write_run(CONTROL, 2)])
-    told = found.to_json()["rows"][1]["against"]["dense"]
-    assert told["verdict"] == "worse"
+    row = found.to_json()["rows"][1]["against"]["dense"]
+    assert row["verdict"] == "worse"
     assert "worse: +15.83 [" in comparison_markdown(found.to_json())
 
 

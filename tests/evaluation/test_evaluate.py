@@ -49,7 +49,7 @@ def cutset(texts) -> CutSet:
     return CutSet.from_cuts(cuts)
 
 
-def test_its_own_words_are_no_errors_and_added_ones_are_counted(recogniser, spoken):
+def test_own_transcripts_have_no_errors_and_added_words_are_counted(recogniser, spoken):
     perfect = score(model=recogniser.model, processor=recogniser.processor, data=cutset(spoken), max_seconds=3)
     assert (perfect.wer, perfect.cer) == (0, 0)
     assert len(perfect.ids) == 7
@@ -166,7 +166,7 @@ def test_every_set_is_compared_with_every_reference(report):
     assert found["sets"]["dev"]["references"]["dense"]["comparison"]["verdict"] == "undecided"  # seven sentences
 
 
-def test_a_reference_that_fails_is_said_and_hides_no_difference(recogniser, spoken):
+def test_a_failing_reference_is_reported_and_hides_no_difference(recogniser, spoken):
     """Its transcripts say the same to both, and the candidate a word more in each of 21 sentences."""
     cuts = list(cutset(spoken)) * 3
     cuts = [cut.with_id(f"{number}") for number, cut in enumerate(cuts)]
@@ -176,13 +176,13 @@ def test_a_reference_that_fails_is_said_and_hides_no_difference(recogniser, spok
     first, second = (score(model=one.model, processor=one.processor, data=cuts) for one in (recogniser, other))
     worse, better = sorted((recogniser, other), key=lambda one: (first if one is recogniser else second).wer)[::-1]
     report = evaluate_sets(recogniser=worse, data=cuts, references={"dense": better})
-    told = report.to_json()["sets"]["dev"]["references"]["dense"]["comparison"]
+    comparison = report.to_json()["sets"]["dev"]["references"]["dense"]["comparison"]
     assert first.wer != second.wer
     assert min(first.wer, second.wer) > 0.3
-    assert told["reference_fails"] is True
-    assert told["verdict"] == compare(*sorted((first, second), key=lambda one: -one.wer)).verdict
-    assert f"{100 * abs(first.wer - second.wer):+.2f} points" in told["sentence"]
-    assert "dense itself fails here" in told["sentence"]
+    assert comparison["reference_fails"] is True
+    assert comparison["verdict"] == compare(*sorted((first, second), key=lambda one: -one.wer)).verdict
+    assert f"{100 * abs(first.wer - second.wer):+.2f} points" in comparison["sentence"]
+    assert "dense itself fails here" in comparison["sentence"]
 
 
 def test_tables_hold_every_figure_within_80_columns(report):

@@ -112,19 +112,19 @@ def test_what_is_no_number_is_farther_than_any(tmp_path):
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "same.onnx")
     one = torch.ones(2)
 
-    def judged(*given):
+    def compared(*given):
         trials = [Trial({"x": found}, {"y": one}, None) for found in given]
         same = OnnxGraph("same", {"x": {}}, ("y",), nn.Identity, {"x": one}, lambda: iter(trials))
         return check_graph(same, tmp_path / "same.onnx")
 
-    assert judged(one, one) == 0
+    assert compared(one, one) == 0
     for odd in (torch.tensor([1.0, torch.nan]), torch.ones(3)):
         with pytest.raises(UserError, match="differs from the model by inf"):
-            judged(one, odd, one)
+            compared(one, odd, one)
 
 
 @pytest.mark.once
-def test_a_graph_says_nothing_of_where_it_was_made(made):
+def test_a_graph_holds_no_path_of_this_machine(made):
     one = made("no units")
     weights = sum(parameter.nbytes for parameter in one.model.parameters())
     assert one.path.stat().st_size <= weights + 60_000  # nodes of some hundred bytes each

@@ -35,7 +35,7 @@ from trimbre.models.inputs import features_of
 HALF_HOP = np.zeros(80, dtype=np.float32)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("runtimes")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def clips():
 
 
 @pytest.fixture(scope="module")
-def heard(teacher, clips):
+def transcripts(teacher, clips):
     return [greedy(teacher.model, features_of([clip], teacher.processor), teacher.processor)[0] for clip in clips]
 
 
@@ -80,15 +80,15 @@ def small(tmp_path_factory, corpus):
     return out, found
 
 
-def test_on_the_same_features_all_transcripts_are_the_same(teacher, clips, heard, sherpa):
+def test_on_the_same_features_all_transcripts_are_the_same(teacher, clips, transcripts, sherpa):
     exported = load_exported(sherpa)
     alone = [greedy(exported.model, features_of([clip], exported.processor), exported.processor)[0] for clip in clips]
-    assert alone == heard
+    assert alone == transcripts
     together = greedy(exported.model, features_of(clips, exported.processor), exported.processor)
     assert together == greedy(teacher.model, features_of(clips, teacher.processor), teacher.processor)
 
 
-def test_sherpa_onnx_hears_the_same_with_its_own_features(clips, heard, sherpa):
+def test_sherpa_onnx_transcribes_alike_with_its_own_features(clips, transcripts, sherpa):
     recognizer = sherpa_onnx.OfflineRecognizer.from_nemo_ctc(str(sherpa / "model.onnx"), str(sherpa / "tokens.txt"))
     streams = []
     for clip in clips:
@@ -96,11 +96,11 @@ def test_sherpa_onnx_hears_the_same_with_its_own_features(clips, heard, sherpa):
         stream.accept_waveform(16_000, np.append(HALF_HOP, clip))
         streams.append(stream)
     recognizer.decode_streams(streams)
-    assert same_words([stream.result.text for stream in streams], heard) >= 0.97
+    assert same_words([stream.result.text for stream in streams], transcripts) >= 0.97
 
 
-def test_what_stands_on_padding_is_not_heard(clips, sherpa, teacher):
-    """sherpa-onnx fills batches up with -23, and the first convolution sees a frame further than an utterance goes."""
+def test_values_on_padding_change_no_output(clips, sherpa, teacher):
+    """sherpa-onnx pads batches with -23, and the first convolution sees one frame beyond the end of an utterance."""
     running = session(sherpa / "model.onnx")
     whole = features_of([clips[0]], teacher.processor)["input_features"].numpy()
     frames = whole.shape[1] - 10
@@ -115,7 +115,7 @@ def test_what_stands_on_padding_is_not_heard(clips, sherpa, teacher):
     assert np.array_equal(filled[0][:, :valid], filled[2][:, :valid])
 
 
-def test_onnx_asr_hears_the_same_with_its_own_features(clips, heard, sherpa, tmp_path):
+def test_onnx_asr_transcribes_alike_with_its_own_features(clips, transcripts, sherpa, tmp_path):
     out = tmp_path / "asr"
     out.mkdir()
     teacher = trimbre.load(MODEL)
@@ -124,22 +124,22 @@ def test_onnx_asr_hears_the_same_with_its_own_features(clips, heard, sherpa, tmp
     for name, text in layout.files.items():
         (out / name).write_text(text)
     model = onnx_asr.load_model("nemo-conformer-ctc", out)
-    assert same_words([model.recognize(clip) for clip in clips], heard) >= 0.97
-    assert same_words(model.recognize(clips), heard) >= 0.97
+    assert same_words([model.recognize(clip) for clip in clips], transcripts) >= 0.97
+    assert same_words(model.recognize(clips), transcripts) >= 0.97
 
 
-def same_words(texts, heard):
-    return np.mean([one.split() == other.split() for one, other in zip(texts, heard, strict=True)])
+def same_words(texts, transcripts):
+    return np.mean([one.split() == other.split() for one, other in zip(texts, transcripts, strict=True)])
 
 
-def test_int8_is_small_runs_in_onnx_asr_and_is_measured(clips, heard, small):
+def test_int8_is_small_runs_in_onnx_asr_and_is_measured(clips, transcripts, small):
     out, found = small
     assert found["bytes"] <= 0.3 * found["float32_bytes"]
     assert (out / "model.int8.onnx").stat().st_size == found["bytes"]
     assert not (out / "model.onnx").exists()
     assert {"fp32", "int8"} == set(found["wer"])
     model = onnx_asr.load_model("nemo-conformer-ctc", out, quantization="int8")
-    assert word_errors([heard[0]], [model.recognize(clips[0])]).rate <= 0.2
+    assert word_errors([transcripts[0]], [model.recognize(clips[0])]).rate <= 0.2
     graph = onnx.load(out / "model.int8.onnx").graph
     floats = {weight.name for weight in graph.initializer if weight.data_type == onnx.TensorProto.FLOAT}
     large = [weight for weight in graph.initializer if weight.name in floats and np.prod(weight.dims) > 10_000]
@@ -147,7 +147,7 @@ def test_int8_is_small_runs_in_onnx_asr_and_is_measured(clips, heard, small):
     assert json.loads((out / "export.json").read_text())["wer"] == found["wer"]
 
 
-def test_a_listener_of_an_export_has_the_calling_convention_of_a_models(teacher, sherpa):
+def test_an_export_is_called_as_a_model_is(teacher, sherpa):
     audio = np.tile(read_audio(CLIP), 4)
     chunks = {"chunk_seconds": 4.0, "overlap_seconds": 1.0}
     exported = load_exported(sherpa, threads=2)

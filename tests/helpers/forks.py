@@ -98,9 +98,9 @@ def serve() -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("localhost", 0))
-        return listening.getsockname()[1]
+    with socket.socket() as opened:
+        opened.bind(("localhost", 0))
+        return opened.getsockname()[1]
 
 
 def fork(job: dict, rank: int, port: int) -> int:

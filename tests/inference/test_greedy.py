@@ -1,4 +1,4 @@
-"""Greedy CTC decoding, judged by hand-written alignments and by transformers' own ways to the same text."""
+"""Greedy CTC decoding, against hand-written alignments and transformers' own decoding."""
 
 import numpy as np
 import pytest

@@ -105,9 +105,9 @@ def test_files_shorter_than_a_chunk_are_seen_whole(tmp_path):
     for file, samples in zip(files, audio, strict=True):
         soundfile.write(file, samples / 10, 16000, subtype="PCM_16")
     found = list(transcribe(model=model, processor=processor, files=files))
-    heard = [soundfile.read(file, dtype="float32")[0] for file in files]
+    clips_read = [soundfile.read(file, dtype="float32")[0] for file in files]
     assert [each.text for each in found] == [
-        greedy(model, features_of([samples], processor), processor)[0] for samples in heard
+        greedy(model, features_of([samples], processor), processor)[0] for samples in clips_read
     ]
     assert [each.file for each in found] == [str(file) for file in files]
     assert [each.seconds for each in found] == [1.3, 2.1]

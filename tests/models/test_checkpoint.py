@@ -50,8 +50,8 @@ def saved(family, tmp_path_factory) -> Saved:
         save(models[name], processor, folder / name, plan=plan)
     models["twice"] = cut(models["random-0"], random_plan(anatomy_of(models["random-0"]), 9)).eval()
     save(models["twice"], processor, folder / "twice")
-    heard = head_of(dense).example_inputs(dense, features_of([CLIP[:9_000], CLIP], processor), 7)
-    inputs = {name: value.contiguous() for name, value in heard.items()}
+    example = head_of(dense).example_inputs(dense, features_of([CLIP[:9_000], CLIP], processor), 7)
+    inputs = {name: value.contiguous() for name, value in example.items()}
     return Saved(folder, family, inputs, models)
 
 

@@ -51,10 +51,12 @@ def test_it_compiles(pruned, padded):
     assert torch.allclose(logits(compiled, padded), logits(pruned, padded), atol=1e-4)
 
 
-def test_the_trainer_trains_it_on(family, pruned, padded, tmp_path):
+def test_the_trainer_fine_tunes_it(family, pruned, padded, tmp_path):
     labels = torch.tensor([[3, 4, -100], [5, -100, -100], [6, 7, 8]])
-    heard = {name: value[2] for name, value in padded.items() if not name.startswith("decoder_")}  # made of the labels
-    example = heard | {"labels": labels[2]}
+    features = {
+        name: value[2] for name, value in padded.items() if not name.startswith("decoder_")
+    }  # decoder inputs are made from the labels
+    example = features | {"labels": labels[2]}
     before = {name: value.clone() for name, value in pruned.named_parameters()}
     arguments = TrainingArguments(
         str(tmp_path / "trained"),

@@ -22,7 +22,7 @@ from trimbre.models.families.registry import anatomy_of, head_of
 from trimbre.models.inputs import features_of
 from trimbre.pruning.surgery import cut
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("without trimbre")]
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import copy, json, sys

@@ -71,7 +71,7 @@ def test_a_target_far_away_is_met_in_one_go(anatomy, budgets, seed):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.once
 def test_one_budget_is_met_where_heads_are_worth_least(anatomy, budgets, seed):
-    """Heads are dear: where one too many is gone, no finer unit that stays makes up for it."""
+    """Heads are expensive: where one too many is gone, no remaining unit is fine enough to compensate."""
     torch.manual_seed(seed)
     scores = torch.rand(len(anatomy.owner))
     for number, group in enumerate(anatomy.groups):

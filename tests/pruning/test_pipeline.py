@@ -15,7 +15,7 @@ from trimbre.training.recovery import Training
 
 @pytest.mark.once
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_every_stage_says_where_it_is(model, processor, noise_corpus, monkeypatch, capsys, rank):
+def test_every_stage_shows_its_progress(model, processor, noise_corpus, monkeypatch, capsys, rank):
     def batches(start):
         cuts = read_cuts(noise_corpus)
         return training_batches(cuts, processor=processor, options=SMALL, seed=0, start=start)

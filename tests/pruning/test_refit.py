@@ -28,7 +28,7 @@ def distance(one, other, batch) -> float:
     return float(row.norm() / theirs[2].norm())
 
 
-def test_a_unit_that_another_can_stand_in_for_leaves_no_trace(model, anatomy, batch):
+def test_removing_a_redundant_unit_changes_no_output(model, anatomy, batch):
     for group in anatomy.groups:
         twin(model, group)
     kept = {group.path: tuple(unit for unit in range(group.size) if unit != 1) for group in anatomy.groups}
@@ -84,7 +84,7 @@ def _moved(output, by):
     return (output[0] + by, *output[1:]) if isinstance(output, tuple) else output + by
 
 
-def test_frames_that_the_loss_hangs_on_come_nearest(model, anatomy, batch):
+def test_frames_with_large_gradients_are_fitted_best(model, anatomy, batch):
     """The loss depends on the second half of a clip only: there the stream is nearer than without a loss."""
     small = cut(model, random_plan(anatomy, 1, skip=0.1))
 

@@ -98,7 +98,7 @@ def test_processes_find_each_other_and_one_that_fails_ends_the_others(tmp_path, 
         assert failed.value.code == 3
 
 
-def test_the_last_screen_says_five_things(tmp_path, monkeypatch, capsys):
+def test_the_last_screen_has_five_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -120,9 +120,9 @@ def test_the_last_screen_says_five_things(tmp_path, monkeypatch, capsys):
     row = next(line for line in table if "heldout" in line)
     rates = ["1,234", "2.75 [2.2, 3.2]", "3.00 [2.5, 3.5]", "4.25 [3.8, 4.8]"]
     assert [cell.strip() for cell in re.split("  +", row.strip())[1:]] == rates
-    told = shown[-5:]
+    last = shown[-5:]
     for line, parts in zip(
-        told,
+        last,
         [
             ["49.9%", "50.1%"],
             ["2.00 times"],

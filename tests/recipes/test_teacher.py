@@ -26,7 +26,7 @@ key: one | two | pound key
 """
 
 
-def test_grammar_says_counts_and_recognises_the_same_sentences() -> None:
+def test_grammar_samples_counts_and_recognises_the_same_sentences() -> None:
     grammar = Grammar(SMALL)
     said = set(itertools.islice(grammar.sentences(seed=0), 2000))
     assert len(said) == grammar.derivations() == 3 + 3 + 9
@@ -118,15 +118,15 @@ def test_fragments_are_new_sentences_of_runs_of_known_ones() -> None:
     assert len(set(said)) == 4000
     assert not set(said) & {*spoken, *written}
     pairs = {pair for text in [*spoken, *written] for pair in itertools.pairwise(text.split())}
-    heard = [pair for sentence in said for pair in itertools.pairwise(sentence.split())]
+    found = [pair for sentence in said for pair in itertools.pairwise(sentence.split())]
     assert max(len(sentence.split()) for sentence in said) <= 16
-    assert 0.4 < sum(pair in pairs for pair in heard) / len(heard) < 0.9
+    assert 0.4 < sum(pair in pairs for pair in found) / len(found) < 0.9
     assert {word for sentence in said for word in sentence.split()} == set("abcdefghijklmn")
     again, otherwise = (list(fragments(spoken, written, count=100, seed=seed)) for seed in (0, 1))
     assert said[:100] == again != otherwise
 
 
-def test_open_sentences_are_drawn_from_fortunes_as_written_or_plain(tmp_path: Path) -> None:
+def test_open_sentences_are_taken_from_fortunes_as_written_or_plain(tmp_path: Path) -> None:
     fortunes = tmp_path / "fortunes"
     fortunes.mkdir()
     (fortunes / "art").write_text(
@@ -143,7 +143,7 @@ def test_open_sentences_are_drawn_from_fortunes_as_written_or_plain(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_mean_of_two_recognisers_says_what_it_is_of(tmp_path: Path) -> None:
+def test_the_mean_of_two_recognisers_names_both(tmp_path: Path) -> None:
     weights = [{"w": torch.tensor(values, dtype=torch.float16), "n": torch.tensor(7)} for values in ([1.0, -2], [5, 2])]
     for name, one in zip(("first", "second"), weights, strict=True):
         (tmp_path / name).mkdir()
@@ -154,5 +154,5 @@ def test_the_mean_of_two_recognisers_says_what_it_is_of(tmp_path: Path) -> None:
     found = load_file(tmp_path / "mean/model.safetensors")
     assert torch.equal(found["w"], torch.tensor([2.0, -1.0], dtype=torch.float16))
     assert torch.equal(found["n"], torch.tensor(7))
-    told = json.loads((tmp_path / "mean/train.json").read_text())
-    assert told == {"steps": "second", "mean_of": {"first": 0.75, "second": 0.25}}
+    record = json.loads((tmp_path / "mean/train.json").read_text())
+    assert record == {"steps": "second", "mean_of": {"first": 0.75, "second": 0.25}}

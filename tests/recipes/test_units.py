@@ -12,7 +12,7 @@ sys.path.insert(0, str(RECIPE))
 
 import phones  # noqa: E402
 import units  # noqa: E402
-from phones import Phone, log_mel, phones_of, warped  # noqa: E402
+from phones import Phone, align, log_mel, phones_of  # noqa: E402
 from units import SILENCE, Voice  # noqa: E402
 
 from trimbre.data.audio import SAMPLE_RATE  # noqa: E402
@@ -24,7 +24,7 @@ LENGTH = SAMPLE_RATE // 8
 
 
 def _recording(names: str, seed: int = 0, length: int = LENGTH) -> tuple[np.ndarray, list[Phone]]:
-    """A tone for every name, between two silences, with a hiss that tells one recording from another."""
+    """A tone for every name, between two silences, with noise that differs between recordings."""
     hiss = np.random.default_rng(seed).normal(scale=1e-3, size=(len(names) + 2) * length)
     times = np.arange(length) / SAMPLE_RATE
     tones = [np.zeros(length), *(np.sin(2 * np.pi * PITCHES[name] * times) for name in names), np.zeros(length)]
@@ -34,31 +34,31 @@ def _recording(names: str, seed: int = 0, length: int = LENGTH) -> tuple[np.ndar
     ]
 
 
-def _heard(clip: np.ndarray, phones: int) -> str:
+def _tones_of(clip: np.ndarray, phones: int) -> str:
     """The name of the tone that is loudest in each of `phones` equal parts of a clip."""
-    told = []
+    found = []
     for part in np.array_split(clip, phones):
         middle = part[len(part) // 4 : -len(part) // 4]
         frequency = np.abs(np.fft.rfft(middle)).argmax() * SAMPLE_RATE / len(middle)
-        told.append(min(PITCHES, key=lambda name: abs(PITCHES[name] - frequency)))
-    return "".join(told)
+        found.append(min(PITCHES, key=lambda name: abs(PITCHES[name] - frequency)))
+    return "".join(found)
 
 
 def test_warping_finds_every_frame_of_a_slower_reading() -> None:
     reference = np.random.default_rng(0).normal(size=(30, 8))
     repeats = np.random.default_rng(1).integers(1, 4, size=30)
-    first, cost = warped(reference, np.repeat(reference, repeats, axis=0))
+    first, cost = align(reference, np.repeat(reference, repeats, axis=0))
     assert first.tolist() == (np.cumsum(repeats) - repeats).tolist()
     assert cost == pytest.approx(phones.DWELL * (repeats - 1).sum() / repeats.sum())
 
 
 def test_warping_finds_every_frame_of_a_faster_reading() -> None:
-    heard = np.random.default_rng(0).normal(size=(20, 8))
-    first, _ = warped(np.repeat(heard, 2, axis=0), heard)
+    query = np.random.default_rng(0).normal(size=(20, 8))
+    first, _ = align(np.repeat(query, 2, axis=0), query)
     assert first.tolist() == np.repeat(np.arange(20), 2).tolist()
 
 
-def test_phones_of_a_recording_are_where_the_reading_says_they_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phones_of_a_recording_are_aligned_with_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, known = _recording("abca")
     ends = [(phone.name, phone.end / SAMPLE_RATE) for phone in known]
     monkeypatch.setattr(phones, "read_by_flite", lambda text: (ends, reading))
@@ -73,7 +73,7 @@ def test_log_mel_puts_a_tone_where_it_is() -> None:
     assert all(low < high for low, high in itertools.pairwise(loudest))
 
 
-def test_what_was_recorded_is_said_as_it_was_recorded() -> None:
+def test_recorded_phones_give_the_recording_back() -> None:
     recorded = [_recording(names, seed) for seed, names in enumerate(["abcd", "dcba", "bdac"])]
     voice = Voice(*zip(*recorded, strict=True))
     for clip, spoken in recorded:
@@ -81,15 +81,15 @@ def test_what_was_recorded_is_said_as_it_was_recorded() -> None:
         np.testing.assert_array_equal(said, clip)
 
 
-def test_what_was_never_recorded_is_said_in_the_order_asked_for() -> None:
+def test_unrecorded_sequences_have_the_order_asked_for() -> None:
     recorded = [_recording(names, seed) for seed, names in enumerate(["abcd", "dcba", "bdac"])]
     voice = Voice(*zip(*recorded, strict=True))
     said = voice.say(list("cadbbc"), random.Random(0))
     assert abs(len(said) - 6 * LENGTH) <= 12 * units.FADE
-    assert _heard(said, 6) == "cadbbc"
+    assert _tones_of(said, 6) == "cadbbc"
 
 
-def test_a_phone_whose_ends_were_not_found_is_not_used() -> None:
+def test_a_phone_that_was_not_aligned_is_not_used() -> None:
     clip, spoken = _recording("abca")
     early = spoken[2].start + LENGTH // 4
     voice = Voice([clip] * 3, [spoken, spoken, [*spoken[:2], Phone("b", spoken[2].start, early), *spoken[3:]]])
@@ -100,7 +100,7 @@ def test_a_phone_whose_ends_were_not_found_is_not_used() -> None:
 
 
 @pytest.mark.parametrize(("loud", "quiet"), [(1.0, 0.8), (0.8, 1.0)])
-def test_a_unit_is_preferred_that_touched_what_it_would(loud: float, quiet: float) -> None:
+def test_a_unit_with_the_right_neighbour_is_preferred(loud: float, quiet: float) -> None:
     recorded = [_recording(names) for names in ("ac", "cb", "ab")]
     spoken = [known for _, known in recorded]
     spoken[2][1] = Phone("a", LENGTH, LENGTH + LENGTH // 4)  # its ends were not found, those of the b after it were
@@ -110,14 +110,14 @@ def test_a_unit_is_preferred_that_touched_what_it_would(loud: float, quiet: floa
     assert np.abs(first_half_of_b).max() == pytest.approx(loud, abs=0.05)
 
 
-def test_what_goes_on_from_a_unit_can_be_chosen_however_few_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_unit_of_a_recording_is_always_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "CANDIDATES", 1)
     recorded = [_recording("abcd", seed) for seed in range(20)]
     said = Voice(*zip(*recorded, strict=True)).say([phone.name for phone in recorded[0][1]], random.Random(0))
     assert any(np.array_equal(said, clip) for clip, _ in recorded)
 
 
-def test_only_sentences_of_the_training_split_are_said_and_what_cannot_be_said_is_told(
+def test_only_training_sentences_are_synthesised_and_failures_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def read(text: str) -> tuple[list[tuple[str, float]], np.ndarray]:

@@ -110,7 +110,7 @@ def test_a_seed_gives_the_same_corpus_however_many_speak_at_once(sentences, tmp_
     assert sum(one[name] == other[name] for name in one) <= 1  # corpus.json, if the hours happen to be the same
 
 
-def test_every_sentence_is_said_by_the_voice_it_is_said_to_be_said_by(sentences, tmp_path):
+def test_every_sentence_has_the_voice_that_the_corpus_names(sentences, tmp_path):
     made = voices(sentences=sentences, out=tmp_path / "out", whole=True, workers=1)
     assert made.utterances == {"all": len(SENTENCES)}
     cuts = list(read_cuts(tmp_path / "out"))
@@ -130,21 +130,21 @@ def test_held_out_voices_stay_out(sentences, tmp_path):
     voices(sentences=sentences, out=tmp_path / "train", excluded=["flite:hum-500"], splits=["train"], workers=1)
     voices(sentences=sentences, out=tmp_path / "heldout", patterns=["flite:hum-500"], splits=["test"], workers=1)
     trained = list(read_cuts(tmp_path / "train/train"))
-    judged = list(read_cuts(tmp_path / "heldout/test"))
+    evaluated = list(read_cuts(tmp_path / "heldout/test"))
     assert {cut.supervisions[0].speaker for cut in trained} == {"flite:hum-300", "piper:hum-700"}
-    assert {cut.supervisions[0].speaker for cut in judged} == {"flite:hum-500"}
+    assert {cut.supervisions[0].speaker for cut in evaluated} == {"flite:hum-500"}
     assert 500 not in {round(pitch(load_cut(cut)), -2) for cut in trained}
     assert [path.name for path in (tmp_path / "train").iterdir() if path.is_dir()] == ["train"]
 
 
 def test_splits_and_limit_choose_among_the_sentences(sentences, tmp_path):
-    judged = [text for text in SENTENCES if split_of(text) in ("dev", "test")]
+    evaluated = [text for text in SENTENCES if split_of(text) in ("dev", "test")]
     made = voices(sentences=sentences, out=tmp_path / "some", splits=["dev", "test"], limit=5, workers=1)
-    assert sum(made.utterances.values()) == 5 < len(judged)
+    assert sum(made.utterances.values()) == 5 < len(evaluated)
     said = {
         cut.supervisions[0].text: split for split in made.utterances for cut in read_cuts(tmp_path / "some" / split)
     }
-    assert said == {text: split_of(text) for text in judged[:5]}
+    assert said == {text: split_of(text) for text in evaluated[:5]}
     voices(sentences=sentences, out=tmp_path / "whole", splits=["test"], whole=True, workers=1)
     assert [cut.supervisions[0].text for cut in read_cuts(tmp_path / "whole")] == [
         text for text in SENTENCES if split_of(text) == "test"
@@ -207,7 +207,7 @@ def test_sentences_that_cannot_be_read_are_refused(tmp_path):
             voices(sentences=tmp_path / name, out=tmp_path / "out")
 
 
-def test_corpora_of_two_sources_share_no_judged_sentence_with_any_training_set(tmp_path):
+def test_corpora_of_two_sources_share_no_evaluated_sentence_with_any_training_set(tmp_path):
     texts = [f"{first} {second}" for first in "alpha bravo charlie delta echo golf".split() for second in "abcdefghij"]
     # One source has the sentences in capitals, with digits; the other as plain words; each has some of its own.
     recordings = tmp_path / "recordings"
@@ -290,7 +290,7 @@ def command(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_speaks_and_says_what_it_made(command):
+def test_the_command_writes_a_corpus_and_prints_its_size(command):
     run, place = command
     done = run(["one", "two"], "--voices", "flite:*", "--workers", "1", "--json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -9,7 +9,7 @@ from helpers.runs import assert_equal_weights
 
 from trimbre.models.checkpoint import load_plan, save
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

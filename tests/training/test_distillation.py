@@ -73,7 +73,7 @@ def test_the_options_say_which_layers_and_which_distance(model, anatomy, padded)
 
 
 @pytest.mark.parametrize("distance", LAYER_DISTANCES)
-def test_what_stands_on_padding_moves_no_term(model, padded, distance):
+def test_values_on_padding_change_no_term(model, padded, distance):
     teacher = copy.deepcopy(model)
     distiller = Distiller(teacher, DistillationConfig(layer_distance=distance))
     with torch.no_grad():
@@ -165,7 +165,7 @@ def test_a_transcript_with_more_to_write_than_there_are_frames_leaves_the_loss_f
     assert model.config.ctc_zero_infinity is False
 
 
-def test_hidden_states_weigh_what_suits_the_family_or_what_was_asked(model, padded):
+def test_the_hidden_state_weight_is_the_family_s_or_the_one_given(model, padded):
     batch = Batch(padded, None, (), (), 1.0)
     student = copy.deepcopy(model).eval()
     with torch.no_grad():
@@ -182,7 +182,7 @@ def test_hidden_states_weigh_what_suits_the_family_or_what_was_asked(model, padd
 
 
 @pytest.mark.ctc
-def test_silence_that_nobody_wrote_down_has_a_loss(model, padded):
+def test_silence_without_transcript_has_a_loss(model, padded):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lm_head" in name or "ctc_head" in name:

@@ -15,7 +15,7 @@ from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.models.checkpoint import save
 from trimbre.models.loading import load
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_the_loss_is_that_of_transformers_on_the_same_labels(model, processor, p
     assert float(transcript_loss(model, batch).detach()) == pytest.approx(total / count, rel=1e-4)
 
 
-def test_the_teacher_writes_what_nobody_wrote(model, processor, padded):
+def test_the_teacher_labels_audio_without_transcript(model, processor, padded):
     languages = [None, "de", None]
     batch = PseudoLabeller(model, processor)(windows(padded, [None, "Bad.", None], languages))
     assert batch.texts[1] == "Bad."

@@ -31,13 +31,13 @@ def test_three_times_the_weights_learn_three_times_as_fast(model):
     assert rate_for(large, None) == pytest.approx(3 * rate_for(model, None))
 
 
-def test_what_was_asked_for_is_taken(model):
+def test_a_given_rate_is_used(model):
     assert rate_for(model, 7e-4) == 7e-4
 
 
 @pytest.mark.once
 @pytest.mark.parametrize(("learning", "recovering"), [(None, None), (2e-4, 3e-4)])
-def test_every_stage_learns_at_its_rate_and_says_so(model, processor, noise_corpus, learning, recovering):
+def test_every_stage_trains_at_its_rate_and_reports_it(model, processor, noise_corpus, learning, recovering):
     usual = rate_for(model, None)
     report = trimbre.prune(
         model,

@@ -94,9 +94,9 @@ def test_the_sentence_is_the_best_over_all_alignments(order, space):
         scores = np.log(draw.dirichlet(np.full(labels, 0.5), size=frames)).clip(-12)
         best: dict[tuple[str, ...], float] = {}
         for path in product(range(labels), repeat=frames):
-            heard = -scores[range(frames), path].sum()
+            acoustic = -scores[range(frames), path].sum()
             for words in read(collapse(path, BLANK)):
-                best[words] = min(best.get(words, math.inf), heard + cheapest(ngrams, words, weight))
+                best[words] = min(best.get(words, math.inf), acoustic + cheapest(ngrams, words, weight))
         expected = min(best, key=best.__getitem__)
         assert graph.text(scores.astype(np.float32)) == " ".join(expected)
         several.add(expected)
@@ -119,7 +119,7 @@ def test_sentences_may_follow_each_other():
     assert graph.text(scores) == "x y z w"
 
 
-def test_where_audio_breaks_off_within_a_word_what_was_said_before_is_kept():
+def test_audio_that_ends_within_a_word_keeps_the_words_before_it():
     graph = DecodingGraph(
         network(estimate(["x v", "x"], 2), {"x": [1], "v": [2, 3]}, weight=0.1, blank=BLANK, space=None),
         ["v", "x"],
@@ -138,14 +138,14 @@ def test_a_repeated_word_takes_a_blank_between():
         SimpleNamespace(space=None),
     )
 
-    def heard(*labels: int) -> str:
+    def decoded(*labels: int) -> str:
         scores = np.full((len(labels), 4), -20.0)
         scores[range(len(labels)), labels] = 0.0
         return graph.text(scores)
 
-    assert heard(1, 1, 1) == "x"
-    assert heard(1, 0, 1) == "x x"
-    assert heard(0, 1, 0, 0, 1, 1, 0, 1) == "x x x"
+    assert decoded(1, 1, 1) == "x"
+    assert decoded(1, 0, 1) == "x x"
+    assert decoded(0, 1, 0, 0, 1, 1, 0, 1) == "x x x"
 
 
 def test_words_alone_cost_nothing_with_weight_zero():
@@ -179,7 +179,7 @@ def spoken(text: str, processor, model) -> np.ndarray:
 
 
 @pytest.mark.ctc
-def test_what_is_spelled_without_doubt_is_read_and_what_is_misspelled_becomes_words(saved, model, processor):
+def test_clear_spellings_are_kept_and_misspelled_ones_become_words(saved, model, processor):
     graph = load_graph(saved / "graph", Recogniser(model, processor))
     for sentence in SENTENCES:
         assert graph.text(spoken(sentence, processor, model)) == sentence
@@ -232,7 +232,7 @@ def test_a_damaged_graph_is_refused(saved_mini, tmp_path, capfd, file, change):
     assert capfd.readouterr().err == ""
 
 
-def test_a_graph_that_was_moved_says_where_it_is(saved_mini, tmp_path):
+def test_a_moved_graph_reports_its_new_path(saved_mini, tmp_path):
     model, processor, _ = saved_mini
     (tmp_path / "graph").rename(tmp_path / "moved")
     assert load_graph(tmp_path / "moved", Recogniser(model, processor)).to_json()["out"] == str(tmp_path / "moved")

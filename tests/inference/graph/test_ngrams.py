@@ -43,22 +43,22 @@ def test_the_fractions_by_hand():
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_whatever_was_said_before_all_that_may_follow_adds_up_to_one(order):
+def test_probabilities_after_every_history_sum_to_one(order):
     draw = random.Random(order)
     said = [" ".join(draw.choices("vwxyz", k=draw.randint(1, 6))) for _ in range(40)]
     ngrams = estimate(said, order)
     assert ngrams.words == list("vwxyz")
-    for history in [(), (START,), *product([START, *"vwxyz"], repeat=3), ("unheard", "of")]:
+    for history in [(), (START,), *product([START, *"vwxyz"], repeat=3), ("unseen", "of")]:
         total = sum(chance(ngrams, word, *history) for word in [*ngrams.words, END])
         assert total == pytest.approx(1, abs=1e-12)
 
 
-def test_a_history_is_known_by_its_longest_end():
+def test_a_history_backs_off_to_its_longest_known_suffix():
     trigrams = estimate(SAID, 3)
     assert trigrams.known((START, "a")) == (START, "a")
     assert trigrams.known(("c", "a")) == ("a",)
     assert trigrams.known(("a", START, "a")) == (START, "a")
-    assert trigrams.known(("unheard",)) == ()
+    assert trigrams.known(("unseen",)) == ()
 
 
 def test_repeated_sentences_count_as_often():
@@ -91,7 +91,7 @@ def as_arpa(ngrams: NGrams) -> str:
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_an_arpa_file_says_the_same(tmp_path, order):
+def test_an_arpa_file_gives_the_same_costs(tmp_path, order):
     ngrams = estimate(["a b c", "a a c", "b c", "c"], order)
     file = tmp_path / "some.arpa"
     file.write_text(as_arpa(ngrams))
@@ -129,7 +129,7 @@ def test_a_no_break_space_is_a_part_of_a_word(tmp_path):
         ("\\1-grams:\n-1 a\n\\end\\\n", "no sentence ends"),
     ],
 )
-def test_what_is_no_arpa_file_is_said_with_its_line(tmp_path, text, culprit):
+def test_a_malformed_arpa_file_is_refused_with_its_line(tmp_path, text, culprit):
     file = tmp_path / "broken.arpa"
     file.write_text(text)
     with pytest.raises(UserError, match=culprit) as caught:

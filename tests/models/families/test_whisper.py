@@ -134,7 +134,7 @@ def test_a_long_recording_is_transcribed_window_by_window(model, processor):
     assert first + second == 50_000
 
 
-def test_what_is_longer_than_a_window_is_evaluated_whole(model, processor, tmp_path):
+def test_audio_longer_than_a_window_is_evaluated_whole(model, processor, tmp_path):
     texts = {"long": NOISE[:50_000], "short": NOISE[:20_000]}  # the window is 32,000 samples long
     write_corpus(
         [Utterance(n, clip, "some words", None) for n, clip in texts.items()],
@@ -145,10 +145,10 @@ def test_what_is_longer_than_a_window_is_evaluated_whole(model, processor, tmp_p
     model.train()
     found = score(model=model, processor=processor, data=tmp_path / "data", normalize="none")
     assert model.training
-    listen = transcriber(model, processor)
-    heard = {cut.id: listen(load_cut(cut)) for cut in read_cuts(tmp_path / "data")}
-    assert dict(zip(found.ids, found.hypotheses, strict=True)) == heard
-    assert len(heard) == 2
+    transcribe = transcriber(model, processor)
+    expected = {cut.id: transcribe(load_cut(cut)) for cut in read_cuts(tmp_path / "data")}
+    assert dict(zip(found.ids, found.hypotheses, strict=True)) == expected
+    assert len(expected) == 2
     assert found.seconds == pytest.approx(70_000 / 16_000, abs=0.01)
 
 
@@ -167,7 +167,7 @@ def test_the_commands_take_a_whisper(model, anatomy, processor, tmp_path, capsys
     assert run(["prune", dense, "--of", "encoder", "--remove", "0.1", "--dry-run", *given]) == 0
     capsys.readouterr()
     assert run(["prune", dense, "--of", "encoder", "--dry-run", "--max-duration", "1", "--json", *given]) == 0
-    assert json.loads(capsys.readouterr().out)["step_seconds"] == 2  # one window is the least that it hears
+    assert json.loads(capsys.readouterr().out)["step_seconds"] == 2  # one window is the least input
     assert run(["train", "--model", place, "--dev", str(data), *given]) == 2
     assert "WhisperForConditionalGeneration" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -182,8 +182,8 @@ def test_a_share_of_the_encoder_leaves_the_decoder_whole(model, anatomy):
 
 
 def test_what_a_scope_does_not_count_has_no_price(model, anatomy, processor):
-    ledger = ModelCosts.of(model, anatomy, processor)
-    budgets = ledger.asked(TargetConfig(of="encoder"))
+    costs = ModelCosts.of(model, anatomy, processor)
+    budgets = costs.budgets_for(TargetConfig(of="encoder"))
     outside = torch.tensor([".decoder." in group.path for group in anatomy.groups])
     columns = prices(anatomy, budgets)
     assert columns.isfinite().all()
@@ -199,7 +199,7 @@ def test_what_a_scope_does_not_count_has_no_price(model, anatomy, processor):
 def test_a_gated_model_writes_what_the_cut_one_does(model, anatomy, features):
     gates = Gates(anatomy)
     plan = random_plan(anatomy, 4)
-    gates.set_values(GateValues.open(anatomy).hardened(plan))
+    gates.set_values(GateValues.open(anatomy).restricted_to(plan))
     small = cut(model, plan)
     with gated(model, gates):
         written = generated(model, features, num_beams=1)

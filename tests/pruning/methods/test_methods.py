@@ -180,7 +180,7 @@ def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, target)
 
 @pytest.mark.once
 @pytest.mark.slow
-def test_iterative_taylor_goes_on_where_it_was_stopped(model, processor, noise_corpus, tmp_path):
+def test_iterative_taylor_resumes_where_it_was_stopped(model, processor, noise_corpus, tmp_path):
     teacher = str(save(model, processor, tmp_path / "teacher"))
     gates, recovery = replace(QUICK.gates, steps=8), replace(QUICK.recovery, steps=0)
     config = replace(QUICK, method="taylor-iterative", gates=gates, recovery=recovery)

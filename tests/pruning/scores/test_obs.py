@@ -116,7 +116,7 @@ def test_padding_does_not_count(model, anatomy, batch):
         assert len(read) == len(gradients) == int(valid.sum())
 
 
-def test_a_unit_that_another_can_stand_in_for_costs_next_to_nothing(model, anatomy, batch):
+def test_a_redundant_unit_has_a_score_near_zero(model, anatomy, batch):
     for group in anatomy.groups:
         twin(model, group)
     found = collect_moments(model, anatomy.groups, [batch], loudness(model))

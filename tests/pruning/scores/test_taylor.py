@@ -55,7 +55,7 @@ def test_scoring_leaves_the_model_as_it_was(model, anatomy, padded):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_seeded_gates_harm_nothing_and_stand_in_the_order_of_worth(model, anatomy, padded):
+def test_seeded_gates_are_open_and_ordered_by_score_per_cost(model, anatomy, padded):
     budgets = [params_budget(model, anatomy)]
     scores = taylor_scores(model, anatomy, [0], lambda _: model(**padded).logits.square().mean())
     gates = Gates(anatomy)
@@ -89,7 +89,7 @@ def test_a_models_anatomy_is_scored_after_a_cut_too(model, anatomy, padded):
     assert (scores > 0).any()
 
 
-def test_what_is_protected_is_open_for_good_while_gates_are_learned(model, anatomy):
+def test_protected_gates_stay_open_while_gates_are_trained(model, anatomy):
     budgets = [params_budget(model, anatomy)]
     protected = Protection.parse(["attention", "1"], anatomy).mask(anatomy)
     # Without a spread gates need no scores, and so no audio.

@@ -1,4 +1,4 @@
-"""Making a decoding graph: from sentences or an ARPA file, and a model's vocabulary, to a folder."""
+"""Building a decoding graph from sentences or an ARPA file and a model's vocabulary."""
 
 import json
 import math
@@ -31,8 +31,8 @@ from trimbre.models.source import ModelLike, resolve_model
 
 ORDER = 3
 WEIGHT = 0.4
-NOTHING_SAID = "<eps>"
-"""What OpenFst calls the label 0."""
+EPSILON = "<eps>"
+"""OpenFst's name of label 0."""
 
 
 def make_graph(
@@ -55,11 +55,11 @@ def make_graph(
         model: directory, Hub id, or a model in memory with its `processor`; only its vocabulary is used, so
             that a pruned model takes the same graph.
         sentences: a text file, one sentence a line.
-        splits: which splits of the sentences to read, by a hash of each (`trimbre.data.splits`); all if there are none.
-        transcripts: a corpus whose transcripts are sentences too. What is judged on does not belong here.
-        arpa: n-grams that were estimated elsewhere, in place of sentences and transcripts.
-        order: words that an n-gram has at most; 3 by default, and as many as an ARPA file has.
-        weight: what the n-grams count beside the model: their costs are multiplied by it.
+        splits: splits of the sentences to read, by a hash of each (`trimbre.data.splits`); all by default.
+        transcripts: a corpus whose transcripts are sentences too; evaluation data do not belong here.
+        arpa: ARPA file with n-grams, in place of sentences and transcripts.
+        order: words of the longest n-gram; 3 by default, or the order of the ARPA file.
+        weight: weight of the language model: the costs of n-grams are multiplied by it.
         normalize: `none`, `basic` or `whisper-en`, as in `trimbre.evaluate`. An ARPA file's words are written as they
             are, and spelled as their normal form is.
 
@@ -115,9 +115,9 @@ def make_graph(
 
     made = network(ngrams, spellings, weight=weight, blank=blank_id(recogniser.model), space=report.space)
     with directory_written_whole(out) as folder:
-        if not made.write(str(folder / NETWORK)):  # the library says why on stderr
+        if not made.write(str(folder / NETWORK)):  # kaldifst prints the reason to stderr
             raise NoRoom(out, f"{NETWORK} could not be written")
-        listed = [NOTHING_SAID, *sorted(spellings)]
+        listed = [EPSILON, *sorted(spellings)]
         (folder / WORDS).write_text("".join(f"{word} {place}\n" for place, word in enumerate(listed)))
         report = replace(report, files={name: sha256(folder / name) for name in (NETWORK, WORDS)})
         (folder / DESCRIPTION).write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
@@ -132,5 +132,5 @@ def _spellings(ngrams: NGrams, processor: Any, normalize: str) -> dict[str, list
 
 
 def _space(processor: Any) -> int | None:
-    """The label between words, for a vocabulary of letters; None for pieces that tell where a word begins."""
+    """The label between words, for a vocabulary of letters; None for word pieces, which mark where a word begins."""
     return processor.tokenizer.get_vocab().get(getattr(processor.tokenizer, "word_delimiter_token", None))

@@ -1,6 +1,6 @@
-"""Decoding graphs: which sentences there are and how likely they are, searched together with a CTC model's scores.
+"""Decoding graphs: beam search over a CTC model's scores with a lexicon and an n-gram language model.
 
-A recogniser of one subject is deployed with its words and their n-grams, and what pruning costs there is what counts.
+A recogniser of a closed domain is deployed with a graph, so that pruned models are evaluated with it too.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ from trimbre.models.loading import Recogniser
 
 NETWORK, WORDS, DESCRIPTION = "graph.fst", "words.txt", "graph.json"
 BEAM = 12.0
-"""How much costlier than the best path, in nats, one may be before it is dropped."""
+"""Paths that cost more than the best one by this, in nats, are pruned."""
 FEWEST, MOST = 1, 3000
-"""Paths that are followed at once, whatever the beam. Where a word ends hundreds of others can begin, so that twenty at
-least, as the library has it, take twenty times as long."""
+"""Fewest and most active paths, whatever the beam. Hundreds of words can follow a word, so that the library's default
+minimum of twenty takes twenty times as long."""
 
 
 @dataclass(frozen=True)
 class GraphReport:
-    """What was written, and from what."""
+    """Description of a graph: its sizes, its sources and the vocabulary that it is for."""
 
     out: str
     model: str
@@ -35,15 +35,15 @@ class GraphReport:
     weight: float
     words: int
     ngrams: int
-    """Listed ones, of all lengths."""
+    """Number of listed n-grams, of all orders."""
     sentences: int | None
-    """That they were estimated from; None where they are from an ARPA file."""
+    """Number of sentences that they were estimated from; None for an ARPA file."""
     left_out: list[str]
     """Words that the tokenizer cannot spell."""
     normalize: str | None
-    """How sentences were brought into one form; None for the words of an ARPA file."""
+    """Normalisation of the sentences; None for an ARPA file."""
     space: int | None
-    """The label that stands between words, for vocabularies with one."""
+    """The label between words, for vocabularies with one."""
     labels: str
     """SHA-256 of the model's labels and its blank."""
     files: dict[str, str]
@@ -62,7 +62,7 @@ class GraphReport:
 
 
 class DecodingGraph:
-    """A graph that was loaded: `graph.text(scores)` is the most likely sentence."""
+    """A loaded graph: `graph.text(scores)` is the most likely sentence."""
 
     def __init__(self, network: Any, words: Sequence[str], described: GraphReport):
         self.network, self.words, self.described = network, words, described
@@ -71,17 +71,17 @@ class DecodingGraph:
         return self.described.to_json()
 
     def text(self, scores: np.ndarray) -> str:
-        """The sentence, or the sentences after each other, that are most likely for an utterance's scores.
+        """The most likely sentence, or sequence of sentences, for an utterance's scores.
 
-        Where the audio breaks off within a word, and no way to end a sentence is left, the words before it.
+        Where the audio ends within a word and no path ends a sentence, the words before it.
 
         Args:
-            scores: (frames, labels) logarithms of probabilities.
+            scores: (frames, labels) log probabilities.
         """
         from kaldi_decoder import DecodableCtc, FasterDecoder, FasterDecoderOptions
         from kaldifst import get_linear_symbol_sequence
 
-        if self.described.space is not None:  # which the last word may lack: a frame that can be anything has it
+        if self.described.space is not None:  # the last word may lack it: append a frame that allows every label
             scores = np.concatenate([scores, np.zeros_like(scores, shape=(1, scores.shape[1]))])
         options = FasterDecoderOptions(beam=BEAM, min_active=FEWEST, max_active=MOST)
         search = FasterDecoder(self.network, options)
@@ -94,7 +94,7 @@ class DecodingGraph:
 
 
 def load_graph(folder: str | Path, *recognisers: Recogniser) -> DecodingGraph:
-    """Load what `make_graph` wrote, for recognisers with the vocabulary that it was made for.
+    """Load a graph that `make_graph` wrote, for recognisers with the vocabulary that it was made for.
 
     Raises:
         UserError: there is no graph or a damaged one, or it was made for another vocabulary.
@@ -106,12 +106,14 @@ def load_graph(folder: str | Path, *recognisers: Recogniser) -> DecodingGraph:
     try:
         described = GraphReport(**json.loads((folder / DESCRIPTION).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        advice = "it is no folder that make_graph wrote; make one with it"
+        advice = "it is not a graph that make_graph wrote; make one"
         raise OptionError("graph", str(folder), advice) from error
     report = replace(described, out=str(folder))
     report.check(*recognisers)
-    # The library prints on stderr what it cannot read, and reads what is damaged elsewhere.
-    if any(not (folder / name).is_file() or sha256(folder / name) != told for name, told in described.files.items()):
+    # kaldifst prints to stderr what it cannot read, and reads files that are damaged further on.
+    if any(
+        not (folder / name).is_file() or sha256(folder / name) != digest for name, digest in described.files.items()
+    ):
         raise OptionError("graph", str(folder), "it is damaged; make it anew")
     words = [line.rpartition(" ")[0] for line in (folder / WORDS).read_text().split("\n")[1:-1]]
     return DecodingGraph(StdVectorFst.read(str(folder / NETWORK)), words, report)
@@ -136,8 +138,8 @@ def refuse_decoder(recogniser: Recogniser, option: str, value: str) -> None:
 def fingerprint(recogniser: Recogniser) -> str:
     """SHA-256 of a model's labels and its blank."""
     tokens = sorted(recogniser.processor.tokenizer.get_vocab().items())  # type: ignore[attr-defined]
-    told = json.dumps([tokens, blank_id(recogniser.model)], ensure_ascii=False)
-    return hashlib.sha256(told.encode()).hexdigest()
+    labels = json.dumps([tokens, blank_id(recogniser.model)], ensure_ascii=False)
+    return hashlib.sha256(labels.encode()).hexdigest()
 
 
 def sha256(file: Path) -> str:

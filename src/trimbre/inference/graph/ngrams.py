@@ -1,4 +1,4 @@
-"""What is likely to be said: n-grams of words, estimated from sentences or read from an ARPA file."""
+"""N-gram language models of words, estimated from sentences or read from an ARPA file."""
 
 import math
 import re
@@ -11,24 +11,24 @@ from trimbre.errors import OptionError
 
 START, END = "<s>", "</s>"
 BLANKS = " \t\r\n"
-"""What fields are apart by. Others, such as a no-break space, can be parts of words."""
+"""Characters that separate fields. Others, such as a no-break space, can be parts of words."""
 UNKNOWN = {"<unk>", "<UNK>"}
 History = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class NGrams:
-    """N-grams in back-off form: what isn't listed after a history costs its back-off and what it costs after less.
+    """A back-off model: a word not listed after a history costs the back-off plus its cost after the shorter history.
 
     Costs are negative natural logarithms of probabilities.
     """
 
     order: int
-    """Words that an n-gram has at most; a history has one less."""
+    """Words of the longest n-gram; a history has one less."""
     costs: dict[History, dict[str, float]]
-    """History, oldest word first -> the words that were seen after it, END among them."""
+    """History, oldest word first -> cost of every word seen after it, END among them."""
     backoff: dict[History, float]
-    """Of every history in `costs` but the empty one."""
+    """Back-off cost of every history in `costs` but the empty one."""
 
     @property
     def words(self) -> list[str]:
@@ -36,17 +36,17 @@ class NGrams:
         return sorted(self.costs[()].keys() - {START, END})
 
     def known(self, history: History) -> History:
-        """The longest end of a history that anything is listed after."""
+        """The longest suffix of a history that has listed words."""
         while history not in self.costs:
             history = history[1:]
         return history
 
 
 def estimate(sentences: Iterable[str], order: int) -> NGrams:
-    """N-grams of sentences by Witten and Bell (1991), interpolated (Chen and Goodman 1998, section 2.5).
+    """Interpolated Witten-Bell n-grams (Witten and Bell 1991; Chen and Goodman 1998, section 2.5).
 
-    A history h that was followed N times by T distinct words gives w, which followed it c times, the probability
-    (c + T p(w | h without its oldest word)) / (N + T), and what never followed it the same with c = 0.
+    With N occurrences of a history h, followed by T distinct words, a word w that followed it c times has the
+    probability (c + T p(w | h without its oldest word)) / (N + T); c is 0 for words that never followed it.
 
     Args:
         sentences: words with spaces between them; one that occurs twice counts twice.
@@ -94,14 +94,14 @@ def read_arpa(path: Path) -> NGrams:
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                told = line.strip(BLANKS)
-                if heading := re.fullmatch(r"\\(\d+)-grams:", told):
+                text = line.strip(BLANKS)
+                if heading := re.fullmatch(r"\\(\d+)-grams:", text):
                     order = int(heading[1])
-                elif told == "\\end\\":
+                elif text == "\\end\\":
                     ended = True
-                elif order and told and not told.startswith("\\"):
+                elif order and text and not text.startswith("\\"):
                     try:
-                        cost, words, weight = _ngram(told, order)
+                        cost, words, weight = _ngram(text, order)
                     except ValueError as error:
                         raise OptionError("arpa", str(path), f"line {number} is no {order}-gram: {error}") from error
                     if UNKNOWN & set(words):
@@ -119,7 +119,7 @@ def read_arpa(path: Path) -> NGrams:
         raise OptionError("arpa", str(path), "it does not end with \\end\\, so that a part is missing: fetch it again")
     if END not in costs[()]:
         raise OptionError("arpa", str(path), f"it lacks {END} among its 1-grams, without which no sentence ends")
-    for history in list(costs):  # what a back-off leads to has to be there
+    for history in list(costs):  # the target of every back-off has to exist
         while history:
             backoff.setdefault(history, 0.0)
             history = history[1:]
@@ -128,7 +128,7 @@ def read_arpa(path: Path) -> NGrams:
 
 
 def _ngram(line: str, order: int) -> tuple[float, History, float]:
-    """The cost, the words and the back-off of a line; raises ValueError for another."""
+    """The cost, the words and the back-off of a line; raises ValueError for a malformed one."""
     fields = re.split(f"[{BLANKS}]+", line)
     words = tuple(fields[1 : order + 1])
     if len(words) < order:

@@ -13,10 +13,10 @@ GraphLike: TypeAlias = str | Path | DecodingGraph
 def resolve_graph(
     graph: GraphLike | None, *recognisers: Recogniser, normalize: str | None = None
 ) -> DecodingGraph | None:
-    """Load a decoding graph, or take the one in memory, for models that it was made for.
+    """Load a decoding graph, or take the one in memory, and check that it fits the models.
 
     Args:
-        normalize: text normalisation of an evaluation; its words have to be written as the graph's are.
+        normalize: text normalisation of an evaluation; it has to agree with the graph's.
 
     Returns:
         None without a graph.
