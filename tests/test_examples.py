@@ -37,11 +37,13 @@ def test_all_examples_are_tested():
     assert all(f'"{script.name}"' in tested for script in EXAMPLES.glob("*.py"))
 
 
+@pytest.mark.slow
 def test_prune_then_load(run, checkpoint, noise_corpus, tmp_path):
     assert "saved to half" in run("prune.py", checkpoint, noise_corpus, noise_corpus, "half", "--steps", 1)
     assert run("load_pruned.py", "half", CLIP).count("ParakeetForCTC") == 2
 
 
+@pytest.mark.slow
 def test_export_and_run(run, checkpoint):
     run("export_and_run.py", checkpoint, CLIP, "exported")
     assert Path("exported/model.onnx").is_file()

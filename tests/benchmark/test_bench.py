@@ -43,6 +43,7 @@ def test_every_runtime_is_timed_and_compared_with_the_first(models, here):
     assert by["onnx-int8"].file_bytes != by["onnx-fp32"].file_bytes
 
 
+@pytest.mark.slow
 def test_every_model_is_timed_with_every_number_of_threads(models, here):
     timings = bench(models, runtimes=("torch-fp32",), threads=(1, 2), repeats=1)
     assert [t.subject for t in timings] == [Subject(m, "torch-fp32", count) for count in (1, 2) for m in models]

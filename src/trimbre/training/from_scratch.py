@@ -108,9 +108,9 @@ def build(path: str | Path, cuts: CutSet, options: TrainConfig) -> Recogniser:
     torch.manual_seed(options.seed)
     try:
         config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **fields)
-        model = ParakeetForCTC(config)
         mels = fields["encoder_config"].get("num_mel_bins", 80)
         processor = ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mels), tokenizer, decoder_type="ctc")
+        model = ParakeetForCTC(config)
     except Exception as error:  # transformers checks some fields, and fails on the others in as many ways as there are
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} is not a config of a ParakeetForCTC with an encoder_config: {reason}") from error
