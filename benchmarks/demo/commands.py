@@ -20,7 +20,7 @@ DENSE = Path("models/telephone-en")
 HALF = DEMO / "half"
 TIMED = DEMO / "timed.json"
 SENTENCE = {"dense": DEMO / "sentence-dense.json", "pruned": DEMO / "sentence-pruned.json"}
-STEPS = 500
+STEPS = 700
 """Of recovery, and as many for the control: what leaves both in a few minutes."""
 STEP_SECONDS = 32.0
 PATIENCE = 10.0
