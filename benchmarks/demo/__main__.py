@@ -29,7 +29,7 @@ def main() -> int:
     pruning = [
         Stage(
             f"pruning by half: {commands.STEPS} steps of recovery, and as many for the control",
-            seconds=450,
+            seconds=540,
             products=[HALF],
             work=lambda: commands.prune(train=train, dev=speech.DEV, watch=sets),
         ),
