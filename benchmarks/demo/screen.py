@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from commands import COMPARED, HALF, SENTENCE
+from commands import HALF, SENTENCE, TIMED
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -14,18 +14,16 @@ from speech import Sentence
 
 def show(*, sets: Mapping[str, Path], sentence: Sentence) -> None:
     """Print both, from what the commands wrote."""
-    pruned, compared = json.loads((HALF / "prune.json").read_text()), json.loads(COMPARED.read_text())
-    # `trimbre eval` calls the main set "data".
-    judged = {name: compared["sets"]["data" if name == next(iter(sets)) else name] for name in sets}
-    controls = {name: pruned["evaluation"]["sets"][name]["teacher"]["wer"] for name in sets}
+    pruned, timed = json.loads((HALF / "prune.json").read_text()), json.loads(TIMED.read_text())
+    found = {name: pruned["evaluation"]["sets"][name] for name in sets}
     transcripts = {name: json.loads(file.read_text())["transcripts"][0]["text"] for name, file in SENTENCE.items()}
     console = Console()
-    console.print(_table(judged, controls), highlight=False)
-    for line in _lines(pruned, compared, judged, sentence.text, transcripts):
+    console.print(_table(found), highlight=False)
+    for line in _lines(pruned, timed, found, sentence.text, transcripts):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(judged: Mapping[str, Any], controls: Mapping[str, Any]) -> Table:
+def _table(found: Mapping[str, Any]) -> Table:
     """Error rates of the model as it came, of the control and of the pruned model."""
     table = Table(
         title="WER in %, with 95 % intervals", title_justify="left", box=SIMPLE, pad_edge=False, show_edge=False
@@ -33,33 +31,39 @@ def _table(judged: Mapping[str, Any], controls: Mapping[str, Any]) -> Table:
     table.add_column("test set")
     for heading in ("words", "as it came", "control", "pruned by half"):
         table.add_column(heading, justify="right")
-    for name, one in judged.items():
-        rates = (one["teacher"]["wer"], controls[name], one["wer"])
+    for name, one in found.items():
+        rates = (one["references"]["dense"]["wer"], one["references"]["control"]["wer"], one["wer"])
         table.add_row(name, f"{one['wer']['reference']:,}", *map(_rate, rates))
     return table
 
 
 def _lines(
     pruned: Mapping[str, Any],
-    compared: Mapping[str, Any],
-    judged: Mapping[str, Any],
+    timed: Mapping[str, Any],
+    found: Mapping[str, Any],
     spoken: str,
     transcripts: Mapping[str, str],
 ) -> list[str]:
     removed = {cost: pruned["removed"][cost]["blocks"] for cost in ("params", "macs")}
-    faster = {way: 1 / compared["real_time"][way]["ratios"][str(HALF)]["median"] for way in compared["real_time"]}
-    name, main = next(iter(judged.items()))
-    before, after, difference = main["teacher"]["wer"], main["wer"], main["comparison"]
-    low, high = difference["interval"]
-    verdict = f"{difference['verdict'] or 'no verdict'}, {difference['points']:+.2f} points [{low:+.2f}, {high:+.2f}]"
+    faster = {way: 1 / one["ratios"][str(HALF)]["median"] for way, one in timed["real_time"].items()}
+    name, main = next(iter(found.items()))
+    dense, control = (main["references"][one] for one in ("dense", "control"))
+    before, after = dense["wer"]["percent"], main["wer"]["percent"]
     return [
         f"Removed     {removed['params']:.1%} of the blocks' parameters, {removed['macs']:.1%} of their MACs",
         f"Faster      {faster['recording']:.2f} times on long recordings, {faster['utterances']:.2f} times on short "
         "utterances (PyTorch, one thread)",
-        f"Error rate  {before['percent']:.2f} % before, {after['percent']:.2f} % after, on {name}: {verdict}",
+        f"Error rate  {before:.2f} % before, {after:.2f} % after, on {name}: {_verdict(dense)}; beside the control "
+        f"{_verdict(control)}",
         f'Model       {HALF}, to be loaded with trimbre.load("{HALF}")',
         f"Example     spoken: {spoken!r}  dense: {transcripts['dense']!r}  pruned: {transcripts['pruned']!r}",
     ]
+
+
+def _verdict(reference: Mapping[str, Any]) -> str:
+    difference = reference["comparison"]
+    low, high = difference["interval"]
+    return f"{difference['verdict']}, {difference['points']:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 
 def _rate(wer: Mapping[str, Any]) -> str:

@@ -107,12 +107,14 @@ def test_the_last_screen_has_five_lines(tmp_path, monkeypatch, capsys):
 
     commands.HALF.mkdir(parents=True)
     removed = {"params": {"blocks": 0.499}, "macs": {"blocks": 0.501}}
-    control = {"sets": {"heldout": {"teacher": {"wer": wer(3)}}}}
-    (commands.HALF / "prune.json").write_text(json.dumps({"removed": removed, "evaluation": control}))
-    comparison = {"verdict": "worse", "points": 1.25, "interval": [0.5, 2.0]}
-    main = {"wer": wer(4.25), "teacher": {"wer": wer(2.75)}, "comparison": comparison}
+    references = {
+        "dense": {"wer": wer(2.75), "comparison": {"verdict": "worse", "points": 1.5, "interval": [0.5, 2.0]}},
+        "control": {"wer": wer(3), "comparison": {"verdict": "undecided", "points": 1.25, "interval": [-0.5, 2.5]}},
+    }
+    evaluation = {"sets": {"heldout": {"wer": wer(4.25), "references": references}}}
+    (commands.HALF / "prune.json").write_text(json.dumps({"removed": removed, "evaluation": evaluation}))
     ratios = {way: {"ratios": {str(commands.HALF): {"median": 0.5}}} for way in ("recording", "utterances")}
-    commands.COMPARED.write_text(json.dumps({"sets": {"data": main}, "real_time": ratios}))
+    commands.TIMED.write_text(json.dumps({"real_time": ratios}))
     for name, file in commands.SENTENCE.items():
         file.write_text(json.dumps({"transcripts": [{"text": f"what the {name} model wrote"}]}))
     screen.show(sets={"heldout": Path("heldout")}, sentence=Sentence(Path("a.flac"), "what was said"))
@@ -126,7 +128,7 @@ def test_the_last_screen_has_five_lines(tmp_path, monkeypatch, capsys):
         [
             ["49.9%", "50.1%"],
             ["2.00 times"],
-            ["2.75 %", "4.25 %", "worse", "+1.25 points [+0.50, +2.00]"],
+            ["2.75 %", "4.25 %", "worse, +1.50 points [+0.50, +2.00]", "undecided, +1.25 points [-0.50, +2.50]"],
             [str(commands.HALF)],
             ["what was said", "what the dense model wrote", "what the pruned model wrote"],
         ],
