@@ -8,8 +8,8 @@ A testbed is a JSON file: model, data, steps and a set of entries, `methods` or 
 (some of the entries), `seeds` (at most so many), `batches` (calibration batches for scores and refit), `rate` (learning
 rate of the weights) and `layer_weight` (weight of the hidden-state loss). `run` writes one file per cell to the folder
 beside the testbed and skips cells whose file exists, so that an interrupted run resumes; `table` compares the cells.
-The speech comes from recipes/teacher/train.sh, Whisper's also from the commands in benchmarks/whisper.py;
-data/tiny.en is written by `trimbre convert`.
+The speech comes from recipes/teacher/train.sh, Whisper's also from the commands in benchmarks/whisper.py; data/tiny.en
+is written by `trimbre convert`.
 """
 
 import argparse
