@@ -53,6 +53,20 @@ def write_run(tmp_path):
     return write_one
 
 
+def test_a_run_has_the_interval_that_its_evaluation_has(write_run):
+    for wrong in (0, 7):
+        (entry,) = Comparison.of([write_run(f"ours {wrong}", wrong)]).entries
+        texts = [text.replace("two", "too") if number < wrong else text for number, text in enumerate(SENTENCES)]
+        assert entry.interval("dev") == pytest.approx(word_errors(SENTENCES, texts).interval())
+        assert entry.interval("dev")[1] > 0
+
+
+def test_not_worse_is_said_with_its_margin(write_run):
+    runs = [write_run("ours", 40), write_run("theirs", 40)]
+    found = Comparison.of(runs).to_json()
+    assert "not worse than 5 %" in comparison_markdown(found)
+
+
 def test_seeds_of_a_method_are_averaged_and_compared_sentence_by_sentence(write_run):
     runs = [write_run("ours", 4, seed=0), write_run("ours", 8, seed=1), write_run("theirs", 30), write_run(CONTROL, 2)]
     found = Comparison.of(runs)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from trimbre.data.text import unspellable_characters
 from trimbre.errors import OptionError, UserError
-from trimbre.evaluation.evaluate import compare, evaluate_sets
+from trimbre.evaluation.evaluate import ReferenceResult, compare, evaluate_sets
 from trimbre.evaluation.score import Evaluation, score
 from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcribe
@@ -164,6 +164,15 @@ def test_every_set_is_compared_with_every_reference(report):
             assert other["sentences"]["sha256"] == one["sentences"]["sha256"]
     assert found["reference_sizes"]["dense"] == found["size"]
     assert found["sets"]["dev"]["references"]["dense"]["comparison"]["verdict"] == "undecided"  # seven sentences
+
+
+@pytest.mark.parametrize(("errors", "fails"), [(15, False), (16, True)])
+def test_a_reference_fails_above_thirty_percent(errors, fails):
+    words = ["a"] * 50
+    recognised = ["x"] * errors + ["a"] * (50 - errors)
+    sentences, texts = ([" ".join(row[at : at + 5]) for at in range(0, 50, 5)] for row in (words, recognised))
+    found = Evaluation([str(number) for number in range(10)], sentences, texts, "basic", 1.0, {})
+    assert ReferenceResult(found, compare(found, found)).fails is fails
 
 
 def test_a_failing_reference_is_reported_and_hides_no_difference(recogniser, spoken):

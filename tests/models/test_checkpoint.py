@@ -127,6 +127,14 @@ def test_half_is_stored_and_float32_is_loaded(saved, tmp_path):
     assert model.dtype == torch.float32  # what was saved stays as it was
 
 
+def test_what_a_config_states_stays_when_its_model_is_saved(saved, tmp_path):
+    model = dense_of(saved.family)
+    model.config.dtype = torch.float16  # as after `.float()` on a checkpoint of halves
+    save(model, saved.family.processor(), tmp_path / "out")
+    assert model.config.dtype == torch.float16
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
+
+
 def test_a_dense_model_saved_by_us_is_an_ordinary_one(saved, tmp_path):
     dense = dense_of(saved.family)
     save(dense, saved.family.processor(), tmp_path / "dense")

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from helpers.places import MODEL
 from torch import nn
 
+import trimbre
 from trimbre.errors import OptionError
 from trimbre.models.device import device_of, resolve_device, synchronise
 
@@ -26,6 +28,12 @@ def test_a_device_that_is_not_there_is_named(name):
 def test_what_is_no_device_is_refused_with_those_that_are(name):
     with pytest.raises(OptionError, match="choose one of auto, cpu, cuda, mps"):
         resolve_device(name)
+
+
+def test_a_model_is_loaded_to_a_device_by_name():
+    assert device_of(trimbre.load(MODEL, device="auto").model) == resolve_device("auto")
+    with pytest.raises(ValueError, match="device='abacus': choose one of auto"):
+        trimbre.load(MODEL, device="abacus")
 
 
 def test_a_model_is_where_its_weights_are():

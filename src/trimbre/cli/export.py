@@ -39,7 +39,7 @@ def export(
     model
         Directory or Hub id.
     to
-        onnx (any model), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet models).
+        onnx (CTC models and Whispers), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet models).
     out
         Directory to write to.
     precision

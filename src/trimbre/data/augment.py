@@ -9,8 +9,7 @@ from scipy.signal import fftconvolve
 from torch import Tensor
 
 from trimbre.config import AugmentConfig
-
-SAMPLE_RATE = 16_000
+from trimbre.data.audio import SAMPLE_RATE
 
 
 def augment_clips(clips: Sequence[np.ndarray], options: AugmentConfig, draw: np.random.Generator) -> list[np.ndarray]:

@@ -47,16 +47,8 @@ class ErrorCounts:
         return self.total / words if words else math.nan
 
     def interval(self, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
-        """The two-sided 95 % interval of the rate, as fractions.
-
-        Without any error every resample is without errors too; the upper end is then the exact binomial one (Clopper
-        and Pearson 1934), so that 0 errors in 30 words do not read as certainty.
-        """
-        words = int(self.reference.sum())
-        if words and not self.total:
-            return 0.0, 1 - ((1 - CONFIDENCE) / 2) ** (1 / words)
-        sums = resampled_sums(np.stack([self.per_sentence, self.reference], 1), resamples=resamples, seed=seed)
-        return _two_sided(_ratio(sums[:, 0], sums[:, 1]))
+        """The two-sided 95 % interval of the rate, as fractions."""
+        return bootstrap_interval(self.per_sentence, self.reference, resamples=resamples, seed=seed)
 
     def to_json(self) -> dict[str, Any]:
         low, high = self.interval()
@@ -192,6 +184,25 @@ def paired_difference(
         resamples=resamples,
         seed=seed,
     )
+
+
+def bootstrap_interval(
+    errors: NDArray[Any], reference: NDArray[Any], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """The two-sided 95 % interval of an error rate, as fractions.
+
+    Without any error every resample is without errors too; the upper end is then the exact binomial one (Clopper and
+    Pearson 1934), so that 0 errors in 30 words do not read as certainty.
+
+    Args:
+        errors: (sentences,) counts, or means over several runs.
+        reference: (sentences,) lengths of the references.
+    """
+    words = int(reference.sum())
+    if words and not errors.sum():
+        return 0.0, 1 - ((1 - CONFIDENCE) / 2) ** (1 / words)
+    sums = resampled_sums(np.stack([errors, reference], 1), resamples=resamples, seed=seed)
+    return _two_sided(_ratio(sums[:, 0], sums[:, 1]))
 
 
 def bootstrap_difference(

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from trimbre.config import differing
 from trimbre.errors import UserError
-from trimbre.evaluation.bootstrap import PairedDifference, bootstrap_difference, resampled_sums
+from trimbre.evaluation.bootstrap import PairedDifference, bootstrap_difference, bootstrap_interval
 
+MARGIN_PERCENT = 5.0
+"""Largest relative increase of the error rate that is "not worse" in a comparison of runs."""
 CONTROL = "control"
 """Name of the runs that train the dense model for as many steps and cut nothing."""
 DENSE = "dense"
@@ -137,9 +139,7 @@ class Entry:
 
     def interval(self, name: str) -> tuple[float, float]:
         """Its two-sided 95 % interval over sentences."""
-        sums = resampled_sums(np.stack([self.errors(name), self.words(name)], 1), resamples=10_000, seed=0)
-        low, high = np.quantile(sums[:, 0] / np.maximum(sums[:, 1], 1), [0.025, 0.975])
-        return float(low), float(high)
+        return bootstrap_interval(self.errors(name), self.words(name))
 
     def range(self, name: str) -> tuple[float, float]:
         """The lowest and the highest rate among the runs."""
@@ -219,10 +219,10 @@ class Comparison:
                 return np.mean([_numbers(one["sentences"]["errors"]) for one in found], axis=0)
         return None
 
-    def difference(self, entry: Entry, baseline: NDArray[np.float64], margin_percent: float = 5.0) -> PairedDifference:
+    def difference(self, entry: Entry, baseline: NDArray[np.float64]) -> PairedDifference:
         """The difference of `entry` from a baseline's errors of each sentence of the main set, means over seeds."""
         name = self.sets[0]
-        return bootstrap_difference(entry.errors(name), baseline, entry.words(name), margin_percent=margin_percent)
+        return bootstrap_difference(entry.errors(name), baseline, entry.words(name), margin_percent=MARGIN_PERCENT)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: a row for each entry."""

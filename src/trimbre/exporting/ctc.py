@@ -215,11 +215,33 @@ def describe(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> d
 
 
 def length_layers(model: PreTrainedModel) -> list[tuple[int, int, int]]:
-    """Kernel, stride and padding of every convolution that subsamples, in order."""
+    """Kernel, stride and padding of every convolution that subsamples, in order.
+
+    Raises:
+        UserError: the model's own output lengths are not those of such convolutions.
+    """
+    try:
+        layers = _stated_layers(model)
+    except AttributeError:
+        layers = []
+    for length in (4_000, 16_001, 35_555):  # samples or feature frames
+        stated = torch.tensor([length])
+        for kernel, stride, padding in layers:
+            stated = (stated + 2 * padding - kernel) // stride + 1
+        own = head_of(model).output_lengths(model, {"attention_mask": torch.ones(1, length, dtype=torch.long)})
+        if own is None or not torch.equal(stated, own):
+            raise UserError(f"a {type(model).__name__} cannot be exported: its config does not say how it subsamples")
+    return layers
+
+
+def _stated_layers(model: PreTrainedModel) -> list[tuple[int, int, int]]:
+    """The same as the config states it."""
     config = model.config
     if model.main_input_name == "input_features":
         encoder = config.encoder_config
         kernel, stride = encoder.subsampling_conv_kernel_size, encoder.subsampling_conv_stride
         return [(kernel, stride, (kernel - 1) // 2)] * round(math.log(encoder.subsampling_factor, 2))
     layers = [(kernel, stride, 0) for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True)]
-    return layers + [(1, config.adapter_stride, 0)] * (config.num_adapter_layers if config.add_adapter else 0)
+    if getattr(config, "add_adapter", False):
+        layers += [(1, config.adapter_stride, 0)] * config.num_adapter_layers
+    return layers

@@ -48,8 +48,8 @@ def export(
 
     Args:
         model: directory, Hub id, or a model in memory with its `processor`.
-        to: `onnx` (ONNX Runtime, any model), `onnx-asr` (Parakeet models, as NeMo CTC models, and Whispers) or
-            `sherpa-onnx` (Parakeet models, as NeMo CTC models).
+        to: `onnx` (ONNX Runtime: CTC models and Whispers), `onnx-asr` (Parakeet models, as NeMo CTC models, and
+            Whispers) or `sherpa-onnx` (Parakeet models, as NeMo CTC models).
         out: directory to write.
         precision: `fp32` or `int8`.
         calibrate: speech for static ranges of int8 activations, for CTC models; without it ranges are dynamic,

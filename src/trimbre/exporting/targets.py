@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +69,10 @@ def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> La
     if to not in family.runtimes:
         others = f"give {' or '.join(family.runtimes)}" if family.runtimes else "no runtime here does"
         raise OptionError("to", to, f"it does not run a {type(model).__name__}; {others}")
-    return import_module(f"trimbre.exporting.{family.exporter or family.head.name}").layout(to, model, processor)
+    exporter = f"trimbre.exporting.{family.exporter or family.head.name}"
+    if find_spec(exporter) is None:
+        raise OptionError("to", to, f"no exporter knows the graphs of a {type(model).__name__}: name one in its Family")
+    return import_module(exporter).layout(to, model, processor)
 
 
 def noise(seconds: Sequence[float]) -> list[np.ndarray]:

@@ -55,8 +55,12 @@ def write_into(folder: Path, model: PreTrainedModel, processor: ProcessorMixin, 
             for value in stored.values()
         }
         state = {name: halves[id(value)] for name, value in stored.items()}  # tied weights stay tied
+    stated = model.config.dtype
     model.config.dtype = torch.float32
-    model.save_pretrained(folder, state_dict=state)
+    try:
+        model.save_pretrained(folder, state_dict=state)
+    finally:
+        model.config.dtype = stated
     processor.save_pretrained(folder)
 
 

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedModel, ProcessorMi
 import trimbre.auto  # noqa: F401  registers the pruned classes
 from trimbre.errors import UserError
 from trimbre.models.checkpoint import refuse_pickles
+from trimbre.models.device import resolve_device
 from trimbre.models.families.registry import UnknownModelError, expose, family_of, unknown_family
 from trimbre.models.modeling_trimbre import FORMAT
 
@@ -30,11 +31,12 @@ def load(path: str | Path, *, revision: str | None = None, device: str | torch.d
     Args:
         path: a directory as `save_pretrained` or Trimbre writes it, or the name of a model on the Hub.
         revision: branch, tag or commit of a model on the Hub; its newest by default.
-        device: where the model is to run.
+        device: where the model is to run: `cpu`, `cuda`, `mps`, or `auto` for the accelerator where there is one.
 
     Raises:
-        ValueError: nothing that can be loaded is there.
+        ValueError: nothing that can be loaded is there, or there is no such device.
     """
+    place = resolve_device(device)
     name = str(path)
     local = Path(name)
     if name and local.exists():
@@ -60,7 +62,7 @@ def load(path: str | Path, *, revision: str | None = None, device: str | torch.d
         raise UserError(f"cannot load the model {name}{where}: {reason}") from error
     if lacking := sorted(found["missing_keys"]):  # transformers would leave these random
         raise UserError(f"the model {name} lacks {len(lacking)} of its weights, such as {lacking[0]}: fetch it again")
-    return Recogniser(model.float().eval().to(device), processor)
+    return Recogniser(model.float().eval().to(place), processor)
 
 
 def _check_directory(path: Path) -> None:

@@ -46,6 +46,12 @@ def batch_line(found: Mapping[str, Any]) -> str:
     return said + (f" of {processes} processes" if processes > 1 else "")
 
 
+def verdict(difference: Mapping[str, Any]) -> str:
+    """The verdict of a difference with its margin: `not worse than 5 %`."""
+    found: str = difference["verdict"]
+    return f"{found} than {difference['margin_percent']:g} %" if found == "not worse" else found
+
+
 def points(difference: Mapping[str, Any]) -> str:
     """A difference of error rates in points with its interval: `+1.30 [+1.01, +1.61]`."""
     low, high = difference["interval"]

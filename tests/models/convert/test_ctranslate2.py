@@ -161,7 +161,7 @@ def test_the_converted_model_is_the_one_that_was_stored(tmp_path, how, within):
 def test_generation_is_set_up_as_the_source_says(tmp_path, vocabulary, multilingual):
     stated = {"suppress_ids": [1, 2], "suppress_ids_begin": [220], "lang_ids": [258], "alignment_heads": [[0, 3]]}
     source = written(tmp_path / "in", binary(variables_of(tiny(vocabulary))), stated)
-    assert convert(source=source, out=tmp_path / "out").multilingual == multilingual
+    assert convert(source=str(source), out=str(tmp_path / "out")).multilingual == multilingual
     model = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
     generation = model.generation_config
     assert (generation.suppress_tokens, generation.begin_suppress_tokens) == ([1, 2], [220])

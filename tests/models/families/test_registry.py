@@ -19,6 +19,8 @@ import trimbre
 from trimbre.costs.macs import macs_budget, positions_of, reference_of
 from trimbre.costs.params import params_budget
 from trimbre.errors import UserError
+from trimbre.exporting.ctc import length_layers
+from trimbre.exporting.targets import layout_for
 from trimbre.models.checkpoint import save
 from trimbre.models.families import registry
 from trimbre.models.families.registry import Family, anatomy_of, family_of, head_of
@@ -203,6 +205,35 @@ def test_a_model_that_no_family_covers_can_be_run_and_not_pruned():
         anatomy_of(model)
     with pytest.raises(UserError, match="ViTModel is not a model that Trimbre can prune"):
         family_of(ViTModel(ViTConfig(**sizes)))
+
+
+def test_of_classes_with_one_config_the_family_registered_last_is_its(hubert):
+    other = Family("hubert-classifier", ("HubertForSequenceClassification",), CTC(), None)
+    assert family_of(hubert.config) is FAMILY
+    trimbre.register_family(other)
+    assert family_of(hubert.config) is other
+    assert family_of(hubert) is FAMILY
+
+
+def test_a_name_is_of_one_family_and_the_same_classes_are_registered_again(hubert):
+    with pytest.raises(ValueError, match="name='hubert': another family"):
+        trimbre.register_family(Family("hubert", ("WavLMForCTC",), CTC(), None))
+    trimbre.register_family(FAMILY)
+    assert {family.name for family in registry.families()} >= {"hubert", "whisper", "parakeet"}
+
+
+def test_a_registered_family_is_exported(hubert, tmp_path):
+    trimbre.export(hubert, PROCESSOR, to="onnx", out=tmp_path / "out")  # which compares the graph with the model
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def test_what_cannot_be_exported_is_refused(hubert):
+    trimbre.register_family(Family("talking hubert", ("HubertForCTC",), Seq2Seq(), None))
+    with pytest.raises(ValueError, match="to='onnx': no exporter"):
+        layout_for("onnx", hubert, PROCESSOR)
+    hubert._get_feat_extract_output_lengths = lambda lengths: lengths // 7  # not what its config states
+    with pytest.raises(ValueError, match="HubertForCTC cannot be exported"):
+        length_layers(hubert)
 
 
 @pytest.mark.parametrize(

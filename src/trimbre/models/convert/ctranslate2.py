@@ -56,7 +56,7 @@ class Converted:
         }
 
 
-def convert(*, source: Path, out: Path) -> Converted:
+def convert(*, source: str | Path, out: str | Path) -> Converted:
     """Write the CTranslate2 Whisper in the directory `source` to `out`, with the processor that feeds it.
 
     Weights stored as float16 stay so; quantised ones become float32, at exactly the values that they stand for.
@@ -64,6 +64,7 @@ def convert(*, source: Path, out: Path) -> Converted:
     Raises:
         UserError: the directory holds no such model, or one that is damaged or of another kind.
     """
+    source, out = Path(source), Path(out)
     refuse_existing(out)
     if not source.is_dir():
         raise UserError(f"no directory {source}: give one that holds a model.bin and a tokenizer.json")

@@ -51,13 +51,16 @@ def register_family(family: Family) -> None:
     """Make a family known, in place of any that covered its classes, also to transformers' Auto classes.
 
     Raises:
-        ValueError: transformers has no class of that name, or there is no such runtime.
+        ValueError: transformers has no class of that name, there is no such runtime, or another family has the name.
     """
     for name in family.classes:
         if not modeling_trimbre.is_model_class(name):
             raise OptionError("classes", family.classes, f"transformers has no model {name}", owner="Family")
     for runtime in set(family.runtimes) - set(RUNTIMES):
         raise OptionError("runtimes", runtime, f"give names of {', '.join(RUNTIMES)}", owner="Family")
+    namesakes = [one for one in families() if one.name == family.name and not set(one.classes) <= set(family.classes)]
+    if namesakes:
+        raise OptionError("name", family.name, "another family has this name: choose another", owner="Family")
     _families().update(dict.fromkeys(family.classes, family))
     expose(family)
 

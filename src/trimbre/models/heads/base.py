@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
+from trimbre.models.regularisation import without_regularisation
+
 CHUNK_SECONDS = 20.0
 """Audio that goes through a model without a window of its own in one forward, at most."""
 OVERLAP_SECONDS = 4.0
@@ -99,13 +101,21 @@ class Head(ABC):
             valid: (batch, positions) bool, the valid positions of the logits.
         """
 
-    @abstractmethod
     def task_loss(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
         """The loss that the model was trained with, a scalar, without regularisation.
 
         Args:
-            labels: (batch, tokens), padded with -100; None takes the model's own text.
+            labels: (batch, tokens), padded with -100; None takes the model's own text, which only a head that has it in
+                the same forward can.
+
+        Raises:
+            ValueError: there are no labels, and the head has no text of its own.
         """
+        if labels is None:
+            raise ValueError("labels=None: a model that reads text has no loss without one; give labels (add_texts)")
+        with without_regularisation(model):
+            loss: Tensor = model(**inputs, labels=labels).loss
+        return loss
 
     @abstractmethod
     def add_texts(

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trimbre.models.device import device_of
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
 from trimbre.models.inputs import SAMPLE_RATE, features_of
 from trimbre.models.labels import padded_labels
-from trimbre.models.regularisation import without_regularisation
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class CTC(Head):
         if labels is None:
             blank = blank_id(model)
             labels = padded_labels([collapse(row, blank) for row in self.frame_labels(model, inputs)])
-        with without_regularisation(model):
-            loss: Tensor = model(**inputs, labels=labels).loss
-        return loss
+        return super().task_loss(model, inputs, labels)
 
     def add_texts(
         self,
@@ -68,8 +66,7 @@ class CTC(Head):
         Returns:
             (frames, labels) of each utterance, its valid output frames alone, on the model's device.
         """
-        weights = next(model.parameters(), None)
-        device = "cpu" if weights is None else weights.device  # an exported model has none
+        device = device_of(model)
         moved = {name: value.to(device) for name, value in inputs.items() if name != "labels"}
         logits = model(**moved).logits
         lengths = self.output_lengths(model, moved)

@@ -15,7 +15,6 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from trimbre.errors import UserError
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
 from trimbre.models.inputs import SAMPLE_RATE, features_of, window_of
-from trimbre.models.regularisation import without_regularisation
 
 REPEATS = 4
 """How often the end of a text has to recur to be taken for a repetition loop."""
@@ -60,13 +59,6 @@ class Seq2Seq(Head):
         # The encoder sees whole windows: the silence that fills one up counts as much as all else.
         everything = torch.ones(encoder[0].shape[:2], dtype=torch.bool, device=valid.device)
         return [(encoder, everything), (output.decoder_hidden_states, valid)]
-
-    def task_loss(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
-        if labels is None:
-            raise ValueError("labels=None: a model that reads text has no loss without one; give labels (add_texts)")
-        with without_regularisation(model):
-            loss: Tensor = model(**inputs, labels=labels).loss
-        return loss
 
     def add_texts(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trimbre.report.formatting import points, rate
+from trimbre.report.formatting import points, rate, verdict
 
 HEADINGS = ("method", "seeds", "parameters, MACs removed", "times faster")
 DIFFERENCES = {"dense": "difference from the dense model", "best_other": "difference from the best other"}
@@ -48,4 +48,4 @@ def _difference(against: Mapping[str, Any] | None) -> str:
     if against is None:
         return ""
     other = f" ({against['name']})" if "name" in against else ""
-    return f"{against['verdict']}: {points(against)}{other}"
+    return f"{verdict(against)}: {points(against)}{other}"

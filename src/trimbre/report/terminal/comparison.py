@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from trimbre.report.formatting import points, rate
+from trimbre.report.formatting import points, rate, verdict
 from trimbre.report.terminal.tables import new_table, stacked
 
 SHOWN = {"dense": "the dense model", "best_other": "the best other run"}
@@ -57,7 +57,7 @@ def differences_table(found: Mapping[str, Any]) -> Table:
             if kind in row["against"]:
                 other = row["against"][kind]
                 named = f"{title}, {other['name']}" if "name" in other else title
-                table.add_row(_title(row).replace("\n", ", "), named, points(other), other["verdict"])
+                table.add_row(_title(row).replace("\n", ", "), named, points(other), verdict(other))
     return table
 
 

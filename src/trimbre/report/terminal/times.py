@@ -9,7 +9,6 @@ from rich.table import Table
 from trimbre.benchmark.bench import Timing
 from trimbre.benchmark.timing import RealTimeFactors, Spread
 from trimbre.costs.latency import LatencyTable
-from trimbre.inference.long_form import CHUNK_SECONDS
 from trimbre.report.formatting import plural
 from trimbre.report.terminal.tables import new_table, stacked
 
@@ -21,8 +20,8 @@ def real_time_table(timed: Mapping[str, RealTimeFactors]) -> Table:
         ["model", "RTF,\nutterances", "times\nfaster", "RTF,\nrecording", "times\nfaster"],
         title=f"Real-time factor: seconds per second of audio, features included, {where(utterances)}",
         caption=f"{plural(utterances.clips, 'utterance')} of {utterances.audio_seconds / utterances.clips:.1f} s on "
-        f"average, one at a time; the same joined to a recording of {recording.audio_seconds:.0f} s, recognised in "
-        f"chunks of {CHUNK_SECONDS:.0f} s. Medians of {utterances.repeats} interleaved repeats, extremes in brackets.",
+        f"average, one at a time; the same joined to a recording of {recording.audio_seconds:.0f} s, recognised "
+        f"in chunks. Medians of {utterances.repeats} interleaved repeats, extremes in brackets.",
     )
     short = short_names(list(utterances.factors))
     for name in utterances.factors:
