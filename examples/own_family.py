@@ -3,6 +3,8 @@
 python examples/own_family.py
 """
 
+import random
+
 import torch
 from transformers import HubertConfig, HubertForCTC
 
@@ -11,6 +13,7 @@ from trimbre.models.anatomy import Anatomy
 from trimbre.models.families.blocks import Branch, groups_of
 from trimbre.models.families.kinds import attention, feed_forward
 from trimbre.models.heads.ctc import CTC
+from trimbre.pruning.equivalence import check_equality, random_cut
 
 PROJECTIONS = [f"{name}_proj.{part}" for name in "qkv" for part in ("weight", "bias")]
 FEED_FORWARD = feed_forward("intermediate_dense", "output_dense")
@@ -41,5 +44,7 @@ if __name__ == "__main__":
     kept = {path: range(size // 2) for path, size in sizes.items()}
     small = trimbre.cut(model, trimbre.Plan(sizes, kept))
     print(f"{model.num_parameters():,} -> {small.num_parameters():,} parameters")
-    with torch.no_grad():
-        print(tuple(small(torch.randn(1, 16_000)).logits.shape))
+    audio = {"input_values": torch.randn(2, 16_000)}
+    for plan, values in (random_cut(anatomy(model), random.Random(seed)) for seed in range(4)):
+        check_equality(model, trimbre.cut(model, plan, gate_values=values), values, audio)  # raises above 1e-5
+    print("masked equals sliced")

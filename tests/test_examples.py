@@ -56,4 +56,7 @@ def test_own_method(run, checkpoint, noise_corpus):
 
 
 def test_own_family(run):
-    assert "parameters" in run("own_family.py")
+    out = run("own_family.py")
+    dense, small = (int(count.replace(",", "")) for count in re.findall(r"[\d,]{4,}", out))
+    assert small < 0.8 * dense
+    assert "masked equals sliced" in out

@@ -13,6 +13,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trimbre.files import directory_written_whole
+
 WEIGHTS = "model.safetensors"
 
 
@@ -35,12 +37,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     weights = mean(load_file(asked.first / WEIGHTS), load_file(asked.second / WEIGHTS), asked.share)
-    shutil.copytree(asked.second, asked.out)
-    save_file(weights, asked.out / WEIGHTS, metadata={"format": "pt"})
-    record = asked.out / "train.json"
-    trained = json.loads(record.read_text())
-    trained["mean_of"] = {str(asked.first): 1 - asked.share, str(asked.second): asked.share}
-    record.write_text(json.dumps(trained, indent=2) + "\n")
+    with directory_written_whole(asked.out) as folder:  # in place of the recogniser that shipped before
+        shutil.copytree(asked.second, folder, dirs_exist_ok=True)
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        record = folder / "train.json"
+        trained = json.loads(record.read_text())
+        trained["mean_of"] = {str(asked.first): 1 - asked.share, str(asked.second): asked.share}
+        record.write_text(json.dumps(trained, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_every_kind_and_end_is_measured(anatomy):
 
 
 def test_a_curve_by_hand_and_its_slopes():
-    cost = piecewise_linear(1.0, [[(2, 4.0), (6, 6.0)], []], [6, 3])
+    cost = piecewise_linear(1.0, [[(2, 4.0), (6, 6.0)], []], {"one": 6, "other": 3})
     for width, expected in [(0, 1.0), (1, 3.0), (2, 5.0), (3, 5.5), (6, 7.0)]:
         widths = torch.tensor([float(width), 3.0], dtype=torch.float64, requires_grad=True)
         opens = torch.ones(2, dtype=torch.float64, requires_grad=True)

@@ -288,6 +288,8 @@ def test_every_option_that_an_error_names_is_one_of_the_command_line():
         ("eval mini --data data --against gone", "gone"),
         ("eval mini --data data --watch data", "--watch data"),
         ("eval mini --data data --watch =data", "--watch =data"),
+        ("eval mini --data data --watch a=data a=data", "--watch a=data"),
+        ("bench mini --table new.json --seed 3", "--seed"),
         ("eval mini --data data --watch data=data", "--watch data"),
         ("eval mini --data data --watch street=gone", "gone"),
         ("eval mini --data data --normalize twice", "--normalize twice"),

@@ -41,6 +41,14 @@ def test_parameters_are_those_of_the_cut_model(model, anatomy):
             )
 
 
+def test_equal_plans_cost_the_same_whatever_the_order_of_their_groups(model, anatomy):
+    budget = params_budget(model, anatomy, scope="model")
+    plan = random_plan(anatomy, 3)
+    turned = Plan(dict(reversed([*plan.sizes.items()])), plan.kept, plan.skipped)
+    assert turned == plan
+    assert budget.cost.of(turned) == budget.cost.of(plan)
+
+
 def test_macs_are_those_that_torch_counts(model, anatomy, processor):
     budget = macs_budget(model, anatomy, reference_of(model, processor), scope="model")
     assert budget.dense == pytest.approx(counted_macs(model, processor), rel=1e-9)

@@ -1,5 +1,7 @@
 """The controller tracks its ramp, and the search moves little to reach the exact cost."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -131,6 +133,22 @@ def test_widths_are_multiples_or_whole_or_narrower(anatomy, budgets, multiple):
         )
         removed = budgets["params"][0].removed(plan)
         assert abs(removed - share) <= max(0.005, step / budgets["params"][0].dense)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_single_step_of_rounding_brings_the_cost_nearer(anatomy, budgets, seed):
+    (budget,) = budgets["params"]
+    free = torch.zeros(len(anatomy.groups), dtype=torch.bool)
+    scores = torch.randn(len(anatomy.owner), generator=torch.Generator().manual_seed(seed))
+    for multiple, share in product((8, 16), (0.2, 0.5)):
+        plan = plan_for_target(PruningTarget(anatomy, [budget], share, free, multiple_of=multiple), scores)
+        miss = abs(budget.removed(plan) - share)
+        for group in anatomy.groups:
+            width, step = plan.widths[group.path], multiple if group.kind.rows == 1 and group.size >= multiple else 1
+            for other in (width - step, width + step):
+                if width and step <= other <= group.size and miss > 0.005:
+                    changed = Plan(plan.sizes, dict(plan.kept) | {group.path: tuple(range(other))}, plan.skipped)
+                    assert abs(budget.removed(changed) - share) >= miss - 1e-12
 
 
 @pytest.mark.parametrize("multiple", [8, 32, 64])

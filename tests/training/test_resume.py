@@ -155,10 +155,10 @@ def test_another_run_is_not_overwritten(tmp_path):
     [
         (settings() | {"model": "bigger"}, "with model big:"),
         (settings() | {"train": "noise"}, "with train=speech:"),
-        (settings(PruneConfig(gates=GateConfig(steps=7))), f"with options.gates.steps={GateConfig().steps}:"),
-        (settings(PruneConfig(remove=0.3)), "with options.remove=0.5:"),
-        (settings(replace(PruneConfig(), seed=3)), "with options.seed=0:"),
-        (settings(PruneConfig(batches=BatchConfig(max_duration=3.0))), "with options.batches.max_duration=32.0:"),
+        (settings(PruneConfig(gates=GateConfig(steps=7))), f"with gates.steps={GateConfig().steps}:"),
+        (settings(PruneConfig(remove=0.3)), "with remove=0.5:"),
+        (settings(replace(PruneConfig(), seed=3)), "with seed=0:"),
+        (settings(PruneConfig(batches=BatchConfig(max_duration=3.0))), "with batches.max_duration=32.0:"),
         (settings() | {"processes": 1}, "with 2 processes:"),
     ],
 )

@@ -19,8 +19,8 @@ from trimbre.errors import UserError
 )
 def bench(
     *models: str,
-    runtimes: tuple[str, ...] = BENCH_RUNTIMES,
-    threads: tuple[int, ...] = BENCH_THREADS,
+    runtimes: tuple[str, ...] | None = None,
+    threads: tuple[int, ...] | None = None,
     repeats: int | None = None,
     table: Path | None = None,
     device: Device = "auto",
@@ -34,10 +34,10 @@ def bench(
     models
         Directories or Hub ids; the first is what the others are compared with.
     runtimes
-        torch-fp32, torch-bf16, onnx-fp32 and onnx-int8, or some of them. The last two export the models first and run
-        on the CPU.
+        torch-fp32, torch-bf16, onnx-fp32 and onnx-int8 (the default; onnx-fp32 for a table), or some of them. The last
+        two export the models first and run on the CPU.
     threads
-        Numbers of threads to compute with.
+        Numbers of threads to compute with: 1 2 by default, 1 for a table.
     repeats
         Measurements of each clip, 9 by default and 40 for a table, in turn over all models, so that other load on the
         machine slows them alike.
@@ -53,7 +53,11 @@ def bench(
     from trimbre.report.terminal import times
 
     if table is not None:
+        for name, given in {"--device": device not in ("auto", "cpu"), "--seed": seed != 0}.items():
+            if given:
+                raise UserError(f"{name}: --table measures on the CPU and draws nothing, leave it out")
         return _table(models, runtimes, threads, REPEATS if repeats is None else repeats, table, json)
+    runtimes, threads = runtimes or BENCH_RUNTIMES, threads or BENCH_THREADS
     repeats = 9 if repeats is None else repeats
     timings = measure(models, runtimes=runtimes, threads=threads, repeats=repeats, seed=seed, device=device)
     found = {"seconds": SECONDS, "repeats": repeats, "timings": [asdict(timing) for timing in timings]}
@@ -61,7 +65,12 @@ def bench(
 
 
 def _table(
-    models: Sequence[str], runtimes: Sequence[str], threads: Sequence[int], repeats: int, out: Path, json: bool
+    models: Sequence[str],
+    runtimes: Sequence[str] | None,
+    threads: Sequence[int] | None,
+    repeats: int,
+    out: Path,
+    json: bool,
 ) -> int:
     """Write a latency table."""
     from trimbre.benchmark.latency_tables import write_table
@@ -69,9 +78,7 @@ def _table(
 
     if len(models) != 1:
         raise UserError(f"--table is of one model, and {len(models)} are given: name one")
-    # What is compared by default is several; a table is of the one that most deploy in.
-    runtimes = ("onnx-fp32",) if tuple(runtimes) == BENCH_RUNTIMES else runtimes
-    threads = (1,) if tuple(threads) == BENCH_THREADS else threads
+    runtimes, threads = runtimes or ("onnx-fp32",), threads or (1,)
     for name, given in (("--runtimes", runtimes), ("--threads", threads)):
         if len(given) != 1:
             raise UserError(f"--table is of one runtime and one number of threads: give one with {name}")

@@ -14,6 +14,8 @@ def watched(words: Sequence[str]) -> dict[str, str]:
         name, equals, place = word.partition("=")
         if not (name and equals and place):
             raise UserError(f"--watch {word}: give NAME=CUTS, such as read=data/readings")
+        if name in sets:
+            raise UserError(f"--watch {word}: {name} is named twice, give each set a name of its own")
         sets[name] = place
     return sets
 

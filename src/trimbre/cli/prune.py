@@ -18,7 +18,7 @@ from trimbre.errors import UserError
     trimbre prune models/telephone-en --train data/voices/train \\
         --dev data/voices/dev --remove 0.5 --out half
 
-    trimbre prune MODEL --train recordings/ --remove 0.3 --budget macs \\
+    trimbre prune MODEL --train data/mine --remove 0.3 --budget macs \\
         --protect attention --out smaller
 
     trimbre prune MODEL --train data/train --rtf 0.003 --table device.json \\

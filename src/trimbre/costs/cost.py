@@ -28,6 +28,8 @@ class Cost:
     """(groups,) float64: what a group costs however narrow it is."""
     unit: Tensor
     """(groups,) float64: what one of its units costs."""
+    paths: tuple[str, ...]
+    """The groups by name, in the order of these tensors."""
 
     def __call__(self, widths: Tensor, opens: Tensor) -> Tensor:
         """Cost for expected widths and survivals; a scalar, differentiable in both.
@@ -40,8 +42,8 @@ class Cost:
 
     def of(self, plan: Plan) -> float:
         """Exact cost of the model that `plan` leaves."""
-        widths = torch.tensor([float(width) for width in plan.widths.values()], dtype=torch.float64)
-        opens = torch.tensor([float(path not in plan.skipped) for path in plan.sizes], dtype=torch.float64)
+        widths = torch.tensor([float(plan.widths[path]) for path in self.paths], dtype=torch.float64)
+        opens = torch.tensor([float(path not in plan.skipped) for path in self.paths], dtype=torch.float64)
         return float(self(widths, opens))
 
 
@@ -86,13 +88,13 @@ class PiecewiseLinearCost(Cost):
 
 
 def piecewise_linear(
-    fixed: float, curves: Sequence[Sequence[tuple[float, float]]], sizes: Sequence[int]
+    fixed: float, curves: Sequence[Sequence[tuple[float, float]]], sizes: Mapping[str, int]
 ) -> PiecewiseLinearCost:
     """A cost from the curve of every group.
 
     Args:
         curves: (width, cost) points of every group, ascending and above width 0.
-        sizes: units of every group in the dense model.
+        sizes: units of every group in the dense model, by path.
     """
     pieces = max((len(curve) for curve in curves), default=0)
     starts, lengths, slopes = (torch.zeros(len(curves), pieces, dtype=torch.float64) for _ in range(3))
@@ -100,10 +102,10 @@ def piecewise_linear(
         for piece, ((low, before), (high, after)) in enumerate(pairwise([(0.0, 0.0), *curve])):
             starts[group, piece], lengths[group, piece] = low, high - low
             slopes[group, piece] = (after - before) / (high - low)
-    whole = torch.tensor(sizes, dtype=torch.float64)
+    whole = torch.tensor(list(sizes.values()), dtype=torch.float64)
     nothing = torch.zeros_like(whole)
     at_full = ((whole.unsqueeze(1) - starts).clamp_min(0).minimum(lengths) * slopes).sum(1)
-    return PiecewiseLinearCost(fixed, nothing, at_full / whole.clamp_min(1), starts, lengths, slopes)
+    return PiecewiseLinearCost(fixed, nothing, at_full / whole.clamp_min(1), tuple(sizes), starts, lengths, slopes)
 
 
 @dataclass(frozen=True)
@@ -160,10 +162,10 @@ def accumulate(anatomy: Anatomy, tensors: Mapping[str, tuple[float, str | None, 
         else:
             branch[index[owner]] += cost
     if not pairs:
-        return Cost(fixed, branch, unit)
+        return Cost(fixed, branch, unit, tuple(index))
     sizes = [[float(anatomy.groups[position].size) for position in pair] for pair in pairs]
     shares = (torch.tensor(pairs), torch.tensor(sizes).double(), torch.tensor(products, dtype=torch.float64))
-    return SharedCost(fixed, branch, unit, *shares)
+    return SharedCost(fixed, branch, unit, tuple(index), *shares)
 
 
 def shared_tensors(anatomy: Anatomy) -> dict[str, tuple[str, str]]:

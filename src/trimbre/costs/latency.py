@@ -93,7 +93,7 @@ def latency_budget(table: LatencyTable, anatomy: Anatomy, *, scope: str = "block
     prefix = anatomy.scopes[scope]
     whole = not prefix
     curves = [curve_of(table, group) if group.path.startswith(prefix) else () for group in anatomy.groups]
-    cost = piecewise_linear(table.fixed if whole else 0.0, curves, [group.size for group in anatomy.groups])
+    cost = piecewise_linear(table.fixed if whole else 0.0, curves, anatomy.sizes)
     dense = cost.fixed + sum(float(unit) * group.size for unit, group in zip(cost.unit, anatomy.groups, strict=True))
     return Budget("latency", scope, cost, dense)
 

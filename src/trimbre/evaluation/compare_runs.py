@@ -205,19 +205,19 @@ class Comparison:
         others = [one for one in self.entries if one.share == entry.share and one is not entry]
         return min(others, key=lambda one: one.rate(self.sets[0]), default=None)
 
-    def dense(self, entry: Entry) -> NDArray[np.float64] | None:
-        """(sentences,) errors of the dense model on the main set, trained for as many steps where there is a control.
+    def references(self, entry: Entry) -> dict[str, NDArray[np.float64]]:
+        """(sentences,) errors on the main set of the dense model and of its control, of each that there is.
 
-        The control is an entry of its own or, without one, a reference of every run; None where there is neither.
+        The control is an entry of its own or, without one, a reference of every run, as the dense model is.
         """
-        main = self.sets[0]
-        if self.control is not None:
-            return None if entry is self.control else self.control.errors(main)
-        for name in (CONTROL, DENSE):
-            found = [run.sets[main].get("references", {}).get(name) for run in entry.runs]
-            if None not in found:
-                return np.mean([_numbers(one["sentences"]["errors"]) for one in found], axis=0)
-        return None
+        main, found = self.sets[0], {}
+        for name in (DENSE, CONTROL):
+            own = [run.sets[main].get("references", {}).get(name) for run in entry.runs]
+            if None not in own:
+                found[name] = np.mean([_numbers(one["sentences"]["errors"]) for one in own], axis=0)
+        if self.control is not None and entry is not self.control:
+            found[CONTROL] = self.control.errors(main)
+        return found
 
     def difference(self, entry: Entry, baseline: NDArray[np.float64]) -> PairedDifference:
         """The difference of `entry` from a baseline's errors of each sentence of the main set, means over seeds."""
@@ -231,8 +231,8 @@ class Comparison:
     def _row(self, entry: Entry) -> dict[str, Any]:
         main = self.sets[0]
         against: dict[str, Any] = {}
-        if (dense := self.dense(entry)) is not None:
-            against["dense"] = self.difference(entry, dense).to_json()
+        for name, errors in self.references(entry).items():
+            against[name] = self.difference(entry, errors).to_json()
         if entry is not self.control and (other := self.best_other(entry)):
             against["best_other"] = {"name": other.name} | self.difference(entry, other.errors(main)).to_json()
         return {

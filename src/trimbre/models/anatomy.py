@@ -147,7 +147,7 @@ class Anatomy:
         """Raise UserError for a plan of a model of another shape, or one that removes what has to stay."""
         if dict(plan.sizes) != self.sizes:
             named = (*plan.sizes, *self.sizes)
-            odd = next((path for path in named if plan.sizes.get(path) != self.sizes.get(path)), "its order")
+            odd = next(path for path in named if plan.sizes.get(path) != self.sizes.get(path))
             raise UserError(f"the plan does not fit this model at {odd}: make the plan for the model that it is to cut")
         for group in self.groups:
             skipped = group.path in plan.skipped

@@ -29,17 +29,19 @@ class Protection:
         """Read words such as `attention` or `0`; raises OptionError for one that names nothing in the model."""
         layers = {group.layer for group in anatomy.groups if group.layer is not None}
         for word in words:
-            if word not in anatomy.kinds and not (word.isdigit() and int(word) in layers):
+            known = f"name one of {', '.join(sorted(anatomy.kinds))}"
+            if word not in anatomy.kinds and not (word.isdecimal() and int(word) in layers):
                 raise OptionError(
                     "protect",
                     word,
                     "the model has no such kind or layer; "
-                    f"name one of {', '.join(sorted(anatomy.kinds))} or a layer from {min(layers)} to {max(layers)}",
+                    + known
+                    + (f" or a layer from {min(layers)} to {max(layers)}" if layers else ""),
                     owner="PruneConfig",
                 )
         return cls(
-            frozenset(word for word in words if not word.isdigit()),
-            frozenset(int(word) for word in words if word.isdigit()),
+            frozenset(word for word in words if not word.isdecimal()),
+            frozenset(int(word) for word in words if word.isdecimal()),
         )
 
     def mask(self, anatomy: Anatomy, scope: str = "model") -> Tensor:

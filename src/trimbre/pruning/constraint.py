@@ -84,5 +84,5 @@ class Multipliers:
         keep = keep_probability(units)
         zeros = torch.zeros(len(self.gates.sizes), dtype=torch.float64)
         widths = zeros.index_add(0, self.gates.owner.cpu(), keep)
-        opens = keep_probability(branches)
+        opens = self.gates.held_open(keep_probability(branches))
         return torch.stack([1 - b.cost(widths, opens) / b.dense for b in self.budgets]) - target

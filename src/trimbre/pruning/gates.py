@@ -64,7 +64,7 @@ class Gates(nn.Module):
     def draw(self, *, noise: bool) -> None:
         """Set the values that the hooks multiply by: samples, or the noiseless values."""
         gate = sample if noise else deterministic
-        self._values = (gate(self.units).split(self.sizes), self._held_open(gate(self.branches)))
+        self._values = (gate(self.units).split(self.sizes), self.held_open(gate(self.branches)))
 
     def values(self, position: int) -> tuple[Tensor, Tensor]:
         """The drawn values of the group at `position`: (units,) and a scalar."""
@@ -76,16 +76,16 @@ class Gates(nn.Module):
         keep, survival = keep_probability(float64(self.units)), keep_probability(float64(self.branches))
         owner = self.owner.to(keep.device)
         widths = torch.zeros(len(self.sizes), dtype=keep.dtype, device=keep.device).index_add(0, owner, keep)
-        return widths, self._held_open(survival)
+        return widths, self.held_open(survival)
 
-    def _held_open(self, branches: Tensor) -> Tensor:
+    def held_open(self, branches: Tensor) -> Tensor:
         """Values of the branch gates, one where a group cannot be skipped."""
         return torch.where(self.skippable.to(branches.device), branches, torch.ones_like(branches))
 
     def noiseless(self) -> GateValues:
         """The noiseless values, which a cut folds into the weights."""
         units = deterministic(self.units.detach()).split(self.sizes)
-        branches = self._held_open(deterministic(self.branches.detach()))
+        branches = self.held_open(deterministic(self.branches.detach()))
         paths = [group.path for group in self.groups]
         return GateValues(dict(zip(paths, units, strict=True)), dict(zip(paths, branches, strict=True)))
 

@@ -1,5 +1,6 @@
 """What training and pruning runs share: their folder of state, the size of a step, the command that is noted."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -53,5 +54,6 @@ def step_size(accelerator: Accelerator, batches: BatchConfig, window: float | No
 
 def command_of(verb: str) -> str:
     """The command line that was typed, or the function that was called."""
-    typed = Path(sys.argv[0]).name in ("trimbre", "__main__.py")
-    return " ".join(["trimbre", *sys.argv[1:]]) if typed else f"trimbre.{verb}(...)"
+    program = Path(sys.argv[0])
+    typed = program.name == "trimbre" or program.parts[-2:] == ("trimbre", "__main__.py")
+    return shlex.join(["trimbre", *sys.argv[1:]]) if typed else f"trimbre.{verb}(...)"

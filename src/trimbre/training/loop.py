@@ -4,6 +4,7 @@ import atexit
 import hashlib
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from trimbre.config import PRECISIONS
 from trimbre.data.batches import Batch
-from trimbre.errors import UserError, one_of
+from trimbre.errors import OptionError, UserError, one_of
 from trimbre.models.device import resolve_device
 from trimbre.progress import progress
 from trimbre.training.cpu_kernels import CpuKernels, keep_more_kernels
@@ -186,7 +187,7 @@ def accelerator_for(precision: str, device: str = "auto") -> Accelerator:
 
     Args:
         precision: `bf16`, `fp32`, or `auto`: bf16 where the device multiplies it fast.
-        device: a name as `resolve_device` takes it, whose index counts only where one process runs.
+        device: a name as `resolve_device` takes it; with an index for one process alone.
 
     Raises:
         UserError: no such precision, or no such device on this machine.
@@ -199,6 +200,10 @@ def accelerator_for(precision: str, device: str = "auto") -> Accelerator:
     keep_more_kernels()
     wanted = "bf16" if precision == "bf16" else "no"
     on_cpu = place.type == "cpu"
+    if place.index is not None and not on_cpu:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise OptionError("device", device, "several processes take one device each: leave the index out")
+        torch.accelerator.set_device_index(place.index)
     # Accelerate keeps a process to its first precision and device, but a Python session may do several runs.
     if AcceleratorState._shared_state:
         now = AcceleratorState()

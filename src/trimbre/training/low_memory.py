@@ -19,7 +19,7 @@ def cast_matrices_to_bfloat16(model: nn.Module) -> None:
 
     These are the weights of linear layers and convolutions, and a token embedding that is tied to an output projection.
     All else stays float32: it is small, and norms, positions and biases need their precision. So a forward under
-    autocast computes what it computed before.
+    autocast computes what it computed before, but for a tied token embedding, whose lookups are rounded, too.
     """
     for module in model.modules():
         if isinstance(module, MULTIPLY) and isinstance(weight := module._parameters.get("weight"), nn.Parameter):

@@ -91,7 +91,9 @@ def prepare_run(out: str | Path, settings: Mapping[str, Any], *, resume: bool) -
             raise OptionError("out", str(out), f"it has an unfinished run in {run}: resume it or remove that folder")
         for name, _, earlier in differing(given, before):
             shown = " ".join(map(str, earlier)) if isinstance(earlier, list) else earlier
-            odd = {"model": f"model {shown}", "processes": f"{shown} processes"}.get(name, f"{name}={shown}")
+            odd = {"model": f"model {shown}", "processes": f"{shown} processes"}.get(
+                name, f"{name.removeprefix('options.')}={shown}"
+            )
             raise OptionError("resume", True, f"the run in {run} was started with {odd}: give the same again")
     elif resume:
         raise OptionError("resume", True, f"there is no unfinished run for {out}: leave it out to start one")

@@ -30,6 +30,7 @@ from trimbre.models.inputs import features_of
 from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
 from trimbre.pruning.allocation import PruningTarget, plan_for_target
+from trimbre.pruning.constraint import Multipliers
 from trimbre.pruning.equivalence import check_equality, random_cut, verify_cutting
 from trimbre.pruning.gates import Gates
 from trimbre.pruning.surgery import GateValues, cut
@@ -104,6 +105,26 @@ def test_gates_of_what_cannot_be_skipped_are_open(anatomy):
     for values in (gates.expected()[1], torch.stack(list(gates.noiseless().branches.values()))):
         assert values[:2].tolist() == [1, 1]
         assert values[2:].max() < 0.5
+
+
+def test_gates_meet_the_target_where_some_groups_cannot_be_skipped(hubert, anatomy):
+    gates = Gates(anatomy)
+    with torch.no_grad():
+        gates.branches.fill_(1.0)  # not quite open, which counts only for those that can be skipped
+    multipliers = Multipliers(gates, [params_budget(hubert, anatomy, scope="encoder")])
+    assert multipliers.meet(0.3) == pytest.approx([0.3], abs=1e-4)
+    assert multipliers.removed() == pytest.approx([0.3], abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["curvature", "activation"])
+def test_methods_score_what_they_can_and_refuse_a_convolution_over_several_positions(hubert, noise_corpus, method):
+    quick = trimbre.PruneConfig(
+        remove=0.3, method=method, calibration_batches=1, recovery=trimbre.RecoveryConfig(steps=0, refit_batches=1)
+    )
+    result = trimbre.prune(hubert, PROCESSOR, train=noise_corpus, config=quick)
+    assert result.report["removed"]["params"]["blocks"] == pytest.approx(0.3, abs=0.05)  # tiny modules are coarse
+    with pytest.raises(ValueError, match=r"channels-\d|conv_layers.*magnitude or taylor"):
+        trimbre.prune(hubert, PROCESSOR, train=noise_corpus, config=quick, of="encoder")
 
 
 def test_costs_are_exact_where_two_groups_share_a_convolution(hubert, anatomy):

@@ -179,6 +179,31 @@ def test_module_gates_skip_modules_and_cut_at_most_a_few(model, context, target)
 
 
 @pytest.mark.once
+def test_iterative_taylor_closes_more_units_from_round_to_round(model, context, target):
+    closed = []
+
+    def counting(usual):
+        def forward(inputs):
+            if model.training:
+                closed[-1] += int((inputs.detach().flatten(0, 1) == 0).all(0).sum())
+            return usual(inputs)
+
+        return forward
+
+    for group in target.anatomy.groups:
+        if group.kind.name == "ffn":
+            consumer = model.get_submodule(group.consumer)
+            consumer.forward = counting(consumer.forward)
+    model.register_forward_pre_hook(lambda *_: closed.append(0) if model.training else None)
+    context = replace(context, gates=replace(QUICK.gates, steps=8, ramp=1.0))
+    method_called("taylor-iterative").choose(model, context, target)
+    steps = [count for count in closed if count]
+    assert len(steps) >= 7
+    assert steps == sorted(steps)
+    assert steps[-1] > 2 * steps[0]
+
+
+@pytest.mark.once
 @pytest.mark.slow
 def test_iterative_taylor_resumes_where_it_was_stopped(model, processor, noise_corpus, tmp_path):
     teacher = str(save(model, processor, tmp_path / "teacher"))

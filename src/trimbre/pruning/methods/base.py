@@ -1,6 +1,6 @@
 """The interface of pruning methods: what a method is given, and what it returns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from trimbre.config import GateConfig
 from trimbre.data.batches import Batch
 from trimbre.errors import UserError
+from trimbre.models.anatomy import Group
 from trimbre.plan import Plan
 from trimbre.progress import tracked
 from trimbre.pruning.allocation import PruningTarget
@@ -73,24 +74,47 @@ class PruningContext:
 
     def obs_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
         """(units,) float64: second-order scores of `model` as it stands, the same in all processes; 0 if protected."""
-        groups = target.anatomy.groups
-        free = [group for group, protected in zip(groups, target.protected.tolist(), strict=True) if not protected]
         with self.full_precision():
             scores = obs_scores(
-                model, free, self.calibration_batches, partial(self.loss, model), reduce_mean=self._mean
+                model,
+                _scorable(model, target),
+                self.calibration_batches,
+                partial(self.loss, model),
+                reduce_mean=self._mean,
             )
-        found = [scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups]
-        return _finite(torch.cat(found), target)
+        return _finite(_in_a_row(scores, target), target)
 
     def activation_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
-        """(units,) float64: activation scores of `model` as it stands, the same in all processes."""
-        own = activation_scores(model, target.anatomy.groups, self.calibration_batches())
-        return _finite(self._mean(own).cpu(), target)
+        """(units,) float64: activation scores of `model` as it stands, the same in all processes; 0 if protected."""
+        groups = _scorable(model, target)
+        own = self._mean(activation_scores(model, groups, self.calibration_batches())).cpu()
+        scores = dict(zip([group.path for group in groups], own.split([group.size for group in groups]), strict=True))
+        return _finite(_in_a_row(scores, target), target)
 
     def _mean(self, own: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""
         mean: Tensor = self.training.accelerator.reduce(own, reduction="mean")
         return mean
+
+
+def _scorable(model: PreTrainedModel, target: PruningTarget) -> list[Group]:
+    """The groups that are not protected; raises UserError for one whose consumer reads several positions at once."""
+    groups = target.anatomy.groups
+    free = [group for group, protected in zip(groups, target.protected.tolist(), strict=True) if not protected]
+    for group in free:
+        weight = model.get_submodule(group.consumer).get_parameter("weight")
+        if weight[0, 0].numel() > 1:
+            raise UserError(
+                f"{group.path} has no second-order or activation scores, for {group.consumer} is a convolution over "
+                f"several positions: protect {group.kind.name}, or prune by magnitude or taylor"
+            )
+    return free
+
+
+def _in_a_row(scores: Mapping[str, Tensor], target: PruningTarget) -> Tensor:
+    """(units,) float64: scores of all groups in order, 0 where a group has none."""
+    groups = target.anatomy.groups
+    return torch.cat([scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups])
 
 
 def _finite(scores: Tensor, target: PruningTarget) -> Tensor:

@@ -6,7 +6,11 @@ from typing import Any
 from trimbre.report.formatting import points, rate, verdict
 
 HEADINGS = ("method", "seeds", "parameters, MACs removed", "times faster")
-DIFFERENCES = {"dense": "difference from the dense model", "best_other": "difference from the best other"}
+DIFFERENCES = {
+    "dense": "difference from the dense model",
+    "control": "difference from the control",
+    "best_other": "difference from the best other",
+}
 
 
 def comparison_markdown(found: Mapping[str, Any]) -> str:

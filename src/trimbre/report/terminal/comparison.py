@@ -8,7 +8,7 @@ from rich.table import Table
 from trimbre.report.formatting import points, rate, verdict
 from trimbre.report.terminal.tables import new_table, stacked
 
-SHOWN = {"dense": "the dense model", "best_other": "the best other run"}
+SHOWN = {"dense": "the dense model", "control": "the control", "best_other": "the best other run"}
 
 
 def comparison(found: Mapping[str, Any]) -> Iterator[Table]:
