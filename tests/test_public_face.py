@@ -227,7 +227,6 @@ def test_the_control_comes_with_the_result(place):
 
 def test_transcribe_checks_its_arguments_in_the_call(place):
     for files, model, graph in (
-        ("gone.wav", "mini", None),
         ([], "mini", None),
         ("call.wav", "gone", None),
         ("call.wav", "mini", place),
@@ -235,10 +234,15 @@ def test_transcribe_checks_its_arguments_in_the_call(place):
         files = place / files if files else files
         with pytest.raises(ValueError, match=r"gone|no audio file|graph"):
             trimbre.transcribe(place / model, files=files, graph=graph)
-    stream = trimbre.transcribe(place / "mini", files=[place / "call.wav", place / "said.txt"])
-    assert next(stream).seconds == pytest.approx(0.7)
-    with pytest.raises(ValueError, match=r"said\.txt"):
-        next(stream)
+
+
+def test_files_without_sound_have_an_error_in_place_of_a_text(place):
+    files = [place / name for name in ("call.wav", "said.txt", "gone.wav")]
+    read, *others = trimbre.transcribe(place / "mini", files=files)
+    assert (read.seconds, read.error) == (pytest.approx(0.7), None)
+    for file, other in zip(files[1:], others, strict=True):
+        assert other.text is None
+        assert str(file) in other.error
 
 
 @pytest.mark.parametrize(

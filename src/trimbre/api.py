@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.config import PruneConfig, TrainConfig
 from trimbre.data.cuts import CutsLike
 from trimbre.data.source import resolve_cuts
-from trimbre.errors import OptionError, UserError, at_least
+from trimbre.errors import OptionError, at_least
 from trimbre.evaluation.compare_runs import Comparison, Run
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets
 from trimbre.inference import long_form
@@ -250,18 +250,16 @@ def transcribe(
         graph: decoding graph, or the folder that `make_graph` wrote; greedy decoding by default.
 
     Returns:
-        An iterator that yields the transcript of each file as soon as it is there. Model, graph and the existence of
-        the files are checked in the call, before the first is read.
+        An iterator that yields the transcript of each file as soon as it is there. A file that is missing, damaged or
+        empty has an `error`, a sentence, in place of a text, and the next ones follow. Model and graph are checked in
+        the call.
 
     Raises:
-        UserError: an argument cannot be used; while iterating, a file cannot be decoded. It is a ValueError.
+        UserError: an argument cannot be used. It is a ValueError.
     """
     paths = [files] if isinstance(files, str | Path) else list(files)
     if not paths:
         raise OptionError("files", paths, "no audio file given: name one or more")
-    for path in paths:
-        if not Path(path).is_file():
-            raise UserError(f"no audio file at {path}: correct the path")
     recogniser = resolve_model(model, processor, device=resolve_device(device)).recogniser
     decoder = resolve_graph(graph, recogniser)
     return long_form.transcribe(model=recogniser.model, processor=recogniser.processor, files=paths, graph=decoder)

@@ -23,6 +23,7 @@ from trimbre.config import AugmentConfig, PruneConfig, TrainConfig
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import OptionError
 from trimbre.inference.greedy import greedy
+from trimbre.inference.long_form import Transcript
 from trimbre.models.checkpoint import load_plan, save
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import load
@@ -424,6 +425,48 @@ def test_transcribe_prints_the_text_for_people_and_all_for_machines(there, run):
     code, out, _ = run(f"transcribe mini {' '.join(texts)} --json")
     assert code == 0
     assert {one["file"]: one["text"] for one in json_of(out)["transcripts"]} == texts
+
+
+def test_transcribe_goes_on_behind_a_bad_file(there, run):
+    texts = {f"recordings/{n}.wav": Path(f"recordings/{n}.txt").read_text() for n in (1, 5)}
+    files = ["recordings/1.wav", "config.json", "gone.wav", "recordings/5.wav"]
+    code, out, err = run(f"transcribe mini {' '.join(files)}")
+    assert (code, out) == (1, "".join(f"{file}: {text}\n" for file, text in texts.items()))
+    assert [line.startswith("trimbre: ") for line in err.splitlines()] == [True, True]
+    assert all(name in line for name, line in zip(files[1:3], err.splitlines(), strict=True))
+    code, out, _ = run(f"transcribe mini {' '.join(files)} --json")
+    assert (code, out.count("\n")) == (1, 1)
+    found = json_of(out)["transcripts"]
+    assert [one["file"] for one in found] == files
+    assert [one["text"] for one in found] == [texts.get(file) for file in files]
+    assert [name in one.get("error", "") for name, one in zip(files[1:3], found[1:3], strict=True)] == [True, True]
+    assert not any("error" in one for one in (found[0], found[3]))
+    code, out, err = run("transcribe mini config.json gone.wav")
+    assert (code, out, len(err.splitlines())) == (2, "", 2)
+
+
+def test_what_transcribe_printed_stays_printed_when_it_is_stopped(there, run, monkeypatch):
+    def interrupted(*given, **options):
+        yield Transcript("a.wav", "a bad cab", 1.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trimbre.api.transcribe", interrupted)
+    code, out, err = run("transcribe mini a.wav b.wav --json")
+    assert (code, err) == (130, "trimbre: stopped\n")
+    assert json_of(out)["transcripts"] == [{"file": "a.wav", "text": "a bad cab", "seconds": 1.5}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_output_that_nobody_reads_is_no_error(there, json):
+    command = [sys.executable, "-m", "trimbre", "eval", "mini", "--data", "data", "--clips", "0", *json]
+    for output in ("closed", "unread"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        closing = {"preexec_fn": lambda: os.close(1)} if output == "closed" else {"stdout": writer}
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **closing)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == ((0, "") if output == "closed" else (141, ""))
 
 
 def test_a_graph_changes_what_eval_and_transcribe_write(there, run):

@@ -114,12 +114,31 @@ def test_files_shorter_than_a_chunk_are_seen_whole(tmp_path):
 
 
 def test_hardly_any_audio_is_no_failure(tmp_path):
-    for name, samples in [("none.wav", 0), ("one.wav", 1), ("few.wav", 300)]:
+    for name, samples in [("one.wav", 1), ("few.wav", 300)]:
         soundfile.write(tmp_path / name, np.zeros(samples), 16000)
     files = sorted(tmp_path.iterdir())
     found = list(transcribe(model=mini_parakeet(), processor=mini_processor(), files=files))
-    assert [each.text for each in found if each.seconds == 0] == [""]
-    assert len(found) == 3
+    assert [(each.error, round(each.seconds * 16_000)) for each in found] == [(None, 300), (None, 1)]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_next_are_recognised(tmp_path):
+    model, processor = mini_parakeet(), mini_processor()
+    good, gone, garbage, empty, silent = (tmp_path / f"{name}.wav" for name in ("good", "gone", "bad", "empty", "none"))
+    soundfile.write(good, clips(1.3)[0] / 10, 16000)
+    garbage.write_bytes(b"this is no sound")
+    empty.write_bytes(b"")
+    soundfile.write(silent, np.zeros(0), 16000)
+    given = [gone, good, garbage, empty, silent, tmp_path, good]
+    found = list(transcribe(model=model, processor=processor, files=given))
+    assert [each.file for each in found] == [str(file) for file in given]
+    read = next(transcribe(model=model, processor=processor, files=[good]))
+    assert [found[1], found[6]] == [read, read]
+    assert set(read.to_json()) == {"file", "text", "seconds"}
+    for each in (found[0], *found[2:6]):
+        assert (each.text, each.seconds) == (None, 0)
+        assert each.file in each.error
+        assert "\n" not in each.error
+        assert each.to_json()["error"] == each.error
 
 
 @pytest.mark.parametrize(("chunk", "overlap"), [(0.5, 0.1), (2.0, 2.0), (2.0, -1.0)])

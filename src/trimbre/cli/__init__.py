@@ -20,7 +20,7 @@ from trimbre.cli import (  # noqa: F401  importing a command adds it to the app
     train,
     transcribe,
 )
-from trimbre.cli.console import BAD_INPUT, DONE, INTERRUPTED, app, tell
+from trimbre.cli.console import BAD_INPUT, DONE, INTERRUPTED, NOT_READ, app, tell
 from trimbre.cli.options import as_typed
 from trimbre.errors import OptionError, UserError
 
@@ -46,6 +46,9 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"{str(error).strip().removesuffix('.')}{_see_help(error)}")
     except FileNotFoundError as error:
         return _fail(f"no such file: {error.filename}")
+    except BrokenPipeError:  # as of `trimbre eval ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again at its end
+        return NOT_READ
     except OSError as error:
         return _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
     except KeyboardInterrupt:
@@ -81,5 +84,5 @@ def _how_to_resume(arguments: Sequence[str]) -> str:
 
 
 def _fail(sentence: str) -> int:
-    tell(" ".join(sentence.split()))  # messages of libraries may have several lines
+    tell(sentence)
     return BAD_INPUT

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
@@ -26,7 +27,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # trimbre.cli says how to resume
 )
 
-DONE, MISSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, MISSED, BAD_INPUT, INTERRUPTED, NOT_READ = 0, 1, 2, 130, 141
+"""Exit codes; the last is for output that nobody reads any more, as a shell gives it for SIGPIPE."""
 
 DATA = Group("Data and output", sort_key=0)
 COMMON = Group("Common options", sort_key=100)
@@ -53,9 +55,9 @@ def speaks() -> bool:
 
 
 def tell(sentence: str) -> None:
-    """Print a sentence on stderr."""
+    """Print a sentence on stderr, in one line: messages of libraries may have several."""
     if speaks():
-        print(f"trimbre: {sentence}", file=sys.stderr, flush=True)
+        print(f"trimbre: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
 
 
 def show(found: Mapping[str, Any], as_json: bool, *shown: Any) -> int:
@@ -67,7 +69,40 @@ def show(found: Mapping[str, Any], as_json: bool, *shown: Any) -> int:
         return DONE
     from rich.console import Console
 
-    console = Console()
+    class Output(Console):
+        def on_broken_pipe(self) -> None:  # rich would exit with 1, which stands for a missed target
+            raise BrokenPipeError
+
+    console = Output()
     for part in shown:
         console.print(part, highlight=False)
     return DONE
+
+
+@contextmanager
+def list_printed(found: Mapping[str, Any], name: str, as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Print one JSON object in a line, the entries of the list at its end as they are written.
+
+    What is done stays printed where the command is stopped; where it can, the object is closed.
+
+    Args:
+        found: what stands before the list.
+        name: of the list.
+        as_json: False prints nothing.
+    """
+    if not as_json:
+        yield lambda entry: None
+        return
+    begun = json.dumps({**found, name: []}, ensure_ascii=False).removesuffix("]}")
+    print(begun, end="", flush=True)
+    between = ""
+
+    def write(entry: Mapping[str, Any]) -> None:
+        nonlocal between
+        print(between + json.dumps(entry, ensure_ascii=False), end="", flush=True)
+        between = ", "
+
+    try:
+        yield write
+    finally:
+        print("]}", flush=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trimbre.cli.console import Device, Json, app, show
+from trimbre.cli.console import BAD_INPUT, DONE, MISSED, Device, Json, app, list_printed, tell
 from trimbre.errors import UserError
 
 
@@ -18,6 +18,9 @@ def transcribe(
 ) -> int:
     """Transcribe audio files, of any length and in any format that libsndfile or FFmpeg reads.
 
+    A file that cannot be read is named on stderr, and the others are transcribed. The exit code is then 1, and 2 where
+    none could be read.
+
     Parameters
     ----------
     model
@@ -31,9 +34,17 @@ def transcribe(
 
     if not files:
         raise UserError("no audio file given: name one or more after the model")
-    found = []
-    for transcript in api.transcribe(model, files=files, graph=graph, device=device):
-        found.append(transcript.to_json())
-        if not json:
-            print(f"{transcript.file}: {transcript.text}" if len(files) > 1 else transcript.text, flush=True)
-    return show({"model": model, "transcripts": found}, json)
+    read = 0
+    transcripts = api.transcribe(model, files=files, graph=graph, device=device)
+    with list_printed({"model": model}, "transcripts", json) as write:
+        for transcript in transcripts:
+            write(transcript.to_json())
+            if transcript.error is not None:
+                tell(transcript.error)
+                continue
+            read += 1
+            if not json:
+                print(f"{transcript.file}: {transcript.text}" if len(files) > 1 else transcript.text, flush=True)
+    if read == len(files):
+        return DONE
+    return MISSED if read else BAD_INPUT

@@ -11,7 +11,7 @@ from torch import nn
 
 from trimbre.data.audio import load_cut, read_audio
 from trimbre.data.batches import evaluation_batches
-from trimbre.errors import OptionError
+from trimbre.errors import OptionError, UserError
 from trimbre.inference.greedy import recognise
 from trimbre.models.families.registry import head_of
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, TextDecoder, Transcriber
@@ -20,16 +20,21 @@ from trimbre.models.inputs import SAMPLE_RATE
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of one file."""
+    """The text of one file, or why there is none."""
 
     file: str
     """The path as it was given."""
-    text: str
+    text: str | None
+    """None where the file could not be read."""
     seconds: float
     """Length of the audio."""
+    error: str | None = None
+    """A sentence that names the file, where it is missing, damaged or without audio."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields as plain data; `error` for a file without a text alone."""
+        found = asdict(self)
+        return found if self.error else {name: value for name, value in found.items() if name != "error"}
 
 
 class RecognisedCuts(NamedTuple):
@@ -57,14 +62,20 @@ def transcribe(
         chunks: `chunk_seconds` and `overlap_seconds`, as `transcriber` takes them.
 
     Yields:
-        One transcript per file, as soon as it is there.
+        One transcript per file, as soon as it is there; a file that cannot be read has an `error` in place of a text.
 
     Raises:
-        UserError: a file can't be read, or the overlap isn't shorter than the chunk.
+        UserError: the overlap isn't shorter than the chunk.
     """
     recognised = transcriber(model, processor, graph, **chunks)
     for file in files:
-        audio = read_audio(file)
+        try:
+            audio = read_audio(file)
+            if not len(audio):
+                raise UserError(f"{file} holds no audio: record or copy it again")
+        except UserError as error:
+            yield Transcript(str(file), None, 0.0, str(error))
+            continue
         yield Transcript(str(file), recognised(audio), len(audio) / SAMPLE_RATE)
 
 
