@@ -51,13 +51,15 @@ class AugmentConfig(_Checked):
     """Signal-to-noise ratio in dB, lowest and highest; another utterance is added at 12 dB at least."""
     telephone: float = 0.1
     """Chance of a telephone band, 300 to 3400 Hz."""
+    shift: float = 0.0
+    """Chance of a start up to 10 ms later, so that frames begin anywhere within the hop of a spectrogram."""
     time_masks: int = 1
     """SpecAugment time masks, each up to 10 % of the utterance and 40 frames."""
     mel_masks: int = 1
     """SpecAugment frequency masks, each up to a third of the mel bins."""
 
     def __post_init__(self) -> None:
-        for name in ("speed", "room", "noise", "telephone"):
+        for name in ("speed", "room", "noise", "telephone", "shift"):
             if not 0 <= getattr(self, name) <= 1:
                 raise self._refuse(name, "give a chance between 0 and 1")
         if self.snr[0] > self.snr[1]:
@@ -68,7 +70,7 @@ class AugmentConfig(_Checked):
     @classmethod
     def none(cls) -> "AugmentConfig":
         """No augmentation."""
-        return cls(speed=0, room=0, noise=0, telephone=0, time_masks=0, mel_masks=0)
+        return cls(speed=0, room=0, noise=0, telephone=0, shift=0, time_masks=0, mel_masks=0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from helpers.tones import level, pitch, tone
 from trimbre.config import AugmentConfig
 from trimbre.data.augment import add_noise, augment_clips, band_limit, mask_features, reverberate
 
-NEVER = {"speed": 0.0, "room": 0.0, "noise": 0.0, "telephone": 0.0, "time_masks": 0, "mel_masks": 0}
+NEVER = {"speed": 0.0, "room": 0.0, "noise": 0.0, "telephone": 0.0, "shift": 0.0, "time_masks": 0, "mel_masks": 0}
 
 
 def draw(seed: int = 0) -> np.random.Generator:
@@ -118,6 +118,21 @@ def test_waveforms_are_not_masked():
     assert mask_features(inputs, AugmentConfig(), draw()) == inputs
 
 
+def test_a_shifted_clip_begins_anywhere_within_a_hop():
+    clip = np.arange(1, 1001, dtype=np.float32)
+    options = AugmentConfig(**NEVER | {"shift": 1.0})
+    shifted = augment_clips([clip] * 2000, options, draw())
+    assert all(np.array_equal(new, clip[len(clip) - len(new) :]) for new in shifted)
+    assert {1000 - len(new) for new in shifted} == set(range(160))
+
+
+def test_a_shift_leaves_something_of_the_shortest_clip():
+    (shifted,) = augment_clips([np.ones(3, dtype=np.float32)], AugmentConfig(**NEVER | {"shift": 1.0}), draw())
+    assert 1 <= len(shifted) <= 3
+    (none,) = augment_clips([np.zeros(0, dtype=np.float32)], AugmentConfig(**NEVER | {"shift": 1.0}), draw())
+    assert len(none) == 0
+
+
 def test_no_augmentation_is_the_identity():
     clips = [tone(440, 0.5), tone(300, 0.1)]
     for new, old in zip(augment_clips(clips, AugmentConfig.none(), draw()), clips, strict=True):
@@ -127,7 +142,9 @@ def test_no_augmentation_is_the_identity():
 
 
 def test_everything_follows_from_the_draw():
-    options = AugmentConfig(**NEVER | {"speed": 0.8, "room": 0.8, "noise": 0.8, "telephone": 0.8, "time_masks": 3})
+    options = AugmentConfig(
+        **NEVER | {"speed": 0.8, "room": 0.8, "noise": 0.8, "telephone": 0.8, "shift": 0.8, "time_masks": 3}
+    )
     clips = [tone(hertz, 0.3) for hertz in (300, 500, 700)]
     before = [clip.copy() for clip in clips]
 

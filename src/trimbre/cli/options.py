@@ -158,6 +158,8 @@ class AugmentFlags:
     """Signal-to-noise ratio in dB, lowest and highest."""
     telephone: float = 0.1
     """Chance of a telephone band, 300 to 3400 Hz."""
+    shift: float = 0.0
+    """Chance of a start up to 10 ms later, within a frame's hop."""
     time_masks: int = 1
     """SpecAugment time masks."""
     mel_masks: int = 1

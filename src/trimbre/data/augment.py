@@ -1,4 +1,4 @@
-"""Augmentation of training audio: speed, reverberation, additive noise, telephone band, SpecAugment."""
+"""Augmentation of training audio: speed, reverberation, noise, telephone band, shift within a hop, SpecAugment."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from trimbre.config import AugmentConfig
 from trimbre.data.audio import SAMPLE_RATE
+
+HOP = SAMPLE_RATE // 100
+"""Samples between two frames of a spectrogram, in all models that take one."""
 
 
 def augment_clips(clips: Sequence[np.ndarray], options: AugmentConfig, draw: np.random.Generator) -> list[np.ndarray]:
@@ -25,6 +28,8 @@ def augment_clips(clips: Sequence[np.ndarray], options: AugmentConfig, draw: np.
             clip = add_noise(clip, other, float(draw.uniform(*options.snr)), draw)
         if draw.random() < options.telephone:
             clip = band_limit(clip, 300.0, 3400.0)
+        if options.shift and draw.random() < options.shift:  # no draw without it: other runs stay as they were
+            clip = clip[min(int(draw.integers(HOP)), max(0, len(clip) - 1)) :]
         changed.append(np.asarray(clip, dtype=np.float32))
     return changed
 
