@@ -1,0 +1,76 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.places import ROOT
+
+RECIPE = ROOT / "recipes" / "teacher"
+sys.path.insert(0, str(RECIPE))
+
+from real import WATCHED, Clip, record_of, splits_of  # noqa: E402
+
+from trimbre.data.cuts import read_cuts, transcript_of  # noqa: E402
+from trimbre.errors import UserError  # noqa: E402
+
+
+def clips(*said: str) -> list[Clip]:
+    """Clips of `speaker: text`."""
+    pairs = (one.split(": ") for one in said)
+    return [Clip(Path(f"{number}.wav"), text, speaker) for number, (speaker, text) in enumerate(pairs)]
+
+
+def test_a_speaker_of_the_test_among_those_trained_on_is_refused() -> None:
+    with pytest.raises(UserError, match="an4: b speak in train and in test"):
+        splits_of("an4", clips("a: one", "b: two"), clips("b: three", "c: four"))
+    splits = splits_of("lj", clips("LJ: one"), clips("LJ: two"))  # a single reader, in other chapters
+    assert {name: len(part) for name, part in splits.items()} == {"train": 1, "dev": 0, "test": 1}
+
+
+def test_speakers_are_divided_whole() -> None:
+    train = clips(*(f"s{number % 20}: text {number}" for number in range(100)))
+    splits = splits_of("an4", train, clips("t: one"))
+    speakers = {name: {clip.speaker for clip in part} for name, part in splits.items()}
+    assert len(speakers["dev"]) == WATCHED["an4"]
+    assert not speakers["dev"] & speakers["train"]
+    assert sorted([*splits["train"], *splits["dev"]], key=lambda clip: int(clip.file.stem)) == train
+
+
+def test_the_record_names_what_is_said_in_both() -> None:
+    record = record_of(
+        {"train": clips("a: Yes.", "a: one 50", "b: x y"), "test": clips("c: yes", "c: One fifty", "d: z")}
+    )
+    assert record["shared_sentences"] == ["one fifty"]
+    assert record["speakers"] == {"train": ["a", "b"], "test": ["c", "d"]}
+
+
+def test_the_command_writes_corpora_and_what_may_not_be_said(tmp_path: Path) -> None:
+    rows = {
+        "an4": {"train": [("a", "enter two"), ("b", "go")], "test": [("c", "Rubout G 3"), ("c", "no")]},
+        "so762": {"train": [("d", "we speak out")], "test": [("e", "how are you")]},
+        "lj": {"train": [("LJ", "Volume two.")], "test": [("LJ", "By Griffiths.")]},
+    }
+    for name, splits in rows.items():
+        for split, said in splits.items():
+            folder = tmp_path / "speech" / name / split
+            folder.mkdir(parents=True)
+            with (folder / "metadata.csv").open("w", newline="") as file:
+                table = csv.writer(file)
+                table.writerow(["file_name", "text", "speaker"])
+                for number, (speaker, text) in enumerate(said):
+                    soundfile.write(folder / f"{number}.wav", 0.1 * np.ones(1600 + number), 16_000)
+                    table.writerow([f"{number}.wav", text, speaker])
+    out = tmp_path / "real"
+    command = [sys.executable, str(RECIPE / "real.py"), "--speech", str(tmp_path / "speech"), "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (out / "judged.txt").read_text().splitlines() == ["by griffiths", "how are you", "rubout g three"]
+    assert json.loads((out / "real.json").read_text())["so762"]["speakers"]["test"] == ["e"]
+    cuts = list(read_cuts(out / "an4" / "test"))
+    assert [(transcript_of(cut), cut.supervisions[0].speaker, cut.num_samples) for cut in cuts] == [
+        ("Rubout G 3", "c", 1600),
+        ("no", "c", 1601),
+    ]
