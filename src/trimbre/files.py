@@ -59,17 +59,23 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 def directory_written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a new directory beside `path`; it replaces `path` and what was there only if the block succeeds.
 
+    An empty directory that cannot be replaced, such as a mounted volume, is filled from within at the end.
+
     Raises:
         NoRoom: the disk is full.
     """
-    path = Path(path)
+    path = named_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    filled = _is_empty(path) and not _replaceable(path)
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path if filled else path.parent))
     try:
         with _room_for(path):
             yield beside
         beside.chmod(0o755)
-        if path.exists():
+        if filled:
+            for part in sorted(beside.iterdir()):
+                os.replace(part, path / part.name)
+        elif path.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             os.replace(path, retired / path.name)
             try:
@@ -85,15 +91,57 @@ def directory_written_whole(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def refuse_existing(out: str | Path, *, mark: str | None = None) -> None:
-    """Raise OptionError where a directory written to `out` would replace something.
+def named_path(path: str | Path) -> Path:
+    """The path itself, absolute where it has no name of its own, such as `.`: files beside it are named after it."""
+    path = Path(path)
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
+
+
+def refuse_existing(out: str | Path, *, mark: str | None = None, model: Any = None) -> None:
+    """Raise OptionError where a directory cannot be written to `out`, or would replace something.
+
+    An empty directory is there to be filled.
 
     Args:
         mark: a file that marks an earlier output of the same kind, which may be replaced.
+        model: the model as it was given; a directory of this name is not written into.
     """
-    out = Path(out)
-    if out.exists() and not (mark is not None and (out / mark).is_file()):
-        raise OptionError("out", str(out), "it already exists: name another folder or remove it")
+    out = named_path(out)
+    try:
+        if out.exists() and not out.is_dir():
+            raise OptionError("out", str(out), "it already exists and is a file: name a folder to write")
+        if out.exists() and not _is_empty(out) and not (mark is not None and (out / mark).is_file()):
+            raise OptionError("out", str(out), "it already exists: name another folder or remove it")
+        if (
+            isinstance(model, str | Path)
+            and os.path.isdir(model)
+            and out.resolve().is_relative_to(Path(model).resolve())
+        ):
+            raise OptionError("out", str(out), f"it lies in the directory of the model {model}: name one outside it")
+        _try_writing(out)
+    except OSError as error:
+        raise OptionError("out", str(out), f"it cannot be written ({error.strerror}): name another folder") from error
+
+
+def _try_writing(out: Path) -> None:
+    """Raise OSError or OptionError where no directory can be made in the place of `out`."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise OptionError("out", str(out), f"{there} is a file: name another folder")
+    if there == out and _replaceable(out):
+        there = out.parent
+    os.rmdir(tempfile.mkdtemp(prefix=f".{out.name}."[:60], suffix=".part", dir=there))
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether there is a directory with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether a directory can be renamed and its name be taken by another."""
+    own = folder.absolute()
+    return not os.path.ismount(own) and own != Path.cwd() and not own.is_symlink() and os.access(own.parent, os.W_OK)
 
 
 def write_json(path: str | Path, value: Any) -> None:

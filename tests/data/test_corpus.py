@@ -63,7 +63,7 @@ def test_what_is_there_is_not_written_over(tmp_path):
     (tmp_path / "full/mine.txt").write_text("precious")
     (tmp_path / "file").write_text("precious")
     for name in ("full", "file"):
-        with pytest.raises(UserError, match=f"out=.*/{name}.: it exists and is not empty"):
+        with pytest.raises(UserError, match=f"out=.*/{name}.: it already exists"):
             write_corpus(utterances(), tmp_path / name, source="s", licence="l")
     (tmp_path / "empty").mkdir()
     write_corpus(utterances(), tmp_path / "empty", source="s", licence="l")
@@ -95,12 +95,14 @@ def test_a_folder_with_transcripts_beside_its_recordings(recordings, tmp_path):
     (recordings / "a.txt").write_text(" Hello, 1! \n", encoding="utf-8-sig")
     (recordings / "sub/b c.txt").write_text("\n")
     made = folder(source=recordings, out=tmp_path / "out")
-    split = split_of("hello one")
-    assert made.utterances == {split: 1, "all": 2}
+    split, silent = split_of("hello one"), split_of("sub/b c.m4a")
+    assert split != silent
+    assert made.utterances == {"train": 1, "dev": 1, "all": 1}
     assert list(said(tmp_path / "out" / split).values()) == ["Hello, 1!"]
-    # A blank transcript is none: it must not teach that speech is silence.
-    assert said(tmp_path / "out") == {"000001-d": None, "000003-sub-b-c": None}
-    assert [pitch(load_cut(cut)) for cut in read_cuts(tmp_path / "out")] == pytest.approx([700, 500], abs=1)
+    assert said(tmp_path / "out" / silent) == {"000003-sub-b-c": ""}  # a blank transcript says that nothing is spoken
+    assert said(tmp_path / "out") == {"000001-d": None}
+    assert made.notes == ["1 of 4 recordings have an empty transcript: nothing is spoken in them"]
+    assert [pitch(load_cut(cut)) for cut in read_cuts(tmp_path / "out" / silent)] == pytest.approx([500], abs=1)
     assert len(made.skipped) == 1
     assert str(recordings / "e.mp3") in made.skipped[0]
 
@@ -111,7 +113,7 @@ def test_a_folder_with_metadata_has_only_what_is_listed(recordings, tmp_path):
     (recordings / "a.txt").write_text("not this")
     made = folder(source=recordings, out=tmp_path / "out", split=False)
     assert made.utterances == {"all": 3}
-    assert list(said(tmp_path / "out").values()) == ["one", "two", None]
+    assert list(said(tmp_path / "out").values()) == ["one", "two", ""]
     assert [str(recordings / "gone.wav") in reason for reason in made.skipped] == [True]
 
 
@@ -126,10 +128,10 @@ def test_folders_that_cannot_be_brought_in(recordings, tmp_path):
     with pytest.raises(UserError, match=r"source=.*/missing.: there is no such folder"):
         folder(source=tmp_path / "missing", out=tmp_path / "out")
     (recordings / "a.txt").write_bytes("é".encode("latin-1"))
-    with pytest.raises(UserError, match=r"cannot read the transcript .*/a\.txt"):
+    with pytest.raises(UserError, match=r"/a\.txt, line 1: not UTF-8, save the file"):
         folder(source=recordings, out=tmp_path / "out")
-    (recordings / "metadata.jsonl").write_text('{"file": "a.WAV"}')
-    with pytest.raises(UserError, match=r"metadata\.jsonl, row 1: no file_name \(columns: file\)"):
+    (recordings / "metadata.jsonl").write_text('{"place": "a.WAV"}')
+    with pytest.raises(UserError, match=r"metadata\.jsonl, line 1: no file_name \(columns: place\)"):
         folder(source=recordings, out=tmp_path / "out")
     (tmp_path / "bare").mkdir()
     with pytest.raises(UserError, match=r"no usable audio in .*/bare: it is empty"):

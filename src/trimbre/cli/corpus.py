@@ -29,11 +29,11 @@ def folder(
     Parameters
     ----------
     source
-        Folder with metadata.csv or metadata.jsonl (file_name; text or transcription), or with a .txt beside each file.
+        Folder with metadata.csv, .tsv or .jsonl (file_name and text), or with a .txt beside each file; or such a table.
     out
         Folder to write to.
     split
-        Split recordings with transcripts into train, dev and test, by a hash of the transcript.
+        Keep the splits that are there, else split what has transcripts into train, dev and test by a hash of them.
     """
     from trimbre.data.folder import folder as prepare
 

@@ -1,7 +1,7 @@
 """Writing a corpus: audio as 16 kHz FLAC, a lhotse manifest per split, and its source and licence."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 from trimbre.data.audio import SAMPLE_RATE, write_audio
 from trimbre.data.cuts import cut_of, write_cuts
 from trimbre.data.splits import SPLITS
-from trimbre.errors import OptionError, UserError
-from trimbre.files import directory_written_whole, write_json
+from trimbre.errors import UserError
+from trimbre.files import directory_written_whole, refuse_existing, write_json
 from trimbre.progress import tracked
 
 
@@ -43,13 +43,17 @@ class Corpus:
     """Hours by split."""
     skipped: list[str]
     """Why clips could not be used, one sentence for each."""
+    notes: list[str]
+    """What else a user should know, such as recordings that no table lists."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data."""
         return asdict(self) | {"out": str(self.out)}
 
 
-def write_corpus(utterances: Iterable[Utterance | str], out: str | Path, *, source: str, licence: str) -> Corpus:
+def write_corpus(
+    utterances: Iterable[Utterance | str], out: str | Path, *, source: str, licence: str, notes: Sequence[str] = ()
+) -> Corpus:
     """Write utterances as they come to `out`, which appears when all are written.
 
     It holds `SPLIT/cuts.jsonl.gz` (or `cuts.jsonl.gz` where nothing is split), the audio beside it, and `corpus.json`.
@@ -57,13 +61,13 @@ def write_corpus(utterances: Iterable[Utterance | str], out: str | Path, *, sour
     Args:
         utterances: a string in place of one says why a clip was skipped.
         source: where the audio comes from.
+        notes: what a user should know of it, one sentence each.
 
     Raises:
         UserError: `out` is a file or has files in it, or no clip could be used.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OptionError("out", str(out), "it exists and is not empty: name another folder or remove it")
+    refuse_existing(out)
     counts: Counter[str] = Counter()
     seconds: dict[str, float] = defaultdict(float)
     skipped: list[str] = []
@@ -95,7 +99,7 @@ def write_corpus(utterances: Iterable[Utterance | str], out: str | Path, *, sour
             raise UserError(f"no usable audio in {source}: {skipped[0] if skipped else 'it is empty'}")
         for split, members in cuts.items():
             write_cuts(members, beside / split)
-        order = [name for name in (*SPLITS, "all") if counts[name]]
+        order = sorted(counts, key=lambda name: [*SPLITS, name].index(name))
         corpus = Corpus(
             out,
             source,
@@ -103,6 +107,7 @@ def write_corpus(utterances: Iterable[Utterance | str], out: str | Path, *, sour
             {name: counts[name] for name in order},
             {name: round(seconds[name] / 3600, 4) for name in order},
             skipped,
+            list(notes),
         )
         write_json(beside / "corpus.json", {k: v for k, v in corpus.to_json().items() if k != "out"})
     return corpus

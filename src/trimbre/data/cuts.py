@@ -1,12 +1,10 @@
 """Reading and writing cuts: lhotse manifests, Hugging Face's AudioFolder, and lhotse's Shar."""
 
-import csv
 import gzip
 import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,24 +12,29 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from lhotse.cut import Cut, MonoCut
 from lhotse.serialization import deserialize_item
 
+from trimbre.data.audio_folder import METADATA, SPLIT_WORDS, audio_folder, metadata_of, nested_metadata, overlooked
+from trimbre.data.columns import FILE, indices
+from trimbre.data.outside import outside, refuse_outside
+from trimbre.data.tables import SUFFIXES as TABLES
 from trimbre.errors import OptionError, UserError
 from trimbre.files import written_whole
 
 MANIFEST = "cuts.jsonl.gz"
 SUFFIXES = (".jsonl", ".jsonl.gz")
 SHARDS = "cuts.[0-9]*.jsonl*"
-AUDIO_FOLDER = ("metadata.csv", "metadata.jsonl")
-CutsLike: TypeAlias = str | Path | CutSet | Sequence[Cut]
-"""Utterances as public functions take them: paths, joined by commas, or cuts in memory."""
+CutsLike: TypeAlias = str | Path | Sequence[str | Path] | CutSet | Sequence[Cut]
+"""Utterances as public functions take them: paths, joined by commas or in a sequence, or cuts in memory."""
 
 
 def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = False) -> CutSet:
-    """Cuts from a manifest, a folder that holds one, an AudioFolder or lhotse's Shar; or cuts in memory as they are.
+    """Cuts from a manifest, a folder that holds one, a table of recordings or its folder, or lhotse's Shar.
 
-    Manifests are read lazily, again at every pass. Audio paths in them are relative to the manifest's folder.
+    Manifests are read lazily, again at every pass. Audio paths in them are relative to the manifest's folder. Cuts in
+    memory are taken as they are.
 
     Args:
-        data: one path or several, joined by commas; a CutSet; or a sequence of cuts.
+        data: one path or several, in a sequence or joined by commas (one that exists may have commas in it); a CutSet;
+            or a sequence of cuts.
         option: the argument that it was given by, for messages.
         allow_outside: let a manifest name audio outside its own folder. One from a stranger could have any file of this
             machine read.
@@ -43,10 +46,12 @@ def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = Fal
     if isinstance(data, CutSet):
         return data
     if isinstance(data, str | Path):
-        return _read_paths(str(data), option, allow_outside)
+        return _read_paths(_paths_in(str(data)), str(data), option, allow_outside)
     if not isinstance(data, Sequence):
         raise OptionError(option, type(data), "give a path, a CutSet of lhotse or a sequence of its cuts")
     cuts = list(data)
+    if cuts and all(isinstance(one, str | Path) for one in cuts):
+        return _read_paths([str(one) for one in cuts], cuts, option, allow_outside)
     for number, cut in enumerate(cuts):
         if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
             raise OptionError(
@@ -105,7 +110,7 @@ def cut_of(
     )
     segments = (
         []
-        if text is None
+        if (text, speaker, language) == (None, None, None)
         else [SupervisionSegment(id, id, 0, samples / rate, text=text, speaker=speaker, language=language)]
     )
     return MonoCut(id, 0, samples / rate, 0, supervisions=segments, recording=recording)
@@ -121,12 +126,15 @@ class _Manifest:
 
     def __iter__(self) -> Iterator[Any]:
         opener = gzip.open if self.path.suffix == ".gz" else open
+        number = 0
         try:
-            with opener(self.path, "rt", encoding="utf-8") as file:
+            with opener(self.path, "rb") as file:
                 for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        yield self._cut(line, number)
-        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+                    if text := line.decode("utf-8-sig" if number == 1 else "utf-8").strip():
+                        yield self._cut(text, number)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.path}, line {number}: not UTF-8, save the file in the encoding UTF-8") from error
+        except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"cannot read {self.path}: {error}") from error
 
     def _cut(self, line: str, number: int) -> Any:
@@ -136,10 +144,10 @@ class _Manifest:
                 if source["type"] == "file":
                     audio = self.folder / source["source"]
                     if not self.allow_outside:
-                        _refuse_outside(audio, self.folder, f"{self.path}, line {number}")
+                        refuse_outside(audio, self.folder, f"{self.path}, line {number}")
                     source["source"] = str(audio)
                 elif source["type"] != "memory" and not self.allow_outside:  # lhotse would run a command as it is
-                    raise _outside(f"{self.path}, line {number}: the audio comes from a {source['type']}")
+                    raise outside(f"{self.path}, line {number}: the audio comes from a {source['type']}")
             cut = deserialize_item(data)
             if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
                 raise ValueError("it has no recording or no length")
@@ -166,29 +174,12 @@ class _Shards:
         try:
             for cut in CutSet.from_shar(fields={"cuts": manifests, "recording": tars}):
                 if not self.allow_outside and any(source.type != "memory" for source in _sources_read(cut)):
-                    raise _outside(f"{self.folder}: the audio of {cut.id} lies outside its shard")
+                    raise outside(f"{self.folder}: the audio of {cut.id} lies outside its shard")
                 yield cut
         except UserError:
             raise
         except Exception as error:  # lhotse's reader raises whatever its archive and its lines do
             raise UserError(f"cannot read the shards of {self.folder}: {error}") from error
-
-
-def _outside(what: str) -> OptionError:
-    return OptionError("allow_outside", False, f"{what}: allow it if you trust this file")
-
-
-def _refuse_outside(audio: Path, folder: Path, place: str) -> None:
-    """Raise OptionError, naming the `place`, for audio that is not in `folder`, links followed."""
-    real = Path(os.path.realpath(audio)) if audio.is_symlink() else _real_folder(audio.parent) / audio.name
-    if audio.name in ("", "..") or not real.is_relative_to(_real_folder(folder)):
-        raise _outside(f"{place}: the audio {audio} lies outside {folder}")
-
-
-@lru_cache(maxsize=1024)
-def _real_folder(folder: Path) -> Path:
-    """A folder with links followed; cached, since a manifest has many files in few folders."""
-    return Path(os.path.realpath(folder))
 
 
 def _sources(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -205,12 +196,26 @@ def _sources_read(cut: Any) -> Iterator[Any]:
             yield from part.recording.sources
 
 
-def _read_paths(paths: str, option: str, allow_outside: bool) -> CutSet:
-    """The cuts of several paths that are joined by commas."""
-    parts = [Path(part.strip()) for part in paths.split(",") if part.strip()]
-    if not parts:
-        raise OptionError(option, paths, "give the path of a manifest or a folder")
-    sets = [_read(part, option, allow_outside) for part in parts]
+def _paths_in(given: str) -> list[str]:
+    """The paths in a string that joins them by commas; a comma belongs to a path where one of that name exists."""
+    parts, paths = given.split(","), []
+    while parts:
+        ends = range(len(parts), 1, -1)
+        end = next((end for end in ends if os.path.exists(",".join(parts[:end]).strip())), 1)
+        paths.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return [path for path in paths if path]
+
+
+def _read_paths(paths: Sequence[str], given: Any, option: str, allow_outside: bool) -> CutSet:
+    """The cuts of several paths."""
+    if not paths:
+        raise OptionError(option, given, "give the path of a manifest or a folder")
+    for path in paths:
+        if not os.path.exists(path):
+            of = f" (in {given!r})" if len(paths) > 1 and isinstance(given, str) else ""
+            raise OptionError(option, path, f"there is no such file{of}: give the path of a manifest or a folder")
+    sets = [_read(Path(path), option, allow_outside) for path in paths]
     joined = sets[0]
     for other in sets[1:]:
         joined = joined + other
@@ -221,76 +226,46 @@ def _read(path: Path, option: str, allow_outside: bool) -> CutSet:
     if path.is_dir():
         if (path / MANIFEST).is_file():
             return CutSet(_Manifest(path / MANIFEST, allow_outside))
-        for name in AUDIO_FOLDER:
-            if (path / name).is_file():
-                return CutSet.from_cuts(audio_folder(path / name, allow_outside=allow_outside))
-        if any(path.glob(SHARDS)):
+        tables = metadata_of(path)
+        if not tables and any(path.glob(SHARDS)):
             return CutSet(_Shards(path, allow_outside))
-        raise OptionError(
-            option,
-            str(path),
-            f"this folder holds neither {MANIFEST} nor shards nor {' nor '.join(AUDIO_FOLDER)}: make a corpus of it "
-            "first (trimbre corpus folder)",
-        )
-    if not path.is_file():
-        raise OptionError(option, str(path), "there is no such file: give the path of a manifest or a folder")
+        if len(tables) == 1 and not nested_metadata(path):
+            return CutSet.from_cuts(audio_folder(tables[0], allow_outside=allow_outside))
+        raise OptionError(option, str(path), _why_unread(path))
+    if path.suffix.lower() in TABLES and not _is_manifest(path):
+        return CutSet.from_cuts(audio_folder(path, allow_outside=allow_outside))
     if not path.name.endswith(SUFFIXES):
-        raise OptionError(option, str(path), f"the name of a manifest should end in {' or '.join(SUFFIXES)}")
+        known = ", ".join((*SUFFIXES, ".csv", ".tsv"))
+        raise OptionError(option, str(path), f"the name of a manifest or table should end in one of {known}")
     return CutSet(_Manifest(path, allow_outside))
 
 
-def audio_folder(metadata: str | Path, *, allow_outside: bool = False) -> Iterator[MonoCut]:
-    """Cuts of a Hugging Face AudioFolder: rows of `file_name` and `text` or `transcription`.
-
-    Raises:
-        UserError: a row names no file, one that cannot be read, or one outside the folder.
-    """
-    metadata = Path(metadata)
-    for number, row in enumerate(metadata_rows(metadata), start=1):
-        name = row.get("file_name")
-        if not name or not isinstance(name, str):
-            raise UserError(f"{metadata}, row {number}: no file_name (columns: {', '.join(map(str, row))})")
-        audio = metadata.parent / name
-        if not allow_outside:
-            _refuse_outside(audio.absolute(), metadata.parent.absolute(), f"{metadata}, row {number}")
-        if not audio.is_file():
-            raise UserError(f"{metadata}, row {number}: no audio file {audio}")
-        try:
-            recording = Recording.from_file(audio, recording_id=str(name))
-        except Exception as error:  # lhotse's backends raise whatever their decoders do
-            raise UserError(
-                f"{metadata}, row {number}: lhotse cannot read the audio {audio}; make a corpus of the folder first "
-                "(trimbre corpus folder)"
-            ) from error
-        text = text_of_row(row)
-        cut = recording.to_cut()
-        if text is not None:
-            cut.supervisions = [SupervisionSegment(str(name), recording.id, 0, recording.duration, text=text)]
-        yield cut
-
-
-def text_of_row(row: Mapping[str, Any]) -> str | None:
-    """The transcript in a row of an AudioFolder's metadata."""
-    text = row.get("text", row.get("transcription"))
-    return None if text is None else str(text)
-
-
-def metadata_rows(metadata: Path) -> Iterator[dict[str, Any]]:
-    """Rows of `metadata.csv` or `metadata.jsonl`; raises UserError where it cannot be read."""
+def _is_manifest(path: Path) -> bool:
+    """Whether a file has cuts of lhotse, and not the rows of a table, as its first line tells."""
+    if path.suffix.lower() != ".jsonl":
+        return False
     try:
-        with metadata.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
-            if metadata.suffix == ".csv":
-                yield from csv.DictReader(file)
-                return
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{metadata}, line {number}: not JSON ({error})") from error
-                if not isinstance(row, dict):
-                    raise UserError(f'{metadata}, line {number}: not an object such as {{"file_name": "a.wav"}}')
-                yield row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {metadata}: {error}") from error
+        with path.open(encoding="utf-8-sig") as file:
+            first = json.loads(next((line for line in file if line.strip()), "0"))
+    except (OSError, ValueError, RecursionError):
+        return True
+    return not isinstance(first, dict) or not indices(list(first), FILE)
+
+
+def _why_unread(folder: Path) -> str:
+    """What is wrong with a folder that is no data set, and what to do."""
+    tables, nested = metadata_of(folder), nested_metadata(folder)
+    if len(tables) > 1:
+        return f"it holds {' and '.join(path.name for path in tables)}: name one of them, {tables[0]}"
+    inside = [path.parent for path in (*nested, *sorted(folder.glob(f"*/{MANIFEST}")))]
+    if inside:
+        names = ", ".join(place.relative_to(folder).as_posix() for place in inside)
+        kind = "splits" if all(place.name.casefold() in SPLIT_WORDS for place in inside) else "data sets"
+        also = f"a {tables[0].name} of its own and " if tables else ""
+        return f"it has {also}the {kind} {names}: name one, {tables[0] if tables else inside[0]}"
+    if found := overlooked(folder):
+        return f"it holds neither {MANIFEST} nor {', '.join(METADATA)}, but {found}: name one of them"
+    return (
+        f"this folder holds neither {MANIFEST} nor shards nor {' nor '.join(METADATA)}: make a corpus of it first "
+        "(trimbre corpus folder)"
+    )

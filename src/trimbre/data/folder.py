@@ -1,75 +1,175 @@
 """Corpora from a folder of recordings: any format, any sampling rate, with or without transcripts."""
 
-from collections.abc import Iterator
+import mimetypes
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from trimbre.data.audio import read_audio
+from trimbre.data.audio import SAMPLE_RATE, read_audio
+from trimbre.data.audio_folder import (
+    SPLIT_WORDS,
+    Listed,
+    listed,
+    metadata_of,
+    nested_metadata,
+    overlooked,
+    part_of,
+)
+from trimbre.data.columns import AUDIO
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
-from trimbre.data.cuts import AUDIO_FOLDER, metadata_rows, text_of_row
 from trimbre.data.splits import split_of
+from trimbre.data.tables import SUFFIXES as TABLES
+from trimbre.data.tables import decoded
+from trimbre.data.text import normalise
 from trimbre.errors import OptionError, UserError
+from trimbre.files import refuse_existing
 
-AUDIO = frozenset(".wav .flac .ogg .opus .mp3 .m4a .aac .wma .aiff .aif .au .g722 .gsm .webm .mp4 .mka".split())
+
+@dataclass(frozen=True)
+class _Recording:
+    """A recording to bring in."""
+
+    audio: Path
+    name: str
+    """Its path from the folder."""
+    text: str | None
+    split: str | None
+    """As the folder or its table divides it already."""
+    listed: Listed | None = None
 
 
 def folder(*, source: str | Path, out: str | Path, split: bool = True) -> Corpus:
     """Convert the recordings under `source` to a corpus in `out`, 16 kHz mono.
 
-    Transcripts come from `metadata.csv` or `metadata.jsonl` (Hugging Face's AudioFolder: `file_name` and `text` or
-    `transcription`), else from a `.txt` file beside a recording. What has none is unlabelled audio.
+    Transcripts come from a table (`metadata.csv`, `.tsv` or `.jsonl`; `trimbre.data.tables` has its columns), else from
+    a `.txt` file beside a recording. An empty one says that nothing is spoken; what has none is unlabelled audio.
 
     Args:
-        split: divide what has transcripts into train, dev and test by a hash of the transcript.
+        source: the folder, or a table of recordings beside it.
+        split: keep the splits of `source`, a column `split` or folders such as `train` and `test`; where there are
+            none, divide what has transcripts into train, dev and test by a hash of the transcript.
 
     Raises:
-        UserError: there is no such folder, or nothing usable in it.
+        UserError: there is no such folder, a table of it has a row of more than one meaning, or nothing is usable.
     """
     source = Path(source)
-    if not source.is_dir():
-        raise OptionError("source", str(source), "there is no such folder: name the one that holds the recordings")
-    found = _listed(source) if any((source / name).is_file() for name in AUDIO_FOLDER) else _walked(source)
+    refuse_existing(out)
+    tables = _tables(source)
+    found = list(_listed(source, tables) if tables else _walked(source))
+    recordings = [one for one in found if isinstance(one, _Recording)]
+    kept = len({one.split for one in recordings if one.split}) > 1
+    notes = _notes(source, tables, recordings)
     return write_corpus(
-        _utterances(source, found, split=split),
+        _utterances(found, kept=kept, split=split),
         out,
         source=str(source),
         licence="the recordings' own",
+        notes=notes,
     )
 
 
-def _listed(source: Path) -> Iterator[tuple[str, str | None]]:
-    metadata = next(source / name for name in AUDIO_FOLDER if (source / name).is_file())
-    for number, row in enumerate(metadata_rows(metadata), start=1):
-        name = row.get("file_name")
-        if not name or not isinstance(name, str):
-            raise UserError(f"{metadata}, row {number}: no file_name (columns: {', '.join(map(str, row))})")
-        yield str(name), text_of_row(row)
+def _tables(source: Path) -> list[Path]:
+    """The tables that list the recordings: the source itself, the one in it, or those of its sub-folders."""
+    if source.is_file() and source.suffix.lower() in TABLES:
+        return [source]
+    if not source.is_dir():
+        raise OptionError("source", str(source), "there is no such folder: name the one that holds the recordings")
+    tables, nested = metadata_of(source), nested_metadata(source)
+    if len(tables) > 1 or (tables and nested):
+        named = " and ".join(path.relative_to(source).as_posix() for path in [*tables, *nested][:3])
+        raise OptionError("source", str(source), f"it holds {named}: name one of them, {tables[0]}")
+    return tables or nested
 
 
-def _walked(source: Path) -> Iterator[tuple[str, str | None]]:
-    for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in AUDIO and path.is_file():
-            beside = path.with_suffix(".txt")
-            yield str(path.relative_to(source)), _transcript(beside) if beside.is_file() else None
+def _listed(source: Path, tables: Sequence[Path]) -> Iterator[_Recording | str]:
+    root = source if source.is_dir() else source.parent
+    for table in tables:
+        place = table.parent.relative_to(root)
+        own = next((part for part in place.parts if part.casefold() in SPLIT_WORDS), None)
+        for one in listed(table, allow_outside=True):
+            if isinstance(one, str):
+                yield one
+            else:
+                yield _Recording(one.audio, str(place / one.id), one.row.text, own or one.split, one)
 
 
-def _transcript(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the transcript {path}: {error}") from error
+def _walked(source: Path) -> Iterator[_Recording]:
+    texts = {}
+    recordings = []
+    for where, folders, names in os.walk(source):
+        folders.sort()
+        for name in names:
+            path = Path(where) / name
+            if path.suffix.lower() == ".txt":
+                texts[path.with_suffix("")] = path
+            elif path.suffix.lower() in AUDIO:
+                recordings.append(path)
+    for path in sorted(recordings):
+        beside = texts.get(path.with_suffix(""))
+        place = path.relative_to(source)
+        own = next((part for part in place.parts[:-1] if part.casefold() in SPLIT_WORDS), None)
+        yield _Recording(path, str(place), None if beside is None else decoded(beside).strip(), own)
 
 
-def _utterances(source: Path, found: Iterator[tuple[str, str | None]], *, split: bool) -> Iterator[Utterance | str]:
-    for number, (name, text) in enumerate(found):
+def _utterances(found: Sequence[_Recording | str], *, kept: bool, split: bool) -> Iterator[Utterance | str]:
+    for number, one in enumerate(found):
+        if isinstance(one, str):
+            yield one
+            continue
         try:
-            clip = read_audio(source / name)
+            clip = read_audio(one.audio)
+            if one.listed is not None and one.listed.row.start is not None:
+                start, seconds = part_of(one.listed, len(clip) / SAMPLE_RATE)
+                clip = clip[round(start * SAMPLE_RATE) : round((start + seconds) * SAMPLE_RATE)]
         except UserError as error:
             yield str(error)
             continue
         if not len(clip):
-            yield f"{source / name} holds no audio"
+            yield f"{one.audio} holds no audio"
             continue
-        text = (text or "").strip() or None
-        stem = "".join(letter if letter.isalnum() else "-" for letter in str(Path(name).with_suffix("")))
-        # The name of a file may have 255 bytes, a letter up to four.
-        yield Utterance(f"{number:06d}-{stem[-50:]}", clip, text, split_of(text) if split and text else None)
+        stem = "".join(letter if letter.isalnum() else "-" for letter in str(Path(one.name).with_suffix("")))
+        row = None if one.listed is None else one.listed.row
+        yield Utterance(
+            f"{number:06d}-{stem[-50:]}",  # the name of a file may have 255 bytes, a letter up to four
+            clip,
+            one.text,
+            None if not split else one.split if kept else _split(one),
+            None if row is None else row.speaker,
+            None if row is None else row.language,
+        )
+
+
+def _split(one: _Recording) -> str | None:
+    """The split of a recording with a transcript; silences are divided by their names."""
+    if one.text is None:
+        return None
+    return split_of(one.text if normalise(one.text) else one.name)
+
+
+def _notes(source: Path, tables: Sequence[Path], recordings: Sequence[_Recording]) -> list[str]:
+    """What a user should know of the recordings that are brought in, and of those that are not."""
+    root = source if source.is_dir() else source.parent
+    notes = []
+    if recordings and all(one.text is None for one in recordings):
+        found = overlooked(root, tables)
+        notes += [f"no recording has a transcript; there is {found}"] if found else []
+    if silent := sum(one.text == "" for one in recordings):
+        notes.append(f"{silent} of {len(recordings)} recordings have an empty transcript: nothing is spoken in them")
+    taken = {one.audio for one in recordings}
+    audio, odd = [], []
+    for where, _, names in os.walk(root):
+        for path in (Path(where) / name for name in sorted(names)):
+            if path.suffix.lower() in AUDIO:
+                audio += [] if path in taken else [path]
+            elif (mimetypes.guess_type(path.name)[0] or "").startswith(("audio/", "video/")):
+                odd.append(path)
+    if tables and audio:
+        notes.append(f"{_named(audio)} passed over: no row of {' or '.join(map(str, tables))} lists it")
+    if odd:
+        notes.append(f"{_named(odd)} passed over: convert it to {', '.join(('.wav', '.flac', '.mp3'))} to use it")
+    return notes
+
+
+def _named(paths: Sequence[Path]) -> str:
+    return f"{paths[0]} is" if len(paths) == 1 else f"{len(paths)} recordings are ({paths[0]} and others)"

@@ -50,7 +50,7 @@ def librispeech(*, source: str | Path, parts: Sequence[str] = (), download: bool
         write_cuts(cuts, root / part)
         utterances[part] = len(cuts)
         hours[part] = round(sum(cut.duration for cut in cuts) / 3600, 4)
-    return Corpus(root, "LibriSpeech (openslr.org 12, 31)", LICENCE, utterances, hours, [])
+    return Corpus(root, "LibriSpeech (openslr.org 12, 31)", LICENCE, utterances, hours, [], [])
 
 
 def _cuts(root: Path, part: str) -> list[Any]:

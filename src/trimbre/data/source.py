@@ -1,5 +1,6 @@
 """The data arguments of public functions, with a name for reports."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,5 +25,7 @@ def resolve_cuts(option: str, data: CutsLike, *, allow_outside: bool = False) ->
     Raises:
         UserError: nothing that can be read is there.
     """
-    name = str(data) if isinstance(data, str | Path) else IN_MEMORY
+    paths = [data] if isinstance(data, str | Path) else data
+    by_path = isinstance(paths, Sequence) and bool(paths) and all(isinstance(one, str | Path) for one in paths)
+    name = ",".join(map(str, paths)) if by_path else IN_MEMORY
     return NamedCuts(name, read_cuts(data, option=option, allow_outside=allow_outside))

@@ -8,7 +8,7 @@ from trimbre.report.terminal.tables import new_table
 
 
 def corpus(written: Corpus) -> Iterator[Any]:
-    """Sets of a corpus with their sizes, and what was left out."""
+    """Sets of a corpus with their sizes, what was left out, and what else to know."""
     yield f"{written.out}: from {written.source}, licence: {written.licence}"
     table = new_table(["set", "utterances", "hours"])
     for name, count in written.utterances.items():
@@ -16,3 +16,4 @@ def corpus(written: Corpus) -> Iterator[Any]:
     yield table
     if written.skipped:
         yield f"{len(written.skipped)} could not be used, such as: {written.skipped[0]} (all in corpus.json)"
+    yield from (f"note: {note}" for note in written.notes)

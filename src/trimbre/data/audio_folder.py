@@ -1,0 +1,256 @@
+"""Recordings that a table beside them lists: Hugging Face's AudioFolder, Common Voice, LJ Speech, NeMo's manifests."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lhotse import Recording, SupervisionSegment
+from lhotse.cut import MonoCut
+
+from trimbre.data.columns import AUDIO, TEXT, canonical
+from trimbre.data.outside import refuse_outside
+from trimbre.data.tables import Row, columns_of, read_table
+from trimbre.errors import UserError
+
+METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+"""Tables that are read with their folder."""
+SPLIT_WORDS = frozenset(
+    "train training dev devel development valid validation val test testing eval evaluation".split()
+)
+"""Names of folders that are splits of a data set."""
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet", ".xlsx", ".xls", ".ods", ".trans", ".stm")
+"""Endings of files in which the transcripts of a folder may stand."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A recording that a table lists."""
+
+    audio: Path
+    id: str
+    """Its path from the table's folder; with where it begins in the file, for a part of one."""
+    row: Row
+    place: str
+    """Table and line, for messages."""
+
+    @property
+    def split(self) -> str | None:
+        """The split that its row states, else the folder named as one that it lies in."""
+        words = [part for part in Path(self.id).parts[:-1] if part.casefold() in SPLIT_WORDS]
+        return self.row.split or next(iter(words), None)
+
+
+def metadata_of(folder: Path) -> list[Path]:
+    """The tables of a folder that are read with it, whatever the case of their names."""
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry) for entry in entries if entry.name.lower() in METADATA and entry.is_file())
+
+
+def nested_metadata(folder: Path) -> list[Path]:
+    """The tables of a folder's sub-folders, down to two levels, as an AudioFolder with splits has them."""
+    places = _subfolders(folder)
+    places += [inner for place in places for inner in _subfolders(place)]
+    return [table for place in places for table in metadata_of(place)]
+
+
+def audio_folder(table: Path, *, allow_outside: bool = False) -> Iterator[MonoCut]:
+    """Cuts of the recordings that a table lists; audio paths in it are relative to its folder.
+
+    Raises:
+        UserError: a row has more than one meaning, or its file is missing, cannot be read or lies outside the folder.
+    """
+    splits: dict[str, None] = {}
+    for one in listed(table, allow_outside=allow_outside):
+        if isinstance(one, str):
+            raise UserError(one)
+        splits |= {} if one.split is None else {one.split: None}
+        if len(splits) > 1:
+            raise UserError(
+                f"{table} lists the splits {', '.join(splits)}, which should not be mixed: make a corpus of it first, "
+                f"which keeps them apart (trimbre corpus folder {table.parent})"
+            )
+        yield _cut(one)
+
+
+def listed(table: Path, *, allow_outside: bool = False) -> Iterator[Listed | str]:
+    """The recordings that a table lists, each once; a sentence in place of one whose file is missing.
+
+    Raises:
+        UserError: a row has more than one meaning, or names audio outside the folder.
+    """
+    files = _Files(table.parent)
+    seen: dict[tuple[Path, float | None], tuple[int, str | None]] = {}
+    for row in read_table(table):
+        place = f"{table}, line {row.line}"
+        if not allow_outside:
+            for name in row.files:
+                files.refuse_outside(name, place)
+        found = list(dict.fromkeys(path for name in row.files if (path := files.find(name, place))))
+        if len(found) > 1:
+            raise UserError(f"{place}: it names both {found[0]} and {found[1]}, keep one of the columns")
+        if not found:
+            yield f"{place}: no audio file {table.parent / row.files[0]}"
+            continue
+        line, text = seen.setdefault((found[0], row.start), (row.line, row.text))
+        if text != row.text:
+            raise UserError(f"{place}: {row.files[0]} has another text in line {line}, keep one of them")
+        if line == row.line:
+            yield Listed(found[0], _id(found[0], table.parent, row), row, place)
+
+
+def overlooked(folder: Path, used: Sequence[Path] = ()) -> str:
+    """Where the transcripts of a folder may stand that has none: a clause that names its tables and their columns.
+
+    Args:
+        used: tables that were read, and have no column of transcripts.
+    """
+    tables = [path for path in used if not any(canonical(column) in TEXT for column in columns_of(path))]
+    tables += [path for path in _tables_in(folder) if path not in used]
+    if not tables:
+        return ""
+    shown = [f"{path}{_columns(path)}" for path in tables[:3]]
+    return f"{' and '.join(shown)}, of which none was read for transcripts"
+
+
+class _Files:
+    """The files of a folder, by names as people write them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def find(self, name: str, place: str) -> Path | None:
+        """The file of that name; else the only recording that it can mean; None where there is none.
+
+        Raises:
+            UserError: it can mean several.
+        """
+        spellings = list(dict.fromkeys([name, name.replace("\\", "/")]))
+        for spelling in spellings:
+            if os.path.isfile(self.folder / spelling):
+                return self.folder / spelling
+        for spelling in spellings:
+            key = _key(os.path.normpath(spelling))
+            for names in (self._names, self._stems):
+                if matching := [
+                    path for path, whole in names[key.rpartition("/")[2]] if f"/{whole}".endswith(f"/{key}")
+                ]:
+                    if len(matching) > 1:
+                        raise UserError(f"{place}: {name} may be {matching[0]} or {matching[1]}, give the path in full")
+                    return matching[0]
+        return None
+
+    def refuse_outside(self, name: str, place: str) -> None:
+        """Raise OptionError for a name that leads out of the folder."""
+        folder = self.folder.absolute()
+        try:
+            refuse_outside(folder / name, folder, place)
+        except ValueError as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{place}: no file can have the name {name[:60]!r}") from error
+
+    @cached_property
+    def _recordings(self) -> list[tuple[Path, str]]:
+        """Every recording under the folder, with its path from there as a key."""
+        return [
+            (Path(where) / name, _key(os.path.relpath(os.path.join(where, name), self.folder)))
+            for where, _, names in os.walk(self.folder)
+            for name in sorted(names)
+            if Path(name).suffix.lower() in AUDIO
+        ]
+
+    @cached_property
+    def _names(self) -> dict[str, list[tuple[Path, str]]]:
+        """(file, its path as a key) by the key of its name alone."""
+        found = defaultdict(list)
+        for path, key in self._recordings:
+            found[key.rpartition("/")[2]].append((path, key))
+        return found
+
+    @cached_property
+    def _stems(self) -> dict[str, list[tuple[Path, str]]]:
+        """The same without the endings."""
+        found = defaultdict(list)
+        for path, key in self._recordings:
+            stem = key.removesuffix(path.suffix.lower())
+            found[stem.rpartition("/")[2]].append((path, stem))
+        return found
+
+
+def _key(name: str) -> str:
+    """A path without what file systems and tables spell differently: case, composed letters, a leading `./`."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).lower().removeprefix("./")
+
+
+def _id(audio: Path, folder: Path, row: Row) -> str:
+    name = audio.relative_to(folder).as_posix() if audio.is_relative_to(folder) else row.files[0]
+    return f"{name}-{row.start:g}" if row.start else name
+
+
+def _cut(one: Listed) -> MonoCut:
+    try:
+        recording = Recording.from_file(one.audio, recording_id=one.id)
+    except Exception as error:  # lhotse's backends raise whatever their decoders do
+        raise UserError(
+            f"{one.place}: lhotse cannot read the audio {one.audio}; make a corpus of the folder first "
+            "(trimbre corpus folder)"
+        ) from error
+    cut, row = recording.to_cut(), one.row
+    if row.start is not None:
+        start, seconds = part_of(one, recording.duration)
+        cut = cut.truncate(offset=start, duration=seconds).with_id(one.id)
+    if (row.text, row.speaker, row.language) != (None, None, None):
+        cut.supervisions = [
+            SupervisionSegment(
+                one.id, recording.id, 0, cut.duration, text=row.text, speaker=row.speaker, language=row.language
+            )
+        ]
+    return cut
+
+
+def part_of(one: Listed, seconds: float) -> tuple[float, float]:
+    """Where a listed part of a recording of so many `seconds` begins, and how long it is.
+
+    Raises:
+        UserError: the recording ends before it.
+    """
+    start = one.row.start or 0.0
+    length = seconds - start if one.row.seconds is None else one.row.seconds
+    if start + length > seconds + TOLERANCE or length <= 0:
+        raise UserError(f"{one.place}: {one.audio} has {seconds:g} s, correct offset and duration")
+    return start, min(length, seconds - start)
+
+
+TOLERANCE = 0.1
+"""Seconds that a part may end after its recording: durations in tables are rounded."""
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """Files in a folder, or one level below, that may hold transcripts of it: not those beside a single recording."""
+    found = []
+    for place in [folder, *_subfolders(folder)]:
+        files = sorted(path for path in place.iterdir() if path.is_file())
+        recordings = {path.stem for path in files if path.suffix.lower() in AUDIO}
+        found += [
+            path
+            for path in files
+            if path.suffix.lower() in TABLE_SUFFIXES
+            and path.stem not in recordings
+            and not path.name.lower().startswith(("readme", "license", "corpus.json"))
+        ]
+    return found
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _columns(path: Path) -> str:
+    """The columns of a table in brackets, for messages; nothing where it has none."""
+    columns = columns_of(path) if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json") else []
+    return f" (columns: {', '.join(columns)})" if columns else ""
