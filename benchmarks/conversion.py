@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, WhisperForConditionalGeneration
 
-from trimbre.data.audio import load_cut
+from trimbre.data.audio import SAMPLE_RATE, load_cut
 from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.data.text import normalise
 from trimbre.evaluation.bootstrap import word_errors
 from trimbre.models.convert.ctranslate2 import convert
-from trimbre.models.inputs import SAMPLE_RATE
 
 SHORTEST, LONGEST = 1.5, 30.0  # seconds; the two divide a longer clip into windows differently
 BATCH = 16

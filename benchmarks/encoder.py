@@ -19,7 +19,7 @@ from trimbre.benchmark.timing import noise, spread
 from trimbre.cli import prepare_libraries
 from trimbre.config import EXPORT_PRECISIONS
 from trimbre.exporting.runtime import load_exported
-from trimbre.models.inputs import features_of, window_of
+from trimbre.models.inputs import features_of, rate_of, window_of
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
             sessions.append(exported.model.encoder)
         window = window_of(exported.processor)
         assert window is not None, "a Whisper has a window"
-        clip = noise(window, 0)  # the time of an encoder does not depend on the content
+        clip = noise(window, 0, rate_of(exported.processor))  # the time of an encoder does not depend on the content
         features = features_of([clip], exported.processor)["input_features"].numpy()
         times = in_turn(sessions, features, given.repeats)
     found = {

@@ -172,6 +172,6 @@ def recover(found: Result, asked: Request) -> None:
 
 def transcripts_of(model: Any, processor: Any, recording: Path) -> list[str]:
     """Greedy text of a recording, of a piece of it, and of it several times over, which is longer than one chunk."""
-    audio = read_audio(recording)
     transcribe = transcriber(model, processor)
+    audio = read_audio(recording, transcribe.rate)
     return [transcribe(clip) for clip in (audio, audio[: len(audio) // 3], np.tile(audio, 25 * 16_000 // len(audio)))]

@@ -22,13 +22,12 @@ from rich.table import Table
 import trimbre
 from trimbre.cli import prepare_libraries
 from trimbre.config import RUNTIMES
-from trimbre.data.audio import load_cut
+from trimbre.data.audio import SAMPLE_RATE, load_cut
 from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.data.text import normalise
 from trimbre.evaluation.bootstrap import word_errors
 from trimbre.exporting.runtime import load_exported
 from trimbre.inference.long_form import transcriber
-from trimbre.models.inputs import SAMPLE_RATE
 
 HALF_HOP = np.zeros(80, dtype=np.float32)
 """Silence before sherpa-onnx's audio: its frames are centred half a hop later than NeMo's and transformers'."""

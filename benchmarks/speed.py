@@ -100,12 +100,14 @@ def side_by_side(dense: str, places: Mapping[str, str], threads: int, repeats: i
     files = {
         name: sum(file.stat().st_size for file in Path(place).glob("*.onnx*")) for name, (place, _) in ready.items()
     }
-    clips = {length: noise(length, 0) for length in LENGTHS}
+    rates = {transcribe.rate for transcribe in transcribers.values()}
+    clips = {(length, rate): noise(length, 0, rate) for length in LENGTHS for rate in rates}
     spent: dict[str, dict[float, list[float]]] = {name: {length: [] for length in LENGTHS} for name in transcribers}
     with using_threads(threads), progress("speed", repeats) as show:
         for repeat in range(-1, repeats):  # the first allocates memory
-            for length, clip in clips.items():
+            for length in LENGTHS:
                 for name in list(transcribers)[:: 1 if repeat % 2 else -1]:
+                    clip = clips[length, transcribers[name].rate]
                     took = seconds_to(transcribers[name], clip, clock_for(threads))
                     if repeat >= 0:
                         spent[name][length].append(took)

@@ -13,4 +13,4 @@ from trimbre.inference.long_form import transcriber
 model, audio, out = sys.argv[1:]
 trimbre.export(model, to="onnx", out=out)
 transcribe = transcriber(*load_exported(out, threads=1))
-print(transcribe(read_audio(audio)))
+print(transcribe(read_audio(audio, transcribe.rate)))

@@ -19,7 +19,8 @@ for transcript in trimbre.transcribe(model, processor, files=[audio]):
 import trimbre.auto  # noqa: E402  2. transformers' own classes, once this is imported
 
 print(type(AutoModelForCTC.from_pretrained(path)).__name__)
-print(pipeline("automatic-speech-recognition", model=path)(read_audio(audio))["text"])
+recogniser = pipeline("automatic-speech-recognition", model=path)
+print(recogniser(read_audio(audio, recogniser.feature_extractor.sampling_rate))["text"])
 
 # 3. where Trimbre is not installed, with the code that the checkpoint carries
 print(type(AutoModelForCTC.from_pretrained(path, trust_remote_code=True)).__name__)

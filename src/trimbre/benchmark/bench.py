@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from trimbre.benchmark.memory import held_on
-from trimbre.benchmark.timing import Spread, Transcribe, noise, seconds_to, spread, timed_transcriber, using_threads
+from trimbre.benchmark.timing import Spread, noise, seconds_to, spread, timed_transcriber, using_threads
 from trimbre.config import BENCH_RUNTIMES
 from trimbre.errors import UserError, at_least, one_of
 from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.device import resolve_device
+from trimbre.models.heads.base import Transcriber
 from trimbre.models.loading import load
 from trimbre.models.source import ModelLike, resolve_model
 from trimbre.progress import progress
@@ -171,23 +172,25 @@ def _in_torch(runtime: str) -> bool:
 
 
 def _times(
-    transcribers: Mapping[Subject, Transcribe], repeats: int, seed: int
+    transcribers: Mapping[Subject, Transcriber], repeats: int, seed: int
 ) -> dict[Subject, dict[float, list[float]]]:
     """Seconds of every subject for every length, repeat by repeat."""
-    clips = {length: noise(length, seed) for length in SECONDS}
+    rates = {transcribe.rate for transcribe in transcribers.values()}
+    clips = {(length, rate): noise(length, seed, rate) for length in SECONDS for rate in rates}
     times: dict[Subject, dict[float, list[float]]] = {s: {length: [] for length in SECONDS} for s in transcribers}
     order = list(transcribers)
     with progress("bench", repeats) as show:
         show(0)
         for subject, transcribe in transcribers.items():  # the first call of each size allocates memory
             with using_threads(subject.threads):
-                for clip in clips.values():
-                    transcribe(clip)
+                for length in SECONDS:
+                    transcribe(clips[length, transcribe.rate])
         for repeat in range(repeats):
-            for length, clip in clips.items():
+            for length in SECONDS:
                 for subject in order[::-1] if repeat % 2 else order:
+                    transcribe = transcribers[subject]
                     with using_threads(subject.threads):
-                        times[subject][length].append(seconds_to(transcribers[subject], clip))
+                        times[subject][length].append(seconds_to(transcribe, clips[length, transcribe.rate]))
             show(repeat + 1)
     return times
 
@@ -209,7 +212,7 @@ def prepare(model: str, runtime: str, folder: Path) -> str:
     return str(out)
 
 
-def load_transcriber(place: str, runtime: str, threads: int, device: torch.device) -> Transcribe:
+def load_transcriber(place: str, runtime: str, threads: int, device: torch.device) -> Transcriber:
     """Load what `prepare` gave into its runtime, as a function from a clip to its text."""
     if not _in_torch(runtime):
         from trimbre.exporting.runtime import load_exported
@@ -223,11 +226,11 @@ def load_transcriber(place: str, runtime: str, threads: int, device: torch.devic
     model.to(device)
     run = timed_transcriber(model, processor)
 
-    def transcribe(clip: np.ndarray) -> str:
+    def recognise(clip: np.ndarray) -> str:
         with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
             return run(clip)
 
-    return transcribe
+    return replace(run, recognise=recognise)
 
 
 def _loading(place: str, runtime: str, device: torch.device, seconds: float) -> tuple[float, int | None]:
@@ -244,7 +247,7 @@ def _loading_here(place: str, runtime: str, device: str, seconds: float) -> tupl
         before, start = held_on(there), time.perf_counter()
         transcribe = load_transcriber(place, runtime, 1, there)
         took = time.perf_counter() - start
-        transcribe(noise(seconds, 0))
+        transcribe(noise(seconds, 0, transcribe.rate))
         after = held_on(there, peak=True)
     return took, None if before is None or after is None else after - before
 

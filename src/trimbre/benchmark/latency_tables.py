@@ -34,11 +34,13 @@ from trimbre.benchmark.timing import (
 from trimbre.config import BENCH_RUNTIMES, LatencyConfig
 from trimbre.costs.latency import FORMAT, LatencyTable, check_fits, curve_key, signature_of
 from trimbre.costs.macs import reference_of
+from trimbre.data.audio import SAMPLE_RATE
 from trimbre.errors import OptionError, at_least, one_of
 from trimbre.files import cache_folder
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
+from trimbre.models.inputs import rate_of
 from trimbre.models.loading import Recogniser
 from trimbre.models.source import ModelLike, resolve_model
 from trimbre.plan import Plan
@@ -78,9 +80,9 @@ def table_for(
     anatomy = anatomy_of(model)
     if options.table is not None:
         table = LatencyTable.load(Path(options.table))
-        check_fits(table, model, anatomy, options.table)
+        check_fits(table, model, anatomy, options.table, rate_of(processor))
         return table
-    cached = cache_path(model, anatomy, options.runtime, options.threads)
+    cached = cache_path(model, anatomy, options.runtime, options.threads, rate_of(processor))
     if cached.is_file():
         return LatencyTable.load(cached)
     runtime, threads = options.runtime, options.threads
@@ -106,11 +108,11 @@ def write_table(
     return table
 
 
-def cache_path(model: PreTrainedModel, anatomy: Anatomy, runtime: str, threads: int) -> Path:
+def cache_path(model: PreTrainedModel, anatomy: Anatomy, runtime: str, threads: int, rate: int = SAMPLE_RATE) -> Path:
     """Path of a table in the user's cache, which differs by machine, versions of libraries and shape of the model."""
     described = json.dumps([machine(), versions(runtime), FORMAT, sorted(anatomy.sizes.items())])
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
-    return cache_folder() / "latency" / f"{signature_of(model, anatomy)}-{runtime}-{threads}-{key}.json"
+    return cache_folder() / "latency" / f"{signature_of(model, anatomy, rate)}-{runtime}-{threads}-{key}.json"
 
 
 def time_beside_dense(
@@ -174,7 +176,7 @@ def measure(
     fixed, curves, spread = fit(anatomy, plans, [ratio * dense / seconds for ratio in ratios])
     return LatencyTable(
         model=name,
-        signature=signature_of(model, anatomy),
+        signature=signature_of(model, anatomy, rate_of(processor)),
         runtime=runtime,
         threads=threads,
         machine=machine(),
@@ -270,7 +272,7 @@ def timed_beside(
 
     The dense model is prepared once, at the first call.
     """
-    clip = noise(seconds, 0)
+    clip = noise(seconds, 0, rate_of(processor))
     with tempfile.TemporaryDirectory() as folder:
 
         def loaded(model: PreTrainedModel, inner: Path) -> Transcribe:

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,17 @@ import torch
 from transformers import PreTrainedModel
 
 from trimbre.costs.macs import TOKENS_PER_SECOND
+from trimbre.data.audio import SAMPLE_RATE, resample
 from trimbre.inference.long_form import transcriber
 from trimbre.models.device import device_of, synchronise
 from trimbre.models.families.registry import head_of
-from trimbre.models.heads.base import TextDecoder
-from trimbre.models.inputs import SAMPLE_RATE
+from trimbre.models.heads.base import TextDecoder, Transcriber
+from trimbre.models.inputs import rate_of
 from trimbre.models.loading import Recogniser
 from trimbre.progress import tracked
 
 Transcribe = Callable[[np.ndarray], str]
-"""Audio, (samples,) mono at 16 kHz -> its text."""
+"""Audio, (samples,) mono at the model's rate -> its text."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def real_time_factor(
     models: Mapping[str, Recogniser],
     *,
     clips: Sequence[np.ndarray],
+    rate: int = SAMPLE_RATE,
     graph: TextDecoder | None = None,
     threads: int = 1,
     repeats: int = 5,
@@ -70,7 +72,8 @@ def real_time_factor(
 
     Args:
         models: models to time by name; the first is what the others are compared with. Switched to eval mode.
-        clips: (samples,) each, mono at 16 kHz; long ones are recognised in chunks, as by `transcriber`.
+        clips: (samples,) each, mono; long ones are recognised in chunks, as by `transcriber`.
+        rate: sampling rate of the clips, in Hz; each model is given them at its own, which takes none of its time.
         graph: all decode by this graph instead of greedily.
         threads: torch's threads meanwhile; the previous number is restored.
         clock: reads the time, in seconds.
@@ -78,20 +81,21 @@ def real_time_factor(
     Raises:
         ValueError: there is nothing to time.
     """
-    audio_seconds = sum(len(clip) for clip in clips) / SAMPLE_RATE
+    audio_seconds = sum(len(clip) for clip in clips) / rate
     if not models or not audio_seconds or repeats < 1:
         raise ValueError("timing needs at least one model, one clip that is not empty and one repeat")
     names = list(models)
     times = {name: [0.0] * repeats for name in names}
     with using_threads(threads):
         recognisers = {name: timed_transcriber(*models[name], graph) for name in names}
+        given = {name: [resample(clip, rate, one.rate) for clip in clips] for name, one in recognisers.items()}
         for name in names:
-            seconds_to(recognisers[name], clips[0])
+            seconds_to(recognisers[name], given[name][0])
         for repeat in tracked(range(repeats), "timing"):
             order = names[::-1] if repeat % 2 else names
-            for clip in clips:
+            for number in range(len(clips)):
                 for name in order:
-                    times[name][repeat] += seconds_to(recognisers[name], clip, clock)
+                    times[name][repeat] += seconds_to(recognisers[name], given[name][number], clock)
     first = times[names[0]]
     return RealTimeFactors(
         threads=threads,
@@ -112,11 +116,13 @@ def times_faster(model: Recogniser, than: Recogniser, *, seconds: float = 10.0, 
     }
     on_cpu = all(device_of(one.model).type == "cpu" for one in both.values())
     clock = clock_for(1) if on_cpu else time.perf_counter
-    ratio = real_time_factor(both, clips=[noise(seconds, 0)], repeats=repeats, clock=clock).ratios["model"]
+    rate = rate_of(model.processor)
+    clips = [noise(seconds, 0, rate)]
+    ratio = real_time_factor(both, clips=clips, rate=rate, repeats=repeats, clock=clock).ratios["model"]
     return Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
 
 
-def timed_transcriber(model: Any, processor: Any, graph: TextDecoder | None = None) -> Transcribe:
+def timed_transcriber(model: Any, processor: Any, graph: TextDecoder | None = None) -> Transcriber:
     """`transcriber` that returns when the model's device is idle, so that a clock read around it sees all work."""
     run, device = transcriber(model, processor, graph), device_of(model)
     if device.type == "cpu":
@@ -128,13 +134,13 @@ def timed_transcriber(model: Any, processor: Any, graph: TextDecoder | None = No
         synchronise(device)
         return text
 
-    return waiting
+    return replace(run, recognise=waiting)
 
 
-def noise(seconds: float, seed: int) -> np.ndarray:
-    """A clip of noise, (samples,) at 16 kHz; a model without a decoder takes as long for it as for speech."""
+def noise(seconds: float, seed: int, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """A clip of noise, (samples,) at `rate` Hz; a model without a decoder takes as long for it as for speech."""
     draw = np.random.default_rng(seed)
-    return (0.1 * draw.standard_normal(int(seconds * SAMPLE_RATE))).astype(np.float32)
+    return (0.1 * draw.standard_normal(int(seconds * rate))).astype(np.float32)
 
 
 def with_fixed_output_length(model: PreTrainedModel, seconds: float) -> PreTrainedModel:
@@ -151,7 +157,7 @@ def with_fixed_output_length(model: PreTrainedModel, seconds: float) -> PreTrain
 
 
 def seconds_to(transcribe: Transcribe, clip: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds to recognise one clip, (samples,) at 16 kHz."""
+    """Seconds to recognise one clip, (samples,) at the model's rate."""
     start = clock()
     transcribe(clip)
     return clock() - start

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from trimbre.costs.cost import Budget, piecewise_linear
+from trimbre.data.audio import SAMPLE_RATE
 from trimbre.errors import UserError
 from trimbre.files import write_json
 from trimbre.models.anatomy import Anatomy, Group
@@ -118,8 +119,12 @@ def curve_key(group: Group) -> str:
     return f"{group.kind.name} of {home}, {group.kind.rows} wide"
 
 
-def signature_of(model: nn.Module, anatomy: Anatomy) -> str:
-    """A hash of all that cutting leaves as it is: class, number of blocks, shapes of all that is outside them."""
+def signature_of(model: nn.Module, anatomy: Anatomy, rate: int = SAMPLE_RATE) -> str:
+    """A hash of all that cutting leaves as it is: class, number of blocks, shapes of all that is outside them.
+
+    Args:
+        rate: sampling rate of the audio that the model takes, in Hz: a second at another one is as many other frames.
+    """
     given = anatomy.scopes["blocks"]
     blocks = (given,) if isinstance(given, str) else given
     outside = {name: list(p.shape) for name, p in model.named_parameters() if not name.startswith(blocks)}
@@ -128,15 +133,16 @@ def signature_of(model: nn.Module, anatomy: Anatomy) -> str:
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and f"{path}." in blocks
     }
-    described = json.dumps([type(model).__name__, outside, stacks], sort_keys=True)
+    parts = [type(model).__name__, outside, stacks, *([] if rate == SAMPLE_RATE else [rate])]
+    described = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
-def check_fits(table: LatencyTable, model: nn.Module, anatomy: Anatomy, name: str) -> None:
-    """Raise UserError where a table was measured on a model of another shape."""
-    if table.signature != signature_of(model, anatomy):
+def check_fits(table: LatencyTable, model: nn.Module, anatomy: Anatomy, name: str, rate: int = SAMPLE_RATE) -> None:
+    """Raise UserError where a table was measured on a model of another shape or sampling rate."""
+    if table.signature != signature_of(model, anatomy, rate):
         raise UserError(
-            f"the latency table {name} was measured on {table.model}, whose shape differs from this model's: "
-            "measure a table of this model (`trimbre bench --table FILE MODEL` does)"
+            f"the latency table {name} was measured on {table.model}, whose shape differs from this model's or "
+            "whose sampling rate does: measure a table of this model (`trimbre bench --table FILE MODEL` does)"
         )
     latency_budget(table, anatomy, scope="model")

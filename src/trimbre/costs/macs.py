@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trimbre.costs.cost import Budget, accumulate, owner_of, owners
 from trimbre.models.anatomy import Anatomy
 from trimbre.models.families.registry import head_of
-from trimbre.models.inputs import SAMPLE_RATE, window_of
+from trimbre.models.inputs import rate_of, window_of
 
 REFERENCE_SECONDS = 10.0
 """Seconds of audio that MACs are counted on; the share of attention grows with it. A Whisper's is its window, 30 s."""
@@ -66,10 +66,8 @@ def reference_of(model: Any, processor: Any) -> Reference:
     values of the encoder output once, self-attention over all tokens.
     """
     extractor = processor.feature_extractor
-    seconds = float(window_of(processor) or REFERENCE_SECONDS)
-    features = extractor(
-        torch.zeros(int(seconds * SAMPLE_RATE)).numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt"
-    )
+    seconds, rate = float(window_of(processor) or REFERENCE_SECONDS), rate_of(processor)
+    features = extractor(torch.zeros(int(seconds * rate)).numpy(), sampling_rate=rate, return_tensors="pt")
     name = extractor.model_input_names[0]
     inputs = head_of(model).example_inputs(model, {name: features[name]}, round(TOKENS_PER_SECOND * seconds))
     return Reference(model, inputs, seconds)

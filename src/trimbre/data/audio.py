@@ -1,4 +1,4 @@
-"""Audio files and lhotse cuts as arrays: any format, rate and number of channels in, 16 kHz mono float32 out."""
+"""Audio files and lhotse cuts as arrays: any format, rate and number of channels in, mono float32 at one rate out."""
 
 import io
 from pathlib import Path
@@ -12,11 +12,11 @@ from trimbre.errors import UserError
 from trimbre.files import written_whole
 
 SAMPLE_RATE = 16_000
-"""Hz."""
+"""Hz, of the corpora that are written here. That of a model is its own: `trimbre.models.inputs.rate_of`."""
 
 
-def read_audio(path: str | Path) -> np.ndarray:
-    """Read an audio file as (samples,) float32, mono, 16 kHz.
+def read_audio(path: str | Path, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Read an audio file as (samples,) float32, mono, at `rate` Hz.
 
     By libsndfile where it knows the format, else by PyAV (FFmpeg). `.g722` is raw G.722.
 
@@ -29,17 +29,17 @@ def read_audio(path: str | Path) -> np.ndarray:
     if not path.stat().st_size:
         raise UserError(f"{path} is empty: copy or record it again")
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        clip = resample(samples.mean(axis=1), rate)
+        samples, own = soundfile.read(path, dtype="float32", always_2d=True)
+        clip = resample(samples.mean(axis=1), own, rate)
     except (soundfile.SoundFileError, TypeError):  # TypeError: .raw, which has no header
-        clip = _decode(path)
+        clip = _decode(path, rate)
     return _finite(clip, str(path))
 
 
-def resample(clip: np.ndarray, rate: float) -> np.ndarray:
-    """(samples,) at `rate` Hz to (samples,) float32 at 16 kHz."""
-    if rate != SAMPLE_RATE and len(clip):
-        clip = soxr.resample(clip, rate, SAMPLE_RATE)
+def resample(clip: np.ndarray, rate: float, to: int = SAMPLE_RATE) -> np.ndarray:
+    """(samples,) at `rate` Hz to (samples,) float32 at `to` Hz."""
+    if rate != to and len(clip):
+        clip = soxr.resample(clip, rate, to)
     return np.ascontiguousarray(clip, dtype=np.float32)
 
 
@@ -51,8 +51,8 @@ def write_audio(path: str | Path, clip: np.ndarray) -> None:
         beside.write_bytes(encoded.getvalue())
 
 
-def load_cut(cut: Any) -> np.ndarray:
-    """The audio of a lhotse cut as (samples,) float32, mono, 16 kHz.
+def load_cut(cut: Any, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """The audio of a lhotse cut as (samples,) float32, mono, at `rate` Hz.
 
     Raises:
         UserError: it cannot be read, or has samples that are not finite.
@@ -65,7 +65,7 @@ def load_cut(cut: Any) -> np.ndarray:
         raise UserError(
             f"cannot read the audio of {cut.id} ({place}): it is missing, damaged or shorter than the manifest says"
         ) from error
-    return _finite(resample(samples, cut.sampling_rate), place)
+    return _finite(resample(samples, cut.sampling_rate, rate), place)
 
 
 def _finite(clip: np.ndarray, place: str) -> np.ndarray:
@@ -74,7 +74,7 @@ def _finite(clip: np.ndarray, place: str) -> np.ndarray:
     return clip
 
 
-def _decode(path: Path) -> np.ndarray:
+def _decode(path: Path, rate: int) -> np.ndarray:
     import av
 
     try:
@@ -82,7 +82,7 @@ def _decode(path: Path) -> np.ndarray:
             if not container.streams.audio:
                 raise ValueError("it has no audio track")
             # Channels are averaged below: FFmpeg's own downmix is louder by 3 dB.
-            resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+            resampler = av.AudioResampler(format="fltp", rate=rate)
             frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
             frames += resampler.resample(None)
     except (av.FFmpegError, ValueError) as error:

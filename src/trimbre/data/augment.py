@@ -11,36 +11,38 @@ from torch import Tensor
 from trimbre.config import AugmentConfig
 from trimbre.data.audio import SAMPLE_RATE
 
-HOP = SAMPLE_RATE // 100
-"""Samples between two frames of a spectrogram, in all models that take one."""
+HOP = 0.01
+"""Seconds between two frames of a spectrogram, in all models that take one."""
 
 
-def augment_clips(clips: Sequence[np.ndarray], options: AugmentConfig, draw: np.random.Generator) -> list[np.ndarray]:
-    """Augment clips, (samples,) float32 at 16 kHz each; every random choice comes from `draw`."""
+def augment_clips(
+    clips: Sequence[np.ndarray], options: AugmentConfig, draw: np.random.Generator, rate: int = SAMPLE_RATE
+) -> list[np.ndarray]:
+    """Augment clips, (samples,) float32 at `rate` Hz each; every random choice comes from `draw`."""
     changed = []
     for position, clip in enumerate(clips):
         if draw.random() < options.speed:
-            clip = soxr.resample(clip, SAMPLE_RATE, SAMPLE_RATE / draw.uniform(0.88, 1.12), quality="QQ")
+            clip = soxr.resample(clip, rate, rate / draw.uniform(0.88, 1.12), quality="QQ")
         if draw.random() < options.room:
-            clip = reverberate(clip, draw)
+            clip = reverberate(clip, draw, rate)
         if draw.random() < options.noise:
             other = clips[(position + 1 + int(draw.integers(max(1, len(clips) - 1)))) % len(clips)]
-            clip = add_noise(clip, other, float(draw.uniform(*options.snr)), draw)
+            clip = add_noise(clip, other, float(draw.uniform(*options.snr)), draw, rate)
         if draw.random() < options.telephone:
-            clip = band_limit(clip, 300.0, 3400.0)
+            clip = band_limit(clip, 300.0, 3400.0, rate)
         if options.shift and draw.random() < options.shift:  # no draw without it: other runs stay as they were
-            clip = clip[min(int(draw.integers(HOP)), max(0, len(clip) - 1)) :]
+            clip = clip[min(int(draw.integers(int(HOP * rate))), max(0, len(clip) - 1)) :]
         changed.append(np.asarray(clip, dtype=np.float32))
     return changed
 
 
-def reverberate(clip: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def reverberate(clip: np.ndarray, draw: np.random.Generator, rate: int = SAMPLE_RATE) -> np.ndarray:
     """Convolve with a random room response, exponentially decaying noise after the direct path.
 
-    Length and energy of the clip, (samples,) at 16 kHz, stay as they are.
+    Length and energy of the clip, (samples,) at `rate` Hz, stay as they are.
     """
     rt60 = draw.uniform(0.1, 0.6)
-    times = np.arange(int(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
+    times = np.arange(int(rt60 * rate)) / rate
     tail = draw.standard_normal(len(times), dtype=np.float32) * np.exp(-6.9 * times / rt60)
     room = tail * draw.uniform(0.1, 0.5) / np.sqrt(np.square(tail).sum())
     room[0] = 1.0
@@ -48,14 +50,16 @@ def reverberate(clip: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return wet * (_level(clip) / max(_level(wet), 1e-9))
 
 
-def add_noise(clip: np.ndarray, other: np.ndarray, snr: float, draw: np.random.Generator) -> np.ndarray:
+def add_noise(
+    clip: np.ndarray, other: np.ndarray, snr: float, draw: np.random.Generator, rate: int = SAMPLE_RATE
+) -> np.ndarray:
     """Add coloured noise, mains hum or `other`, another voice, at a signal-to-noise ratio of `snr` dB."""
     kind = draw.integers(4)
     if kind == 0 and len(other):
         noise = np.resize(other, len(clip))
         snr = max(snr, 12.0)  # a voice as loud as the speaker's would have to be transcribed too
     elif kind == 1:
-        times = np.arange(len(clip)) / SAMPLE_RATE
+        times = np.arange(len(clip)) / rate
         mains = 50.0 if draw.random() < 0.5 else 60.0
         noise = np.sum(
             [np.sin(2 * np.pi * mains * k * times + draw.uniform(0, 6.28)) / k for k in (1, 2, 3, 5)], axis=0
@@ -68,10 +72,10 @@ def add_noise(clip: np.ndarray, other: np.ndarray, snr: float, draw: np.random.G
     return clip + noise * gain
 
 
-def band_limit(clip: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Remove what is outside `low` to `high` Hz from a clip, (samples,) at 16 kHz."""
+def band_limit(clip: np.ndarray, low: float, high: float, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Remove what is outside `low` to `high` Hz from a clip, (samples,) at `rate` Hz."""
     spectrum = np.fft.rfft(clip)
-    frequencies = np.fft.rfftfreq(len(clip), 1 / SAMPLE_RATE)
+    frequencies = np.fft.rfftfreq(len(clip), 1 / rate)
     spectrum[(frequencies < low) | (frequencies > high)] = 0
     return np.fft.irfft(spectrum, len(clip))
 

@@ -25,7 +25,7 @@ from trimbre.data.cuts import language_of, transcript_of
 from trimbre.data.text import labels_of
 from trimbre.data.windows import joined, pieces, window_batches, windows_in
 from trimbre.errors import UserError
-from trimbre.models.inputs import SAMPLE_RATE, features_of, window_of
+from trimbre.models.inputs import features_of, rate_of, window_of
 from trimbre.models.labels import padded_labels
 
 SPARE = 100
@@ -67,13 +67,13 @@ def collate(
     processor: Any,
     normalize: str,
 ) -> Batch:
-    """Features and labels of clips, (samples,) each at 16 kHz, padded into one batch."""
+    """Features and labels of clips, (samples,) each at the model's rate, padded into one batch."""
     features = features_of(clips, processor)
     labels = None
     if all(text is not None for text in texts):
         tokens = [labels_of(text or "", processor=processor, normalize=normalize) for text in texts]
         labels = padded_labels(tokens)
-    return Batch(features, labels, tuple(texts), tuple(ids), sum(map(len, clips)) / SAMPLE_RATE)
+    return Batch(features, labels, tuple(texts), tuple(ids), sum(map(len, clips)) / rate_of(processor))
 
 
 class _Order(IterableDataset):
@@ -160,6 +160,7 @@ class _Loader(Dataset):
     ):
         self.cuts, self.processor, self.options, self.window = cuts, processor, options, window
         self.transcripts, self.seed, self.rank = transcripts, seed, rank
+        self.rate = rate_of(processor)
 
     def __getitem__(self, item: tuple[int, Any]) -> Batch | UserError:
         index, cuts = item
@@ -172,7 +173,7 @@ class _Loader(Dataset):
     def _batch(self, cuts: CutSet, draw: np.random.Generator) -> Batch:
         loaded, unreadable = self._load(cuts)
         batch = collate(
-            augment_clips([clip for _, _, clip in loaded], self.options.augment, draw),
+            augment_clips([clip for _, _, clip in loaded], self.options.augment, draw, self.rate),
             [transcript_of(cut) for _, cut, _ in loaded],
             [cut.id for _, cut, _ in loaded],
             processor=self.processor,
@@ -183,16 +184,17 @@ class _Loader(Dataset):
     def _windows(self, windows: Sequence[Sequence[Any]], window: int, draw: np.random.Generator) -> Batch:
         owners = [number for number, inside in enumerate(windows) for _ in inside]
         loaded, unreadable = self._load(cut for inside in windows for cut in inside)
-        augmented = augment_clips([clip for _, _, clip in loaded], self.options.augment, draw)
+        augmented = augment_clips([clip for _, _, clip in loaded], self.options.augment, draw, self.rate)
         audio, texts, ids, languages = [], [], [], []
         for _, group in groupby(zip(loaded, augmented, strict=True), key=lambda one: owners[one[0][0]]):
             members, clips = zip(*group, strict=True)
             cuts = [cut for _, cut, _ in members]
-            audio.append(joined(clips, [clip for _, _, clip in members], window=window * SAMPLE_RATE))
+            recorded = [clip for _, _, clip in members]
+            audio.append(joined(clips, recorded, window=window * self.rate, rate=self.rate))
             texts.append(self._text(cuts))
             ids.append(" ".join(cut.id for cut in cuts))
             languages.append(language_of(cuts[0]))
-        filled = [len(samples) / (window * SAMPLE_RATE) for samples in audio]
+        filled = [len(samples) / (window * self.rate) for samples in audio]
         inputs = mask_windows(features_of(audio, self.processor), filled, self.options.augment, draw)
         return Batch(inputs, None, texts, ids, sum(filled) * window, unreadable, languages)
 
@@ -208,7 +210,7 @@ class _Loader(Dataset):
         loaded, unreadable = [], {}
         for position, cut in enumerate(cuts):
             try:
-                loaded.append((position, cut, load_cut(cut)))
+                loaded.append((position, cut, load_cut(cut, self.rate)))
             except UserError as error:
                 unreadable[cut.id] = str(error)
         return loaded or [(0, *self._spare(next(iter(unreadable.values()))))], unreadable
@@ -220,7 +222,7 @@ class _Loader(Dataset):
         )
         for cut in islice(given, SPARE):
             try:
-                return cut, load_cut(cut)
+                return cut, load_cut(cut, self.rate)
             except UserError:
                 continue
         raise UserError(reason)
@@ -311,7 +313,7 @@ def evaluation_batches(
 
 def _plain(cuts: Sequence[Any], processor: Any, normalize: str) -> Batch:
     return collate(
-        [load_cut(cut) for cut in cuts],
+        [load_cut(cut, rate_of(processor)) for cut in cuts],
         [transcript_of(cut) for cut in cuts],
         [cut.id for cut in cuts],
         processor=processor,

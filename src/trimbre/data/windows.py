@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from lhotse import CutSet
 
+from trimbre.data.audio import SAMPLE_RATE
 from trimbre.data.cuts import language_of, transcript_of
 from trimbre.errors import OptionError
-from trimbre.models.inputs import SAMPLE_RATE
 
 SILENCE = 0.5
 """Seconds between two utterances of a window."""
@@ -112,15 +112,18 @@ def _endless(cuts: CutSet, window: float, transcripts: bool, seed: int) -> Itera
             )
 
 
-def joined(clips: Sequence[np.ndarray], recorded: Sequence[np.ndarray], *, window: int) -> np.ndarray:
+def joined(
+    clips: Sequence[np.ndarray], recorded: Sequence[np.ndarray], *, window: int, rate: int = SAMPLE_RATE
+) -> np.ndarray:
     """Join clips, (samples,) each, with silences between them, into one of at most `window` samples.
 
     Args:
         clips: the augmented clips, some of which may have become longer.
         recorded: the same before augmentation, which fit; they replace those that grew most until all fit.
+        rate: sampling rate of them all, in Hz.
     """
     taken = list(clips)
-    silence = np.zeros(int(SILENCE * SAMPLE_RATE), dtype=np.float32)
+    silence = np.zeros(int(SILENCE * rate), dtype=np.float32)
     room = window - (len(clips) - 1) * len(silence)
     for position in sorted(range(len(clips)), key=lambda n: len(recorded[n]) - len(clips[n])):
         if sum(map(len, taken)) > room:

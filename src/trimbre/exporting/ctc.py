@@ -15,7 +15,7 @@ from trimbre.errors import OptionError, UserError
 from trimbre.exporting.targets import Layout, OnnxGraph, Trial, noise
 from trimbre.models.families.registry import head_of
 from trimbre.models.heads.ctc import blank_id
-from trimbre.models.inputs import features_of
+from trimbre.models.inputs import features_of, rate_of
 
 CHECKED_SECONDS = ((0.1,), (1.37,), (0.6, 2.5, 1.9), (4.0, 4.0), (0.2, 11.3))
 """Batches that a graph is compared on, by the lengths of their clips in seconds, with and without padding."""
@@ -53,7 +53,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
         sizes=form.sizes,
         outputs=(form.output,),
         wrap=form.wrap,
-        example=form.feed(features_of(noise((1.3, 0.7)), processor)),
+        example=form.feed(features_of(noise((1.3, 0.7), rate_of(processor)), processor)),
         trials=partial(trials, form, model, processor),
         metadata=form.metadata,
     )
@@ -64,7 +64,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
 def trials(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> Iterator[Trial]:
     """One for each batch of `CHECKED_SECONDS`, compared on valid frames."""
     for seconds in CHECKED_SECONDS:
-        inputs = features_of(noise(seconds), processor)
+        inputs = features_of(noise(seconds, rate_of(processor)), processor)
         expected = form.expected(model(**inputs).logits)
         lengths = head_of(model).output_lengths(model, inputs)
         valid = None if lengths is None else torch.arange(expected.shape[1]) < lengths.unsqueeze(1)
@@ -103,7 +103,7 @@ def plain(model: PreTrainedModel, processor: ProcessorMixin) -> Form:
 
 def _input_names(processor: ProcessorMixin) -> list[str]:
     """Names of the feature extractor's output, the main input first; some extractors give no mask."""
-    given = features_of([torch.zeros(16_000).numpy()], processor)
+    given = features_of(noise((1.0,), rate_of(processor)), processor)
     extractor = processor.feature_extractor  # type: ignore[attr-defined]
     return [name for name in extractor.model_input_names if name in given]
 
@@ -209,7 +209,7 @@ def describe(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> d
         "columns": list(form.columns),
         "labels": len(form.columns),
         "lengths": length_layers(model),
-        "sampling_rate": extractor.sampling_rate,
+        "sampling_rate": rate_of(processor),
         "mel_bands": extractor.feature_size if model.main_input_name == "input_features" else None,
     }
 

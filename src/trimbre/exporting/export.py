@@ -20,7 +20,7 @@ from trimbre.data.source import IN_MEMORY, resolve_cuts
 from trimbre.errors import OptionError, UserError, at_least, one_of
 from trimbre.evaluation.score import score
 from trimbre.files import directory_written_whole, refuse_existing
-from trimbre.models.inputs import features_of
+from trimbre.models.inputs import features_of, rate_of
 from trimbre.models.loading import Recogniser
 from trimbre.models.source import ModelLike, resolve_model
 
@@ -173,7 +173,7 @@ def _float32_folder(folder: Path, precision: str) -> Iterator[Path]:
 def _batches(cuts: Any, recogniser: Recogniser, layout: Any) -> Iterator[Mapping[str, np.ndarray]]:
     """Inputs of a graph, clip by clip."""
     for cut in islice(cuts, CALIBRATION_CLIPS):
-        inputs = layout.feed(features_of([load_cut(cut)], recogniser.processor))
+        inputs = layout.feed(features_of([load_cut(cut, rate_of(recogniser.processor))], recogniser.processor))
         yield {name: value.numpy() for name, value in inputs.items()}
 
 

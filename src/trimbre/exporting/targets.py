@@ -12,7 +12,6 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.errors import OptionError
 from trimbre.models.families.registry import family_of
-from trimbre.models.inputs import SAMPLE_RATE
 
 
 class Trial(NamedTuple):
@@ -75,8 +74,8 @@ def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> La
     return import_module(exporter).layout(to, model, processor)
 
 
-def noise(seconds: Sequence[float]) -> list[np.ndarray]:
-    """Clips of noise of rising amplitude, (samples,) each."""
+def noise(seconds: Sequence[float], rate: int) -> list[np.ndarray]:
+    """Clips of noise of rising amplitude, (samples,) each at `rate` Hz."""
     draw = np.random.default_rng(0)
-    sizes = [int(length * SAMPLE_RATE) for length in seconds]
+    sizes = [int(length * rate) for length in seconds]
     return [(draw.standard_normal(size) * np.linspace(0.02, 0.2, size)).astype(np.float32) for size in sizes]

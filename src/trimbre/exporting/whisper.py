@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.errors import OptionError
 from trimbre.exporting.targets import Layout, OnnxGraph, Trial, noise
 from trimbre.exporting.whisper_decoder import CachedDecoder, caches_of, trials
-from trimbre.models.inputs import features_of
+from trimbre.models.inputs import features_of, rate_of
 
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 CHECKED_SECONDS = ((0.1,), (3.7, 1.2), (11.3, 0.6, 2.5))
@@ -76,7 +76,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
         sizes={"input_features": {0: "batch"}},
         outputs=("last_hidden_state",),
         wrap=AudioEncoder,
-        example={"input_features": features_of(noise((1.3, 0.7)), processor)["input_features"]},
+        example={"input_features": features_of(noise((1.3, 0.7), rate_of(processor)), processor)["input_features"]},
         trials=partial(encoder_trials, model, processor),
     )
     decoder = OnnxGraph(
@@ -109,7 +109,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
         "inputs": ["input_features", "input_ids", "encoder_hidden_states", "use_cache_branch", "past_key_values.*"],
         "outputs": ["last_hidden_state", "logits", "present.*"],
         "rules": asdict(rules),
-        "sampling_rate": extractor.sampling_rate,
+        "sampling_rate": rate_of(processor),
         "mel_bands": extractor.feature_size,
         "mel_frames": 2 * model.config.max_source_positions,
         "positions": model.config.max_source_positions,
@@ -134,7 +134,7 @@ class AudioEncoder(nn.Module):
 def encoder_trials(model: Any, processor: Any) -> Iterator[Trial]:
     """One for each batch of `CHECKED_SECONDS`."""
     for seconds in CHECKED_SECONDS:
-        features = features_of(noise(seconds), processor)["input_features"]
+        features = features_of(noise(seconds, rate_of(processor)), processor)["input_features"]
         hidden = model.model.encoder(features).last_hidden_state
         yield Trial({"input_features": features}, {"last_hidden_state": hidden})
 

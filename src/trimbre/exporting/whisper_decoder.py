@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.onnx.ops import symbolic
 
 from trimbre.exporting.targets import Trial, noise
-from trimbre.models.inputs import features_of
+from trimbre.models.inputs import features_of, rate_of
 from trimbre.models.modeling_trimbre import Skipped
 
 CHECKED_TOKENS = ((1, 1, 1), (1, 4, 1), (2, 3, 1), (3, 6, 2))
@@ -156,7 +156,7 @@ def silence(logits: Tensor, positions: Tensor, silenced: Tensor) -> Tensor:
 def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | None) -> Iterator[Trial]:
     """Two for each of `CHECKED_TOKENS`: without caches, then with transformers' own caches after the first tokens."""
     for batch, first, more in CHECKED_TOKENS:
-        features = features_of(noise([3.7] * batch), processor)["input_features"]
+        features = features_of(noise([3.7] * batch, rate_of(processor)), processor)["input_features"]
         hidden = model.model.encoder(features).last_hidden_state
         text = torch.arange(batch * (first + more)).reshape(batch, -1) * 7 % model.config.vocab_size
         logits, _ = written_by(model, hidden, text, caches)

@@ -15,7 +15,6 @@ from trimbre.errors import OptionError, UserError
 from trimbre.inference.greedy import recognise
 from trimbre.models.families.registry import head_of
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, TextDecoder, Transcriber
-from trimbre.models.inputs import SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,13 @@ def transcribe(
     recognised = transcriber(model, processor, graph, **chunks)
     for file in files:
         try:
-            audio = read_audio(file)
+            audio = read_audio(file, recognised.rate)
             if not len(audio):
                 raise UserError(f"{file} holds no audio: record or copy it again")
         except UserError as error:
             yield Transcript(str(file), None, 0.0, str(error))
             continue
-        yield Transcript(str(file), recognised(audio), len(audio) / SAMPLE_RATE)
+        yield Transcript(str(file), recognised(audio), len(audio) / recognised.rate)
 
 
 def recognise_cuts(
@@ -103,7 +102,7 @@ def recognise_cuts(
     """
     recognised = transcriber(model, processor, graph)
     given = list(cuts)
-    longest = recognised.longest / SAMPLE_RATE
+    longest = recognised.longest / recognised.rate
     fitting = [cut for cut in given if cut.duration <= longest]
     for batch in evaluation_batches(fitting, processor=processor, max_seconds=max_seconds):
         with precision():
@@ -112,7 +111,7 @@ def recognise_cuts(
     for cut in given:
         if cut.duration > longest:
             with precision():
-                text = recognised(load_cut(cut))
+                text = recognised(load_cut(cut, recognised.rate))
             yield RecognisedCuts((cut.id,), (text,), cut.duration)
 
 
@@ -124,7 +123,7 @@ def transcriber(
     chunk_seconds: float = CHUNK_SECONDS,
     overlap_seconds: float = OVERLAP_SECONDS,
 ) -> Transcriber:
-    """A function from audio of any length, (samples,) mono at 16 kHz, to its text.
+    """A function from audio of any length, (samples,) mono at the model's own rate, to its text.
 
     Args:
         model: of transformers, or an exported one; switched to eval mode.

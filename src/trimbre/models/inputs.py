@@ -7,14 +7,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trimbre.errors import UserError
 from trimbre.models.features import computes, log_mel
 
-SAMPLE_RATE = 16_000
-"""Of the audio that models take, in Hz."""
+SHORTEST = 0.1
+"""Seconds; shorter audio is padded with silence: convolutions need some input and normalisation some statistics."""
 
 
-SHORTEST = SAMPLE_RATE // 10
-"""Samples; shorter audio is padded with silence: convolutions need some input and normalisation some statistics."""
+def rate_of(processor: Any) -> int:
+    """Sampling rate of the audio that a model takes, in Hz, as its feature extractor states it.
+
+    Raises:
+        UserError: it states none.
+    """
+    rate = getattr(processor.feature_extractor, "sampling_rate", None)
+    if not isinstance(rate, int | float) or not rate >= 1 or rate != int(rate):
+        raise UserError(
+            f"the feature extractor of the model states a sampling_rate of {rate!r}: write the rate of the audio that "
+            "it was trained on, such as 16000, into its preprocessor_config.json"
+        )
+    return int(rate)
 
 
 def window_of(processor: Any) -> int | None:
@@ -23,12 +35,13 @@ def window_of(processor: Any) -> int | None:
 
 
 def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor]:
-    """Turn clips, (samples,) each and mono at 16 kHz, into the padded inputs of a model's forward."""
-    extractor = processor.feature_extractor
-    clips = [np.pad(clip, (0, max(0, SHORTEST - len(clip)))) for clip in clips]
+    """Turn clips, (samples,) each and mono at the model's rate, into the padded inputs of a model's forward."""
+    extractor, rate = processor.feature_extractor, rate_of(processor)
+    shortest = int(SHORTEST * rate)
+    clips = [np.pad(clip, (0, max(0, shortest - len(clip)))) for clip in clips]
     padding = True if window_of(processor) is None else "max_length"
     # Extractors multiply with torch too: in bfloat16, where batches are drawn while a model runs under autocast.
     with torch.autocast("cpu", enabled=False):
         if computes(extractor):
             return log_mel(clips, extractor)
-        return dict(extractor(list(clips), sampling_rate=SAMPLE_RATE, padding=padding, return_tensors="pt"))
+        return dict(extractor(list(clips), sampling_rate=rate, padding=padding, return_tensors="pt"))

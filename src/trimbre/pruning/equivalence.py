@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.models.anatomy import Anatomy
 from trimbre.models.families.registry import anatomy_of, head_of
-from trimbre.models.inputs import SAMPLE_RATE, features_of
+from trimbre.models.inputs import features_of, rate_of
 from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
 from trimbre.progress import tracked
@@ -65,7 +65,9 @@ def verify_cutting(model: PreTrainedModel, processor: ProcessorMixin, *, plans: 
         RuntimeError: one of the cut models differs from the gated one.
     """
     noise = np.random.default_rng(seed)
-    clips = [noise.standard_normal(int(seconds * SAMPLE_RATE)).astype(np.float32) * 0.1 for seconds in (1.5, 4.0)]
+    clips = [
+        noise.standard_normal(int(seconds * rate_of(processor))).astype(np.float32) * 0.1 for seconds in (1.5, 4.0)
+    ]
     features = {name: value.to(model.device) for name, value in features_of(clips, processor).items()}
     inputs = head_of(model).example_inputs(model, features, TOKENS)
     anatomy = anatomy_of(model)

@@ -11,6 +11,7 @@ from trimbre.data.source import resolve_cuts
 from trimbre.errors import at_least
 from trimbre.inference.graph.source import GraphLike, resolve_graph
 from trimbre.models.device import resolve_device
+from trimbre.models.inputs import rate_of
 from trimbre.models.source import ModelLike, resolve_model
 
 
@@ -43,7 +44,11 @@ def real_time_factors(
     place = resolve_device(device)
     loaded = {name: resolve_model(model, device=place).recogniser for name, model in models.items()}
     cuts = resolve_cuts("data", data, allow_outside=allow_outside).cuts
-    audio = [load_cut(cut) for cut in cuts.subset(first=clips)]
+    rate = max(rate_of(one.processor) for one in loaded.values())
+    audio = [load_cut(cut, rate) for cut in cuts.subset(first=clips)]
     decoder = resolve_graph(graph, *loaded.values())
     timed = {"utterances": audio, "recording": [np.concatenate(audio)]}
-    return {name: real_time_factor(loaded, clips=each, graph=decoder, threads=threads) for name, each in timed.items()}
+    return {
+        name: real_time_factor(loaded, clips=each, rate=rate, graph=decoder, threads=threads)
+        for name, each in timed.items()
+    }

@@ -39,8 +39,10 @@ class Texts(NamedTuple):
 
 @dataclass(frozen=True)
 class Transcriber:
-    """Recognises audio of any length: `transcriber(audio)` is the text of (samples,) mono at 16 kHz."""
+    """Recognises audio of any length: `transcriber(audio)` is the text of (samples,) mono at `rate` Hz."""
 
+    rate: int
+    """The model's own sampling rate, in Hz."""
     longest: int
     """Samples that go through the model in one forward; a longer recording is taken in pieces."""
     recognise: Callable[[np.ndarray], str]

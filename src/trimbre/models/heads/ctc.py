@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trimbre.models.device import device_of
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
-from trimbre.models.inputs import SAMPLE_RATE, features_of
+from trimbre.models.inputs import features_of, rate_of
 from trimbre.models.labels import padded_labels
 
 
@@ -100,7 +100,8 @@ class CTC(Head):
     ) -> Transcriber:
         """Long-form decoding in overlapping chunks; a graph reads the scores of all of their frames at once."""
         stride, blank = self.samples_per_frame(model, processor), blank_id(model)
-        chunk, context = (int(seconds * SAMPLE_RATE) // stride for seconds in (chunk_seconds, overlap_seconds / 2))
+        rate = rate_of(processor)
+        chunk, context = (int(seconds * rate) // stride for seconds in (chunk_seconds, overlap_seconds / 2))
 
         def frames_of(audio: np.ndarray) -> np.ndarray:
             inputs = features_of([audio], processor)
@@ -112,19 +113,19 @@ class CTC(Head):
             frames = frames_in_chunks(audio, frames_of, stride=stride, chunk=chunk, context=context)
             return spell(frames.tolist(), processor=processor, blank=blank) if graph is None else graph.text(frames)
 
-        return Transcriber(chunk * stride, recognise)
+        return Transcriber(rate, chunk * stride, recognise)
 
     def samples_per_frame(self, model: nn.Module, processor: Any) -> int:
         """Samples that one output frame stands for, from the model's own length arithmetic."""
-        lengths = []
+        rate, lengths = rate_of(processor), []
         for seconds in (10, 20):
-            inputs = features_of([np.zeros(seconds * SAMPLE_RATE, dtype=np.float32)], processor)
+            inputs = features_of([np.zeros(seconds * rate, dtype=np.float32)], processor)
             features = inputs[processor.feature_extractor.model_input_names[0]]
             inputs["attention_mask"] = torch.ones(features.shape[:2], dtype=torch.long)
             frames = self.output_lengths(model, inputs)
             assert frames is not None  # there is a mask
             lengths.append(int(frames))
-        return round(10 * SAMPLE_RATE / (lengths[1] - lengths[0]))
+        return round(10 * rate / (lengths[1] - lengths[0]))
 
     def with_text_length(self, model: Any, tokens: int) -> Any:
         return model
@@ -156,7 +157,7 @@ def frames_in_chunks(
     that normalise per utterance (Parakeet's) do so per chunk here.
 
     Args:
-        audio: (samples,) mono at 16 kHz. At most one chunk long, it is taken whole.
+        audio: (samples,) mono at the model's rate. At most one chunk long, it is taken whole.
         frames_of: what is made of a chunk, (frames, ...): labels, or scores of labels.
         stride: samples per output frame (`CTC.samples_per_frame`).
         chunk: output frames that are made at once.

@@ -14,7 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from trimbre.errors import UserError
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
-from trimbre.models.inputs import SAMPLE_RATE, features_of, window_of
+from trimbre.models.inputs import features_of, rate_of, window_of
 
 REPEATS = 4
 """How often the end of a text has to recur to be taken for a repetition loop."""
@@ -119,18 +119,19 @@ class Seq2Seq(Head):
         """
         if graph is not None:
             self.by_graph(model, {}, graph)
-        window = int((window_of(processor) or chunk_seconds) * SAMPLE_RATE)
+        rate = rate_of(processor)
+        window = int((window_of(processor) or chunk_seconds) * rate)
 
         def recognise(audio: np.ndarray) -> str:
             texts: list[str] = []
             while len(audio):
                 begin = window * 2 // 3
-                end = len(audio) if len(audio) <= window else _quietest(audio[begin:window]) + begin
+                end = len(audio) if len(audio) <= window else _quietest(audio[begin:window], rate) + begin
                 texts += self.greedy(model, features_of([audio[:end]], processor), processor)
                 audio = audio[end:]
             return " ".join(text for text in texts if text)
 
-        return Transcriber(window, recognise)
+        return Transcriber(rate, window, recognise)
 
     def with_text_length(self, model: Any, tokens: int) -> Any:
         model = copy.copy(model)
@@ -216,8 +217,8 @@ def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
     return pad_sequence(list(rows), batch_first=True, padding_value=value)
 
 
-def _quietest(audio: np.ndarray) -> int:
-    """The middle of the quietest fifth of a second, in samples."""
-    width = SAMPLE_RATE // 5
+def _quietest(audio: np.ndarray, rate: int) -> int:
+    """The middle of the quietest fifth of a second, in samples at `rate` Hz."""
+    width = rate // 5
     energy = np.cumsum(np.square(audio, dtype=np.float64))
     return int(np.argmin(energy[width:] - energy[:-width])) + width // 2
