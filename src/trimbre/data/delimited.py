@@ -26,7 +26,9 @@ class Delimited:
             return
         hint = re.fullmatch(r"sep=(.)", self.lines[self.first].strip())  # Excel's first line
         self.first += hint is not None
-        head = self.lines[self.first] if self.first < len(lines) else ""
+        if self.first == len(lines):
+            return
+        head = self.lines[self.first]
         likely = "\t" if path.suffix.lower() == ".tsv" else ","
         ways = [hint[1]] if hint else sorted(DELIMITERS, key=lambda one: one != likely)
         self.delimiter = max(ways, key=lambda one: self._known(head, one))
@@ -36,7 +38,7 @@ class Delimited:
         """How well a delimiter fits the first line: by the columns that it yields, else by a file in its first cell."""
         cells = [canonical(cell.strip('" ')) for cell in head.split(delimiter)]
         known = sum(cell in (*FILE, *NAMES, *TEXT, *SPEAKER, *LANGUAGE, *SPLIT) for cell in cells)
-        return known, Path(cells[0]).suffix in AUDIO, len(cells) if delimiter == "|" else 0
+        return known, Path(cells[0]).suffix in AUDIO, head.count("|") if delimiter == "|" else 0
 
     def _header(self, head: str) -> list[str]:
         """The columns; those of a table without a header where its first line is a row already."""
