@@ -131,6 +131,48 @@ def test_nothing_to_evaluate(recogniser):
         score(model=recogniser.model, processor=recogniser.processor, data=CutSet.from_cuts([]))
 
 
+def hundred(texts, tmp_path, *bad: bytes) -> CutSet:
+    """A hundred cuts of the same few files, some of them of files that are no sound."""
+    cuts = list(cutset(texts))
+    many = [cuts[number % len(cuts)].with_id(f"{number:03d}") for number in range(100 - len(bad))]
+    for number, content in enumerate(bad):
+        broken = next(iter(cutset(dict([next(iter(texts.items()))]))))
+        broken.recording.sources[0].source = str(tmp_path / f"bad-{number}.wav")
+        if content:
+            (tmp_path / f"bad-{number}.wav").write_bytes(content)
+        many.append(broken.with_id(f"bad-{number}"))
+    return CutSet.from_cuts(many)
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no sound"], ids=["missing", "damaged"])
+def test_one_bad_clip_in_a_hundred_is_left_out_of_both_sides_and_named(recogniser, spoken, tmp_path, content):
+    data = hundred(spoken, tmp_path, content)
+    report = evaluate_sets(recogniser=recogniser, references={"baseline": recogniser}, data=data, name="data")
+    found = report.to_json()["sets"]["data"]
+    assert list(found["unreadable"]) == ["bad-0"]
+    assert "bad-0.wav" in found["unreadable"]["bad-0"]
+    assert (found["utterances"], found["wer"]["errors"]) == (99, 0)
+    assert found["references"]["baseline"]["utterances"] == 99
+    console = Console(width=80, record=True)
+    console.print(*evaluation(report.to_json()))
+    shown = " ".join(console.export_text().split())
+    assert "data: 1 utterance left out, whose audio cannot be read: bad-0" in shown
+
+
+def test_more_bad_clips_are_an_error_as_in_training(recogniser, spoken, tmp_path):
+    data = hundred(spoken, tmp_path, b"", b"this is no sound")
+    with pytest.raises(UserError, match=r"bad-\d\.wav.*\(2 of 100 utterances of the data so far\)$"):
+        score(**recogniser._asdict(), data=data)
+
+
+def test_sets_whose_ids_are_the_same_are_evaluated_whole(recogniser, spoken):
+    """As two corpora are, each numbered from 0, that are given together."""
+    again = [cut.with_id("0") for cut in cutset(spoken)]
+    found = score(**recogniser._asdict(), data=again)
+    assert (len(found.ids), found.wer) == (7, 0)
+    assert [text.split() for text in found.references] == [text.split() for text in spoken.values()]
+
+
 def evaluated(hypotheses, references) -> Evaluation:
     ids = [str(number) for number in range(len(references))]
     return Evaluation(ids, references, hypotheses, "basic", 1.0, {})

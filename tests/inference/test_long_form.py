@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.families import FAMILIES, shaken, talkative
 from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 from torch import nn
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
 
+from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
+from trimbre.evaluation.score import score
 from trimbre.inference.greedy import greedy
-from trimbre.inference.long_form import transcribe, transcriber
+from trimbre.inference.long_form import recognise_cuts, transcribe, transcriber
 from trimbre.models.families.registry import head_of
 from trimbre.models.heads.ctc import CTC, frames_in_chunks
 from trimbre.models.inputs import features_of
@@ -145,3 +148,60 @@ def test_a_file_that_cannot_be_read_is_named_and_the_next_are_recognised(tmp_pat
 def test_chunks_that_cannot_be_are_refused(chunk, overlap):
     with pytest.raises(UserError):
         list(transcribe(model=Local(), processor=LOCAL, files=[], chunk_seconds=chunk, overlap_seconds=overlap))
+
+
+def test_evaluation_writes_what_transcribe_does_of_every_file_alone(model, processor, noise_corpus):
+    """Also for models whose frames depend on the padding of a batch, as a Wav2Vec2-Conformer's do."""
+    talkative(model, processor)
+    cuts = list(read_cuts(noise_corpus))[:8]
+    assert len({cut.duration for cut in cuts}) == len(cuts)
+    cuts += [cut.with_id(f"again-{cut.id}") for cut in cuts[:3]]  # some of one length, which may share a batch
+    texts = {}
+    for batch in recognise_cuts(model=model, processor=processor, cuts=cuts):
+        assert [cuts[position].id for position in batch.positions] == list(batch.ids)
+        texts.update(zip(batch.positions, batch.texts, strict=True))
+    assert len(set(texts.values())) > 3 or head_of(model).reads_text  # a random decoder writes one text for ever
+    files = [cut.recording.sources[0].source for cut in cuts]
+    assert [texts[number] for number in range(len(cuts))] == [
+        one.text for one in transcribe(model=model, processor=processor, files=files)
+    ]
+
+
+@pytest.mark.ctc
+def test_a_head_that_masks_padding_has_the_same_scores_in_a_batch(model, processor):
+    """And the others have not: nothing is evaluated one by one without need."""
+    noise, head = np.random.default_rng(0), head_of(model)
+    audio = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
+    together = head.frame_logits(model, features_of(audio, processor))
+    alone = [head.frame_logits(model, features_of([clip], processor))[0] for clip in audio]
+    away = [(one - other).abs().max() / other.abs().max() for one, other in zip(together, alone, strict=True)]
+    assert (max(away) < 1e-5) == head.masks_padding
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_a_model_without_a_mask_is_evaluated_clip_by_clip(norm, noise_corpus):
+    """Wav2Vec2 with group norm takes no mask: zeros beside a clip change its statistics."""
+    config = Wav2Vec2Config(
+        vocab_size=30,
+        pad_token_id=29,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        conv_dim=(8, 8, 8),
+        conv_kernel=(10, 8, 4),
+        conv_stride=(10, 8, 4),
+        feat_extract_norm=norm,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+    )
+    torch.manual_seed(0)
+    model = shaken(Wav2Vec2ForCTC(config))
+    own = FAMILIES["wav2vec2-conformer, relative"].processor()
+    processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer"), own.tokenizer)
+    talkative(model, processor)
+    cuts = list(read_cuts(noise_corpus))
+    found = score(model=model, processor=processor, data=cuts, normalize="none")
+    files = [cut.recording.sources[0].source for cut in sorted(cuts, key=lambda cut: cut.id)]
+    assert list(found.hypotheses) == [one.text for one in transcribe(model=model, processor=processor, files=files)]
+    assert len(set(found.hypotheses)) > 3

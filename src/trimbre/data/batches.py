@@ -1,29 +1,26 @@
-"""Batches from lhotse cuts: bucketed by length, augmented, and reproducible from any step of a resumed run."""
+"""Batches from lhotse cuts: augmented, and reproducible from any step of a resumed run."""
 
 import hashlib
-import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count, groupby, islice
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
 import torch
 from lhotse import CutSet
-from lhotse.dataset import DynamicBucketingSampler
-from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from trimbre.config import BatchConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.augment import augment_clips, mask_features, mask_windows
 from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import language_of, transcript_of
+from trimbre.data.order import Order
 from trimbre.data.text import labels_of
-from trimbre.data.windows import joined, pieces, window_batches, windows_in
+from trimbre.data.windows import joined, pieces
 from trimbre.errors import UserError
 from trimbre.models.inputs import features_of, rate_of, window_of
 from trimbre.models.labels import padded_labels
@@ -51,6 +48,8 @@ class Batch:
     """Utterances that were left out because of their audio: id -> reason."""
     languages: Sequence[str | None] = ()
     """Language of each window, for models whose input is a window of fixed length."""
+    positions: Sequence[int] = ()
+    """Place of each utterance among those that were given, in batches for evaluation."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch with its tensors on `device`."""
@@ -74,74 +73,6 @@ def collate(
         tokens = [labels_of(text or "", processor=processor, normalize=normalize) for text in texts]
         labels = padded_labels(tokens)
     return Batch(features, labels, tuple(texts), tuple(ids), sum(map(len, clips)) / rate_of(processor))
-
-
-class _Order(IterableDataset):
-    """(index, cuts) of every batch from `start` on, epoch after epoch; the first ones are skipped without their audio.
-
-    For a model that takes windows, the cuts are grouped by window.
-    """
-
-    def __init__(
-        self,
-        cuts: CutSet,
-        *,
-        options: BatchConfig,
-        window: int | None,
-        transcripts: bool,
-        seed: int,
-        start: int,
-        rank: int,
-        world: int,
-    ):
-        self.cuts, self.options, self.window, self.transcripts, self.seed = cuts, options, window, transcripts, seed
-        self.start, self.rank, self.world = start, rank, world
-
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        return self._buckets() if self.window is None else self._windows(self.window)
-
-    def _windows(self, window: int) -> Iterator[tuple[int, Sequence[Sequence[Any]]]]:
-        batches = window_batches(
-            self.cuts,
-            window=window,
-            windows=windows_in(self.options.max_duration, window),
-            transcripts=self.transcripts,
-            seed=self.seed,
-            rank=self.rank,
-            world=self.world,
-        )
-        return islice(enumerate(batches), self.start, None)
-
-    def _buckets(self) -> Iterator[tuple[int, CutSet]]:
-        bounds = self._bounds()
-        index = 0
-        for epoch in count():
-            with warnings.catch_warnings():
-                # lhotse warns of cuts in memory, as an AudioFolder has them.
-                warnings.filterwarnings("ignore", message=".* with an eagerly read CutSet")
-                sampler = DynamicBucketingSampler(
-                    self.cuts,
-                    max_duration=self.options.max_duration,
-                    duration_bins=bounds,
-                    shuffle=True,
-                    seed=self.seed,
-                    rank=self.rank,
-                    world_size=self.world,
-                )
-            sampler.set_epoch(epoch)
-            for cuts in sampler:
-                if index >= self.start:
-                    yield index, cuts
-                index += 1
-
-    def _bounds(self) -> list[float]:
-        """Bounds between the buckets in seconds; fewer than asked for where there are few utterances."""
-        first = list(islice(self.cuts, 10_000))
-        if not first:
-            raise UserError("the training data hold no utterance: check the manifest")
-        buckets = min(self.options.buckets, len(first))
-        bounds = estimate_duration_buckets(first, num_buckets=buckets) if buckets > 1 else []
-        return bounds or [math.inf]
 
 
 class _Loader(Dataset):
@@ -207,12 +138,7 @@ class _Loader(Dataset):
 
     def _load(self, cuts: Iterable[Any]) -> tuple[list[tuple[int, Any, np.ndarray]], dict[str, str]]:
         """(position, cut, audio) of the readable cuts, and the errors of the others by id."""
-        loaded, unreadable = [], {}
-        for position, cut in enumerate(cuts):
-            try:
-                loaded.append((position, cut, load_cut(cut, self.rate)))
-            except UserError as error:
-                unreadable[cut.id] = str(error)
+        loaded, unreadable = _readable(enumerate(cuts), self.rate)
         return loaded or [(0, *self._spare(next(iter(unreadable.values()))))], unreadable
 
     def _spare(self, reason: str) -> tuple[Any, np.ndarray]:
@@ -267,7 +193,7 @@ def training_batches(
         "seed": seed,
         "rank": rank,
     }
-    order = _Order(cuts, start=start, world=world, **shared)
+    order = Order(cuts, start=start, world=world, **shared)
     loader = _Loader(cuts, processor=processor, **shared)
     check = partial(_checked, tolerance=tolerance or UnreadableClips(0, "the data"))
     if options.workers == 0:
@@ -293,32 +219,70 @@ def _checked(made: Batch | UserError, *, tolerance: UnreadableClips) -> Batch:
 
 
 def evaluation_batches(
-    cuts: Iterable[Any], *, processor: Any, max_seconds: float = 120.0, normalize: str = "basic"
+    cuts: Iterable[Any],
+    *,
+    processor: Any,
+    max_seconds: float = 120.0,
+    normalize: str = "basic",
+    padded: bool = True,
+    tolerance: UnreadableClips | None = None,
 ) -> Iterator[Batch]:
     """Every utterance once, without augmentation, longest first.
 
     Args:
         max_seconds: audio in a batch, padding included; where a model takes windows, whole ones are counted.
+        padded: whether clips of different lengths share a batch; False is for models whose output padding changes.
+        tolerance: counts audio that cannot be read and is left out; without one, the first such clip is an error.
+
+    Raises:
+        UserError: audio that cannot be read.
     """
-    waiting: list[Any] = []
-    padded = window_of(processor) or 0.0
-    for cut in sorted(cuts, key=lambda cut: cut.duration, reverse=True):
-        if waiting and max(waiting[0].duration, padded) * (len(waiting) + 1) > max_seconds:
-            yield _plain(waiting, processor, normalize)
-            waiting = []
-        waiting.append(cut)
+    window = window_of(processor) or 0.0
+    loose, tolerance = padded or window > 0, tolerance or UnreadableClips(0, "the data")
+    waiting: list[tuple[int, Any]] = []
+    for position, cut in sorted(enumerate(cuts), key=lambda one: one[1].duration, reverse=True):
+        if waiting:
+            longest = waiting[0][1].duration
+            full = max(longest, window) * (len(waiting) + 1) > max_seconds
+            if full or not (loose or cut.duration == longest):
+                yield from _plain(waiting, processor, normalize, loose, tolerance)
+                waiting = []
+        waiting.append((position, cut))
     if waiting:
-        yield _plain(waiting, processor, normalize)
+        yield from _plain(waiting, processor, normalize, loose, tolerance)
 
 
-def _plain(cuts: Sequence[Any], processor: Any, normalize: str) -> Batch:
-    return collate(
-        [load_cut(cut, rate_of(processor)) for cut in cuts],
-        [transcript_of(cut) for cut in cuts],
-        [cut.id for cut in cuts],
-        processor=processor,
-        normalize=normalize,
-    )
+def _plain(
+    cuts: Sequence[tuple[int, Any]], processor: Any, normalize: str, padded: bool, tolerance: UnreadableClips
+) -> Iterator[Batch]:
+    """A batch of the readable ones among (position, cut) pairs; where they may not be padded, one for each length."""
+    loaded, unreadable = _readable(cuts, rate_of(processor))
+    tolerance.note(unreadable)
+
+    def length(one: tuple[int, Any, np.ndarray]) -> int:
+        return 0 if padded else len(one[2])  # a manifest may be wrong by a few samples
+
+    for _, group in groupby(sorted(loaded, key=length), key=length):
+        positions, same, clips = zip(*group, strict=True)
+        batch = collate(
+            clips,
+            [transcript_of(cut) for cut in same],
+            [cut.id for cut in same],
+            processor=processor,
+            normalize=normalize,
+        )
+        yield replace(batch, positions=positions)
+
+
+def _readable(cuts: Iterable[tuple[int, Any]], rate: int) -> tuple[list[tuple[int, Any, np.ndarray]], dict[str, str]]:
+    """(position, cut, audio) of the readable ones among (position, cut) pairs, and the errors of the others by id."""
+    loaded, unreadable = [], {}
+    for position, cut in cuts:
+        try:
+            loaded.append((position, cut, load_cut(cut, rate)))
+        except UserError as error:
+            unreadable[cut.id] = str(error)
+    return loaded, unreadable
 
 
 def _number(*parts: int) -> int:

@@ -128,14 +128,20 @@ def evaluate_sets(
 def _score_all(
     recognisers: Sequence[Recogniser], name: str, data: CutsLike, allow_outside: bool, **how: Any
 ) -> list[Evaluation]:
-    """Evaluations of one set, recogniser by recogniser, with progress in seconds of audio."""
+    """Evaluations of one set, recogniser by recogniser, with progress in seconds of audio.
+
+    What the first could not read, the others are not given.
+    """
     place = str(data) if isinstance(data, str | Path) else name
     cuts = list(read_cuts(data, allow_outside=allow_outside))
+    found: list[Evaluation] = []
     with seconds_done(f"evaluating {name}", len(recognisers) * sum(cut.duration for cut in cuts)) as on_batch:
-        return [
-            score(model=one.model, processor=one.processor, data=cuts, name=place, on_batch=on_batch, **how)
-            for one in recognisers
-        ]
+        for one in recognisers:
+            found.append(
+                score(model=one.model, processor=one.processor, data=cuts, name=place, on_batch=on_batch, **how)
+            )
+            cuts = [cut for cut in cuts if cut.id not in found[0].unreadable]
+    return found
 
 
 def compare(candidate: Evaluation, baseline: Evaluation, *, margin_percent: float = 10.0) -> PairedDifference:

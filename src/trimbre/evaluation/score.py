@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trimbre.data.check import refuse_unspellable
+from trimbre.data.check import UnreadableClips, refuse_unspellable
 from trimbre.data.cuts import CutsLike, read_cuts, transcript_of
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
@@ -38,6 +38,8 @@ class Evaluation:
     """Length of the audio."""
     unspellable: Mapping[str, int]
     """Occurrences of every character of the transcripts that the tokenizer cannot spell."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Utterances that were left out because of their audio: id -> reason."""
 
     @cached_property
     def words(self) -> ErrorCounts:
@@ -65,6 +67,7 @@ class Evaluation:
             "wer": self.words.to_json(),
             "cer": self.characters.to_json(),
             "unspellable_characters": dict(self.unspellable),
+            "unreadable": dict(self.unreadable),
             "sentences": self.sentences(),
         }
 
@@ -106,13 +109,13 @@ def score(
         on_batch: called with the seconds of audio of each batch that is done.
 
     Raises:
-        UserError: there is no transcribed utterance, or the tokenizer cannot spell more than 1 % of the characters of
-            the transcripts.
+        UserError: there is no transcribed utterance, more than 1 % of the audio cannot be read (fewer are left out, as
+            in training), or the tokenizer cannot spell more than 1 % of the characters of the transcripts.
     """
     name = name or (str(data) if isinstance(data, str | Path) else "the data")
     cuts = list(read_cuts(data, allow_outside=allow_outside))
-    transcripts = {cut.id: transcript_of(cut) for cut in cuts}
-    found: list[tuple[str, str, str]] = []  # id, transcript, recognised text
+    tolerance = UnreadableClips(len(cuts), name)
+    texts: dict[int, str] = {}  # by position: several sets together may have an id twice
     seconds = 0.0
     was_training = model.training
     model.eval()
@@ -123,17 +126,22 @@ def score(
             cuts=cuts,
             graph=graph,
             max_seconds=max_seconds,
+            tolerance=tolerance,
             precision=partial(_precision, model, bfloat16),
         ):
-            rows = [(id, transcripts[id], text) for id, text in zip(batch.ids, batch.texts, strict=True)]
-            found += [(id, reference, text) for id, reference, text in rows if reference is not None]
+            texts.update(zip(batch.positions, batch.texts, strict=True))
             seconds += batch.seconds
             on_batch(batch.seconds)
     finally:
         model.train(was_training)
+    found = [
+        (cut.id, reference, texts[position])
+        for position, cut in sorted(enumerate(cuts), key=lambda one: one[1].id)
+        if position in texts and cut.id not in tolerance.unreadable and (reference := transcript_of(cut)) is not None
+    ]
     if not any(reference for _, reference, _ in found):
         raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
-    ids, references, hypotheses = zip(*sorted(found), strict=True)
+    ids, references, hypotheses = zip(*found, strict=True)
     unspellable = refuse_unspellable(list(references), name=name, processor=processor, normalize=normalize)
     return Evaluation(
         ids=ids,
@@ -142,6 +150,7 @@ def score(
         normalize=normalize,
         seconds=seconds,
         unspellable=unspellable,
+        unreadable=tolerance.unreadable,
     )
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from trimbre.data.audio import load_cut, read_audio
 from trimbre.data.batches import evaluation_batches
+from trimbre.data.check import UnreadableClips
 from trimbre.errors import OptionError, UserError
 from trimbre.inference.greedy import recognise
 from trimbre.models.families.registry import head_of
@@ -39,6 +40,8 @@ class Transcript:
 class RecognisedCuts(NamedTuple):
     """The texts of some cuts."""
 
+    positions: tuple[int, ...]
+    """Place of each among the cuts that were given."""
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     seconds: float
@@ -85,34 +88,53 @@ def recognise_cuts(
     cuts: Iterable[Cut],
     graph: TextDecoder | None = None,
     max_seconds: float = 120.0,
+    tolerance: UnreadableClips | None = None,
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[RecognisedCuts]:
     """Recognise every cut once, longest batches first and what is longer than one forward takes last.
 
-    A cut that `transcribe` would take in pieces is taken in the same pieces here, and has the same text.
+    Every cut has the text that `transcribe` gives for its audio alone: what that would take in pieces is taken in the
+    same pieces, and where padding changes the output of a model, clips of one length alone share a batch.
 
     Args:
         model: in eval mode.
         graph: decodes by it instead of greedily; for models with a CTC head.
         max_seconds: padded audio in a batch, in seconds.
+        tolerance: counts audio that cannot be read and is left out; without one, the first such clip is an error.
         precision: context that the model runs in, such as autocast.
 
     Yields:
         The texts of each batch, as soon as they are there.
+
+    Raises:
+        UserError: audio that cannot be read.
     """
     recognised = transcriber(model, processor, graph)
     given = list(cuts)
     longest = recognised.longest / recognised.rate
-    fitting = [cut for cut in given if cut.duration <= longest]
-    for batch in evaluation_batches(fitting, processor=processor, max_seconds=max_seconds):
+    fitting = [number for number, cut in enumerate(given) if cut.duration <= longest]
+    tolerance = tolerance or UnreadableClips(0, "the data")
+    for batch in evaluation_batches(
+        [given[number] for number in fitting],
+        processor=processor,
+        max_seconds=max_seconds,
+        padded=head_of(model).masks_padding,
+        tolerance=tolerance,
+    ):
         with precision():
             texts = recognise(model, batch.inputs, processor, graph)
-        yield RecognisedCuts(tuple(batch.ids), tuple(texts), batch.seconds)
-    for cut in given:
+        positions = tuple(fitting[place] for place in batch.positions)
+        yield RecognisedCuts(positions, tuple(batch.ids), tuple(texts), batch.seconds)
+    for number, cut in enumerate(given):
         if cut.duration > longest:
+            try:
+                audio = load_cut(cut, recognised.rate)
+            except UserError as error:
+                tolerance.note({cut.id: str(error)})
+                continue
             with precision():
-                text = recognised(load_cut(cut, recognised.rate))
-            yield RecognisedCuts((cut.id,), (text,), cut.duration)
+                text = recognised(audio)
+            yield RecognisedCuts((number,), (cut.id,), (text,), cut.duration)
 
 
 def transcriber(

@@ -39,7 +39,7 @@ def anatomy(model: Any) -> Anatomy:
 FAMILY = Family(
     name="parakeet",
     classes=("ParakeetForCTC",),
-    head=CTC(lengths="_get_subsampling_output_length"),
+    head=CTC(lengths="_get_subsampling_output_length", masks_padding=True),
     anatomy=anatomy,
     runtimes=("onnx", "onnx-asr", "sherpa-onnx"),
     forms={

@@ -57,6 +57,9 @@ class Head(ABC):
 
     lengths: str | None = "_get_feat_extract_output_lengths"
     """The model's method from input lengths to output lengths, (batch,) each; None where they are the same."""
+    masks_padding: bool = False
+    """Whether an utterance has the same output in a padded batch as alone; else clips of one length alone share a batch
+    in evaluation. It is no matter where every input is a window of one length."""
 
     name: ClassVar[str]
     auto_class: ClassVar[str]

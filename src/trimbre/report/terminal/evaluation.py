@@ -75,6 +75,10 @@ def notes(found: Mapping[str, Any]) -> Iterator[str]:
     few = [name for name, one in found["sets"].items() if one["utterances"] < FEWEST_SENTENCES]
     if few:
         yield f"fewer than {FEWEST_SENTENCES} sentences, too few for a verdict: {', '.join(few)}"
+    for name, one in found["sets"].items():
+        if unreadable := list(one["unreadable"]):
+            named = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")
+            yield f"{name}: {plural(len(unreadable), 'utterance')} left out, whose audio cannot be read: {named}"
     lost: Counter[str] = Counter()
     for one in found["sets"].values():
         lost.update(one["unspellable_characters"])
