@@ -2,12 +2,22 @@
 
 import copy
 import json
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 
 from trimbre.errors import UserError
-from trimbre.files import NoRoom, directory_written_whole, refuse_existing, write_json, written_whole
+from trimbre.files import (
+    NoRoom,
+    cache_folder,
+    directory_written_whole,
+    refuse_existing,
+    refuse_file,
+    write_json,
+    written_whole,
+)
 
 
 def everything_under(folder):
@@ -119,3 +129,110 @@ def test_only_an_earlier_output_of_its_kind_gives_its_place_away(tmp_path):
             refuse_existing(out, mark=mark)
     with pytest.raises(UserError, match="already exists"):
         refuse_existing(out / "mine.txt")
+
+
+def write(out) -> None:
+    refuse_existing(out)
+    with directory_written_whole(out) as beside:
+        (beside / "new").write_text("new")
+
+
+def fail(out) -> None:
+    def stopped():
+        with directory_written_whole(out) as beside:
+            (beside / "half").write_text("half")
+            raise ValueError("stopped")
+
+    with pytest.raises(ValueError, match="stopped"):
+        stopped()
+
+
+def test_an_empty_directory_is_filled_and_stays_empty_on_failure(tmp_path):
+    (tmp_path / "out").mkdir()
+    fail(tmp_path / "out")
+    assert everything_under(tmp_path) == {"out": None}
+    write(tmp_path / "out")
+    assert everything_under(tmp_path) == {"out": None, "out/new": "new"}
+
+
+@pytest.mark.parametrize("way", ["the working directory", "a mounted volume", "a link"])
+def test_an_empty_directory_that_cannot_be_replaced_is_filled_from_within(tmp_path, monkeypatch, way):
+    out = tmp_path / "out"
+    out.mkdir()
+    given = out
+    if way == "the working directory":
+        monkeypatch.chdir(out)
+        given = "."
+    elif way == "a mounted volume":
+        monkeypatch.setattr(os.path, "ismount", lambda path: path == out)
+    else:
+        given = tmp_path / "link"
+        given.symlink_to(out)
+    own = out.stat().st_ino
+    fail(given)
+    assert everything_under(out) == {}
+    left = out / f".{'link' if way == 'a link' else 'out'}.abc.part"  # of a process that was killed
+    left.mkdir()
+    write(given)
+    assert everything_under(out) == {"new": "new", left.name: None}
+    assert out.stat().st_ino == own
+
+
+def test_folders_on_the_way_go_again_on_failure(tmp_path):
+    fail(tmp_path / "a/b/out")
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a/b/numbers.json", object())
+    assert everything_under(tmp_path) == {}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "model/sub").mkdir(parents=True)
+    (tmp_path / "model/config.json").write_text("{}")
+    found = everything_under(tmp_path)
+    for out, said in (
+        (tmp_path / "file", "it already exists and is a file: name a folder to write"),
+        (tmp_path / "file/out", f"{tmp_path}/file is a file: name another folder"),
+        ("/proc/none/out", "it cannot be written ("),
+        (tmp_path / ("x" * 300), "it cannot be written (File name too long)"),
+        (tmp_path / "model/out", f"it lies in the directory of the model {tmp_path}/model: name one outside it"),
+        (tmp_path / "model/sub", "it lies in the directory of the model"),
+    ):
+        with pytest.raises(UserError) as refused:
+            refuse_existing(out, model=str(tmp_path / "model"))
+        assert str(refused.value).startswith(f"out='{out}': {said}"), out
+    refuse_existing(tmp_path / "models/out", model=tmp_path / "model")
+    refuse_existing(tmp_path / "model-half", model=tmp_path / "model")
+    assert everything_under(tmp_path) == found
+
+
+def test_a_file_of_another_kind_is_not_written_over(tmp_path):
+    def only_tables(path):
+        if path.read_text() != "a table":
+            raise UserError("no table")
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "table.json").write_text("a table")
+    for name in ("table.json", "new.json", "new/folder/table.json"):
+        refuse_file(tmp_path / name, "table", replaceable=only_tables)
+    for out, said in (
+        (tmp_path, "it is a folder: name a file in it"),
+        (tmp_path / "config.json", "it exists and is of another kind: name another file"),
+        (tmp_path / "config.json/table.json", f"{tmp_path}/config.json is a file: name another folder"),
+        (Path("/proc/none/table.json"), "it cannot be written ("),
+    ):
+        with pytest.raises(UserError) as refused:
+            refuse_file(out, "table", replaceable=only_tables)
+        assert str(refused.value).startswith(f"table='{out}': {said}"), out
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    for name in ("TRIMBRE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(UserError, match="TRIMBRE_CACHE"):
+        cache_folder()

@@ -81,6 +81,7 @@ def prune(
         UserError: an argument cannot be used, or the target cannot be reached. It is a ValueError.
     """
     at_least("margin_percent", margin_percent, 0)
+    folder = out_folder(out, resume=resume, model=model)
     job = PruneJob.prepare(
         model,
         processor,
@@ -90,7 +91,7 @@ def prune(
         config=_config(config, remove=remove, rtf=rtf, budget=budget, of=of, method=method),
         allow_outside=allow_outside,
         device=device,
-        resumed=out_folder(out, resume=resume) if resume else None,
+        resumed=folder if resume else None,
     )
     return prune_run(job, out=out, margin_percent=margin_percent, resume=resume)
 

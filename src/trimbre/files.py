@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,17 @@ class NoRoom(UserError):
 
 
 def cache_folder() -> Path:
-    """Folder for downloads and measurements: `$TRIMBRE_CACHE`, or `trimbre` in the user's cache folder."""
+    """Folder for downloads and measurements: `$TRIMBRE_CACHE`, or `trimbre` in the user's cache folder.
+
+    Raises:
+        UserError: the user has no home.
+    """
     if given := os.environ.get("TRIMBRE_CACHE"):
         return Path(given).absolute()  # apt takes relative folders to be below its own
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "trimbre"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "trimbre"
+    except RuntimeError as error:
+        raise UserError("this user has no home folder to keep a cache in: name a folder by TRIMBRE_CACHE") from error
 
 
 @contextmanager
@@ -45,14 +52,14 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         NoRoom: the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with _room_for(path):
-            yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with _parents_of(path):
+        try:
+            with _room_for(path):
+                yield beside
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -65,30 +72,49 @@ def directory_written_whole(path: str | Path) -> Iterator[Path]:
         NoRoom: the disk is full.
     """
     path = named_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     filled = _is_empty(path) and not _replaceable(path)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path if filled else path.parent))
-    try:
-        with _room_for(path):
-            yield beside
-        beside.chmod(0o755)
-        if filled:
-            for part in sorted(beside.iterdir()):
-                os.replace(part, path / part.name)
-        elif path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            os.replace(path, retired / path.name)
-            try:
-                os.replace(beside, path)
-            except BaseException:
-                os.replace(retired / path.name, path)
-                raise
-            finally:
-                shutil.rmtree(retired)
-        else:
+    with _parents_of(path):
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path if filled else path.parent))
+        try:
+            with _room_for(path):
+                yield beside
+            beside.chmod(0o755)
+            _take_place(beside, path, filled=filled)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _take_place(beside: Path, path: Path, *, filled: bool) -> None:
+    """Rename a directory, or what is in it where the one in its place has to stay."""
+    if filled:
+        for part in sorted(beside.iterdir()):
+            os.replace(part, path / part.name)
+    elif path.exists():
+        retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+        os.replace(path, retired / path.name)
+        try:
             os.replace(beside, path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        except BaseException:
+            os.replace(retired / path.name, path)
+            raise
+        finally:
+            shutil.rmtree(retired)
+    else:
+        os.replace(beside, path)
+
+
+@contextmanager
+def _parents_of(path: Path) -> Iterator[None]:
+    """Make the folders that `path` will lie in; those that were not there go again if the block fails."""
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # another process may have written there
+                folder.rmdir()
+        raise
 
 
 def named_path(path: str | Path) -> Path:
@@ -123,6 +149,27 @@ def refuse_existing(out: str | Path, *, mark: str | None = None, model: Any = No
         raise OptionError("out", str(out), f"it cannot be written ({error.strerror}): name another folder") from error
 
 
+def refuse_file(out: Path, option: str, *, replaceable: Callable[[Path], Any]) -> None:
+    """Raise OptionError where a file cannot be written to `out`, or would replace one of another kind.
+
+    Args:
+        option: the argument that it was given by.
+        replaceable: reads a file of the same kind, and raises UserError for any other.
+    """
+    if out.is_dir():
+        raise OptionError(option, str(out), "it is a folder: name a file in it")
+    try:
+        if out.exists():
+            replaceable(out)
+        _try_writing(out.absolute().parent)
+    except OptionError as error:
+        raise OptionError(option, str(out), error.advice) from error
+    except UserError as error:
+        raise OptionError(option, str(out), "it exists and is of another kind: name another file") from error
+    except OSError as error:
+        raise OptionError(option, str(out), f"it cannot be written ({error.strerror}): name another file") from error
+
+
 def _try_writing(out: Path) -> None:
     """Raise OSError or OptionError where no directory can be made in the place of `out`."""
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
@@ -134,8 +181,8 @@ def _try_writing(out: Path) -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether there is a directory with nothing in it."""
-    return path.is_dir() and not any(path.iterdir())
+    """Whether there is a directory with nothing in it, but for what a killed process left or another is writing."""
+    return path.is_dir() and all(part.match(f".{path.name}.*.part") for part in path.iterdir())
 
 
 def _replaceable(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -337,6 +338,21 @@ def test_pruning_to_a_time(model, processor, anatomy, table, noise_corpus, tmp_p
     assert run([*prune, "--budget", "latency", "--out", str(tmp_path / "none")]) == 2
     assert "cannot read the latency table nowhere.json" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("cache", ["cannot be written", "holds something else"])
+def test_a_cache_that_cannot_be_used_is_done_without(model, processor, anatomy, table, tmp_path, monkeypatch, cache):
+    place = Path("/proc/none") if cache == "cannot be written" else tmp_path
+    monkeypatch.setenv("TRIMBRE_CACHE", str(place))
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: table)
+    if place == tmp_path:
+        kept = cache_path(model, anatomy, "torch-fp32", 1)
+        kept.parent.mkdir()
+        kept.write_text('{"half": ')
+    assert table_for(model, processor, name="tiny", options=LatencyConfig(runtime="torch-fp32")) == table
+    if place == tmp_path:
+        assert LatencyTable.load(kept) == table
 
 
 @pytest.mark.once

@@ -142,6 +142,7 @@ def test_the_table_is_written_whole_with_a_picture(write_run, tmp_path):
     console.print(*comparison(found.to_json()))
     assert max(map(len, console.export_text().splitlines())) <= 80
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/own.txt").write_text("a year's work")
     with pytest.raises(UserError, match=r"mine.: it already exists"):
         write_comparison(found, tmp_path / "mine")
 

@@ -12,7 +12,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,8 +35,8 @@ from trimbre.config import BENCH_RUNTIMES, LatencyConfig
 from trimbre.costs.latency import FORMAT, LatencyTable, check_fits, curve_key, signature_of
 from trimbre.costs.macs import reference_of
 from trimbre.data.audio import SAMPLE_RATE
-from trimbre.errors import OptionError, at_least, one_of
-from trimbre.files import cache_folder
+from trimbre.errors import UserError, at_least, one_of
+from trimbre.files import cache_folder, refuse_file
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
@@ -82,12 +82,12 @@ def table_for(
         table = LatencyTable.load(Path(options.table))
         check_fits(table, model, anatomy, options.table, rate_of(processor))
         return table
-    cached = cache_path(model, anatomy, options.runtime, options.threads, rate_of(processor))
-    if cached.is_file():
-        return LatencyTable.load(cached)
+    with suppress(UserError):  # none yet, or a cache that cannot be read
+        return LatencyTable.load(cache_path(model, anatomy, options.runtime, options.threads, rate_of(processor)))
     runtime, threads = options.runtime, options.threads
     table = measure(model, processor, name=name, runtime=runtime, threads=threads, compare=compare)
-    table.save(cached)
+    with suppress(UserError, OSError):  # a cache that cannot be written only costs the time to measure again
+        table.save(cache_path(model, anatomy, options.runtime, options.threads, rate_of(processor)))
     return table
 
 
@@ -97,11 +97,10 @@ def write_table(
     """Measure a recogniser and write its table to a file, whole or not at all.
 
     Raises:
-        UserError: the model cannot be loaded or run there, or `out` is a folder.
+        UserError: the model cannot be loaded or run there, or `out` cannot be written or is no latency table.
     """
     out = Path(out)
-    if out.is_dir():
-        raise OptionError("table", str(out), "it is a folder: name a file in it")
+    refuse_file(out, "table", replaceable=LatencyTable.load)
     source = resolve_model(model)
     table = measure(*source.recogniser, name=source.name, runtime=runtime, threads=threads, repeats=repeats)
     table.save(out)

@@ -26,9 +26,12 @@ def compare(*runs: str, out: Path | None = None, json: Json = False) -> int:
         Directory to write the table to, as Markdown and JSON, with a plot of error rate against cost.
     """
     from trimbre import api
-    from trimbre.report.comparison import write_comparison
+    from trimbre.files import refuse_existing
+    from trimbre.report.comparison import MARK, write_comparison
     from trimbre.report.terminal.comparison import comparison
 
+    if out is not None:
+        refuse_existing(out, mark=MARK)
     found = api.compare(runs)
     shown: list[Any] = [*comparison(found.to_json())]
     if out is not None:

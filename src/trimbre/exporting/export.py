@@ -71,7 +71,7 @@ def export(
     if calibrate is not None and precision != "int8":
         raise _no_ranges(calibrate, "it is for int8: leave it out, or set precision to int8")
     out = Path(out)
-    refuse_existing(out, mark="export.json")
+    refuse_existing(out, mark="export.json", model=model)
     require_packages()
     from trimbre.exporting.card import card
     from trimbre.exporting.targets import layout_for

@@ -7,6 +7,9 @@ from trimbre.files import directory_written_whole, refuse_existing, write_json
 from trimbre.report.markdown.comparison import comparison_markdown
 from trimbre.report.picture import draw
 
+MARK = "comparison.json"
+"""File that marks a directory as a comparison."""
+
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write comparison.md, comparison.json and comparison.svg to a directory, whole or not at all.
@@ -14,9 +17,9 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
     Raises:
         UserError: `out` exists and is no comparison, or matplotlib is missing.
     """
-    refuse_existing(out, mark="comparison.json")
+    refuse_existing(out, mark=MARK)
     found = comparison.to_json()
     with directory_written_whole(out) as folder:
-        write_json(folder / "comparison.json", found)
+        write_json(folder / MARK, found)
         (folder / "comparison.md").write_text(comparison_markdown(found))
         draw(found, folder / "comparison.svg")

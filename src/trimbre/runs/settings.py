@@ -13,6 +13,7 @@ from trimbre.config import BatchConfig
 from trimbre.data.check import UnreadableClips
 from trimbre.data.windows import windows_in
 from trimbre.errors import OptionError
+from trimbre.files import named_path, refuse_existing
 from trimbre.training.distributed import on_main_process
 from trimbre.training.resume import prepare_run
 
@@ -24,15 +25,21 @@ def begin_run(out: Path | None, settings: Mapping[str, Any], *, resume: bool, ac
     return on_main_process(accelerator, partial(prepare_run, out, settings, resume=resume))
 
 
-def out_folder(out: str | Path | None, *, resume: bool) -> Path | None:
+def out_folder(out: str | Path | None, *, resume: bool, model: Any = None) -> Path | None:
     """The directory to write, as a path.
 
+    Args:
+        model: the model as it was given, which is not written into.
+
     Raises:
-        UserError: there is none, but a run is to be resumed.
+        UserError: there is none, but a run is to be resumed; or it cannot be written.
     """
     if out is None and resume:
         raise OptionError("resume", True, "a run without out keeps no state: give the out of the run to resume")
-    return None if out is None else Path(out)
+    if out is None:
+        return None
+    refuse_existing(out, model=model)
+    return named_path(out)
 
 
 def unreadable_clips(utterances: int, name: str, run: Path | None, accelerator: Accelerator) -> UnreadableClips:

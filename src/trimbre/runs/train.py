@@ -38,7 +38,7 @@ def train_run(
     device: str,
 ) -> TrainResult:
     """Train a recogniser; `trimbre.train` describes the arguments."""
-    folder = out_folder(out, resume=resume)
+    folder = out_folder(out, resume=resume, model=model)
     data = resolve_cuts("train", train, allow_outside=allow_outside)
     judged_on = resolve_cuts("dev", dev, allow_outside=allow_outside)
     accelerator = accelerator_for(config.precision, device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trimbre.config import differing
 from trimbre.errors import OptionError
-from trimbre.files import directory_written_whole, refuse_existing, write_json
+from trimbre.files import directory_written_whole, named_path, refuse_existing, write_json
 
 KEPT = 2
 """States that are kept of a stage."""
@@ -68,7 +68,7 @@ def load_state(
 
 def run_folder(out: str | Path) -> Path:
     """The folder beside `out` for the state of the run that will write it."""
-    out = Path(out)
+    out = named_path(out)
     return out.with_name(f"{out.name}.run")
 
 

@@ -80,7 +80,7 @@ def make_graph(
         raise OptionError("splits", tuple(splits), "it chooses among sentences, and none are given: leave it out")
     require_packages()
     out = Path(out)
-    refuse_existing(out, mark=NETWORK)
+    refuse_existing(out, mark=NETWORK, model=model)
     source = resolve_model(model, processor)
     recogniser = source.recogniser
     refuse_decoder(recogniser, "model", source.name)

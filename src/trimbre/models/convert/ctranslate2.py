@@ -65,7 +65,7 @@ def convert(*, source: str | Path, out: str | Path) -> Converted:
         UserError: the directory holds no such model, or one that is damaged or of another kind.
     """
     source, out = Path(source), Path(out)
-    refuse_existing(out)
+    refuse_existing(out, model=source)
     if not source.is_dir():
         raise UserError(f"no directory {source}: give one that holds a model.bin and a tokenizer.json")
     for name in ("model.bin", "tokenizer.json"):
