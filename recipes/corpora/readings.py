@@ -49,7 +49,7 @@ def _listed(data: Path) -> Iterator[tuple[str, Path, str]]:
 
 def _utterance(sort: str, file: Path, text: str) -> Utterance | str:
     try:
-        return Utterance(f"{sort}-{file.stem}", read_audio(file), text, None, sort)
+        return Utterance(f"{sort}-{file.stem}", read_audio(file), text, None, sort, "en")
     except UserError as error:
         return str(error)
 

@@ -101,7 +101,7 @@ def voices(
             raise UserError(f"--{name} {value}: give 1 or more")
     if not 0 <= tract < 1:
         raise UserError(f"--tract {tract:g}: give a share from 0 to below 1, such as 0.15")
-    texts = sentences_in(sentences, splits)[:limit]
+    texts = sentences_in(sentences, splits, language="en")[:limit]
     chosen = choose(patterns, excluded)
     engines = sorted({voice.engine for voice in chosen})
     members = {engine: [voice for voice in chosen if voice.engine == engine] for engine in engines}
@@ -159,7 +159,7 @@ def _speak(job: _Job) -> Utterance | str:
     first = max(0, loud[0] - draw.randint(800, 4800))
     clip = clip[first : loud[-1] + draw.randint(1600, 4800)]
     clip = clip / np.abs(clip).max() * draw.uniform(0.3, 0.95)
-    return Utterance(job.id, clip, job.text, job.split, str(job.voice))
+    return Utterance(job.id, clip, job.text, job.split, str(job.voice), "en")
 
 
 def main() -> int:

@@ -50,8 +50,8 @@ def transcripts(cuts: Path) -> list[str]:
     from trimbre.data.splits import split_of
     from trimbre.data.text import normalise
 
-    texts = (normalise(cut.supervisions[0].text, "basic") for cut in read_cuts(cuts))
-    return [text for text in dict.fromkeys(texts) if text and split_of(text) == "train"]
+    texts = (normalise(cut.supervisions[0].text, "basic", language="en") for cut in read_cuts(cuts))
+    return [text for text in dict.fromkeys(texts) if text and split_of(text, language="en") == "train"]
 
 
 def main() -> None:

@@ -176,7 +176,10 @@ def _in_phase(signal: np.ndarray, clip: np.ndarray, start: int) -> int:
 def voice_of(recordings: Path, *, workers: int) -> Voice:
     """The voice of a speaker's recordings, without the tenth whose alignment has the highest cost."""
     cuts = [cut for cut in read_cuts(recordings) if cut.duration <= LONGEST]
-    clips, texts = [load_cut(cut) for cut in cuts], [normalise(transcript_of(cut) or "", "basic") for cut in cuts]
+    clips, texts = (
+        [load_cut(cut) for cut in cuts],
+        [normalise(transcript_of(cut) or "", "basic", language="en") for cut in cuts],
+    )
     with ProcessPoolExecutor(workers) as pool:
         aligned = list(pool.map(phones_of, clips, texts, chunksize=4))
     worst = np.quantile([distance for _, distance in aligned], 0.9)
@@ -203,7 +206,9 @@ def _utterance(name: str, seed: int, number: int, text: str) -> Utterance | str:
         clip = _voice.say(spelled_by_flite(text), rng)
     except KeyError as error:
         return f"{text!r} needs the phone {error}, which is in no recording"
-    return Utterance(f"{name}-{number:06d}", clip / np.abs(clip).max() * rng.uniform(0.3, 0.95), text, "train", "units")
+    return Utterance(
+        f"{name}-{number:06d}", clip / np.abs(clip).max() * rng.uniform(0.3, 0.95), text, "train", "units", "en"
+    )
 
 
 def main() -> None:
@@ -218,8 +223,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     workers = os.cpu_count() or 1
-    lines = dict.fromkeys(normalise(line, "basic") for line in asked.sentences.read_text().splitlines())
-    known = [line for line in lines if line and split_of(line) == "train"]
+    lines = dict.fromkeys(normalise(line, "basic", language="en") for line in asked.sentences.read_text().splitlines())
+    known = [line for line in lines if line and split_of(line, language="en") == "train"]
     drawn = random.Random(asked.seed).sample(known, min(asked.limit, len(known)))
     voice = voice_of(asked.recordings, workers=workers)
     spoken = utterances(voice, drawn, name=asked.out.name, seed=asked.seed, workers=workers)

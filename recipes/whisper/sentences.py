@@ -38,7 +38,9 @@ def main() -> None:
     found = list(dict.fromkeys(sentences(asked.fortunes)))
     random.Random(asked.seed).shuffle(found)
     if asked.plain:
-        found = [plain for plain in dict.fromkeys(normalise(sentence, "basic") for sentence in found) if plain]
+        found = [
+            plain for plain in dict.fromkeys(normalise(sentence, "basic", language="en") for sentence in found) if plain
+        ]
     asked.out.write_text("".join(f"{sentence}\n" for sentence in found))
     print(f"{asked.out}: {len(found)} sentences")
 

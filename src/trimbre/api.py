@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.config import PruneConfig, TrainConfig
 from trimbre.data.cuts import CutsLike
+from trimbre.data.language import stated_language
 from trimbre.data.source import resolve_cuts
 from trimbre.errors import OptionError, at_least
 from trimbre.evaluation.compare_runs import Comparison, Run
@@ -192,6 +193,7 @@ def evaluate(
     watch: Mapping[str, CutsLike] | None = None,
     graph: GraphLike | None = None,
     normalize: str = "basic",
+    language: str | None = None,
     margin_percent: float = 10.0,
     allow_outside: bool = False,
     device: str = "auto",
@@ -208,6 +210,8 @@ def evaluate(
         watch: further sets by name.
         graph: decoding graph, or the folder that `make_graph` wrote, for both models; greedy decoding by default.
         normalize: text normalisation of both sides: `none`, `basic` or `whisper-en`.
+        language: what is spoken in utterances that do not state it, as a code such as `de` or an English name; by
+            default the model's own language.
         margin_percent: increase of the WER, relative to the other model's, that still counts as "not worse".
         allow_outside: accept manifests that name audio outside their own folder.
 
@@ -215,6 +219,7 @@ def evaluate(
         UserError: an argument cannot be used. It is a ValueError.
     """
     at_least("margin_percent", margin_percent, 0)
+    language = stated_language(language)
     place = resolve_device(device)
     recogniser = resolve_model(model, processor, device=place).recogniser
     other = None if against is None else _other(against, recogniser, place)
@@ -228,6 +233,7 @@ def evaluate(
             name: resolve_cuts("watch", cuts, allow_outside=allow_outside).cuts for name, cuts in (watch or {}).items()
         },
         normalize=normalize,
+        language=language,
         margin_percent=margin_percent,
     )
 

@@ -88,6 +88,8 @@ class BatchConfig(_Checked):
     """Processes that load and augment audio beside the one that trains."""
     normalize: str = "basic"
     """Text normalisation of transcripts: none, basic or whisper-en. A Whisper is trained on them as written."""
+    language: str | None = None
+    """Language of utterances that do not state one, such as de; None takes that of the model."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,8 @@ from lhotse.cut import MixedCut
 from lhotse.utils import fastcopy
 
 from trimbre.data.audio import load_cut
-from trimbre.data.cuts import MANIFEST, language_of, read_cuts, transcript_of, write_cuts
+from trimbre.data.cuts import MANIFEST, read_cuts, transcript_of, write_cuts
+from trimbre.data.language import language_of
 from trimbre.errors import UserError
 
 CUT = {"type": "MonoCut", "id": "a", "start": 0, "duration": 1.0, "channel": 0}

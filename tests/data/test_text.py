@@ -26,8 +26,8 @@ from trimbre.errors import UserError
     ],
 )
 def test_basic_by_hand(text, expected):
-    assert normalise(text) == expected
-    assert normalise(expected) == expected
+    assert normalise(text, language="en") == expected
+    assert normalise(expected, language="en") == expected
 
 
 def test_numbers_are_spelled_in_the_language_asked_for():
@@ -41,7 +41,7 @@ def test_none_leaves_text_as_it_is():
 
 def test_whisper_en_expands_words_and_writes_numbers_as_digits():
     text = "Okay, Mr. Smith (laughs) won't, uh, pay twenty-one dollars!"
-    assert normalise(text, "whisper-en") == "okay mister smith will not pay $21"
+    assert normalise(text, "whisper-en", language="en") == "okay mister smith will not pay $21"
 
 
 def test_an_unknown_normaliser_is_refused_by_its_option():
@@ -50,13 +50,20 @@ def test_an_unknown_normaliser_is_refused_by_its_option():
 
 
 def test_characters_that_cannot_be_spelled_are_counted_over_all_texts():
-    texts = ["Bad, bézé", "3 bags"]
+    texts = [("Bad, bézé", "en"), ("3 bags", "en")]
     # Three is written as a word before it is spelled: t, r, and s of bags; h, e and a to g are in the vocabulary.
     lost = {"é": 2, "z": 1, "t": 1, "r": 1, "s": 1}
     assert unspellable_characters(texts, processor=mini_processor(), normalize="basic") == lost
     assert unspellable_characters(texts, processor=mini_processor(), normalize="whisper-en") == lost
     raw = {"B": 1, ",": 1, "é": 2, "z": 1, "3": 1, "s": 1}
     assert unspellable_characters(texts, processor=mini_processor(), normalize="none") == raw
+    unknown = [(text, None) for text, _ in texts]
+    assert unspellable_characters(unknown, processor=mini_processor(), normalize="basic") == {
+        "é": 2,
+        "z": 1,
+        "3": 1,
+        "s": 1,
+    }
     assert unspellable_characters([], processor=mini_processor(), normalize="basic") == {}
 
 

@@ -123,7 +123,7 @@ def test_characters_that_cannot_be_spelled_are_counted_then_refused(recogniser, 
     ],
 )
 def test_spelling(text, normalize, lost):
-    assert unspellable_characters([text], processor=mini_processor(), normalize=normalize) == lost
+    assert unspellable_characters([(text, None)], processor=mini_processor(), normalize=normalize) == lost
 
 
 def test_nothing_to_evaluate(recogniser):

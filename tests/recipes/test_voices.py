@@ -138,16 +138,16 @@ def test_held_out_voices_stay_out(sentences, tmp_path):
 
 
 def test_splits_and_limit_choose_among_the_sentences(sentences, tmp_path):
-    evaluated = [text for text in SENTENCES if split_of(text) in ("dev", "test")]
+    evaluated = [text for text in SENTENCES if split_of(text, language="en") in ("dev", "test")]
     made = voices(sentences=sentences, out=tmp_path / "some", splits=["dev", "test"], limit=5, workers=1)
     assert sum(made.utterances.values()) == 5 < len(evaluated)
     said = {
         cut.supervisions[0].text: split for split in made.utterances for cut in read_cuts(tmp_path / "some" / split)
     }
-    assert said == {text: split_of(text) for text in evaluated[:5]}
+    assert said == {text: split_of(text, language="en") for text in evaluated[:5]}
     voices(sentences=sentences, out=tmp_path / "whole", splits=["test"], whole=True, workers=1)
     assert [cut.supervisions[0].text for cut in read_cuts(tmp_path / "whole")] == [
-        text for text in SENTENCES if split_of(text) == "test"
+        text for text in SENTENCES if split_of(text, language="en") == "test"
     ]
 
 
@@ -218,12 +218,12 @@ def test_corpora_of_two_sources_share_no_evaluated_sentence_with_any_training_se
         rows.append(f'{number}.wav,"{text.upper()}, 3!"')
     (recordings / "metadata.csv").write_text("\n".join(rows))
     (tmp_path / "sentences.txt").write_text("\n".join(f"{text} three" for text in texts[10:]))
-    folder(source=recordings, out=tmp_path / "a")
+    folder(source=recordings, out=tmp_path / "a", language="en")
     voices(sentences=tmp_path / "sentences.txt", out=tmp_path / "b", workers=1)
     said: dict[str, set[str]] = {}
     for split in SPLITS:
         for corpus in "ab":
-            mine = {normalise(cut.supervisions[0].text) for cut in read_cuts(tmp_path / corpus / split)}
+            mine = {normalise(cut.supervisions[0].text, language="en") for cut in read_cuts(tmp_path / corpus / split)}
             assert mine
             said[split] = said.get(split, set()) | mine
     assert said["dev"] | said["test"] | said["train"] == {f"{text} three" for text in texts}

@@ -43,6 +43,13 @@ Device = Annotated[
 AllowOutside = Annotated[
     bool, Parameter(name="--allow-outside", help="Accept manifests that name audio outside their own folder.")
 ]
+Language = Annotated[
+    str | None,
+    Parameter(
+        name="--language",
+        help="Language of utterances that do not state one, such as de or German; the model's own by default.",
+    ),
+]
 Margin = Annotated[
     float,
     Parameter(name="--margin", help='Relative increase of the WER, in percent, that still counts as "not worse".'),

@@ -22,6 +22,7 @@ def folder(
     *,
     out: Path,
     split: Annotated[bool, Parameter(negative="--no-split")] = True,
+    language: str | None = None,
     json: Json = False,
 ) -> int:
     """Import your own recordings, in any format, with or without transcripts.
@@ -34,10 +35,12 @@ def folder(
         Folder to write to.
     split
         Keep the splits that are there, else split what has transcripts into train, dev and test by a hash of them.
+    language
+        What is spoken where a table does not say it, such as de or German. Numbers are read in this language.
     """
     from trimbre.data.folder import folder as prepare
 
-    return written(prepare(source=source, out=out, split=split), json)
+    return written(prepare(source=source, out=out, split=split, language=language), json)
 
 
 @corpus.command(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from trimbre.cli.console import AllowOutside, Device, Json, Margin, app, show
+from trimbre.cli.console import AllowOutside, Device, Json, Language, Margin, app, show
 from trimbre.cli.notes import watched
 from trimbre.errors import at_least
 
@@ -28,6 +28,7 @@ def evaluate(
     watch: tuple[str, ...] = (),
     graph: Path | None = None,
     normalize: str = "basic",
+    language: Language = None,
     margin: Margin = 10.0,
     clips: int = 20,
     threads: int = 1,
@@ -70,6 +71,7 @@ def evaluate(
         watch=watched(watch),
         graph=graph,
         normalize=normalize,
+        language=language,
         margin_percent=margin,
         allow_outside=allow_outside,
         device=device,

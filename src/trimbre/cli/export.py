@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trimbre.cli.console import AllowOutside, Json, app, show
+from trimbre.cli.console import AllowOutside, Json, Language, app, show
 
 
 @app.command(
@@ -29,6 +29,7 @@ def export(
     data: str | None = None,
     tolerance: float = 0.5,
     normalize: str = "basic",
+    language: Language = None,
     allow_outside: AllowOutside = False,
     json: Json = False,
 ) -> int:
@@ -65,6 +66,7 @@ def export(
         data=data,
         tolerance=tolerance,
         normalize=normalize,
+        language=language,
         allow_outside=allow_outside,
     )
     return show(found, json, *models.exported(found))

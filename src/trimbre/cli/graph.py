@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trimbre.cli.console import AllowOutside, Json, app, show
+from trimbre.cli.console import AllowOutside, Json, Language, app, show
 
 
 @app.command(
@@ -26,6 +26,7 @@ def graph(
     order: int | None = None,
     weight: float = 0.4,
     normalize: str = "basic",
+    language: Language = None,
     allow_outside: AllowOutside = False,
     json: Json = False,
 ) -> int:
@@ -67,6 +68,7 @@ def graph(
         order=order,
         weight=weight,
         normalize=normalize,
+        language=language,
         allow_outside=allow_outside,
     )
     return show(made.to_json(), json, *models.graph(made))

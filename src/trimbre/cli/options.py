@@ -137,6 +137,8 @@ class BatchFlags:
     """Processes that load and augment audio."""
     normalize: str = "basic"
     """Text normalisation of transcripts: none, basic or whisper-en."""
+    language: str | None = None
+    """Language of utterances that do not state one, such as de or German; the model's own by default."""
 
     def config(self, augment: AugmentConfig) -> BatchConfig:
         return _filled(BatchConfig, self, augment=augment)

@@ -17,7 +17,8 @@ from trimbre.config import BatchConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.augment import augment_clips, mask_features, mask_windows
 from trimbre.data.check import UnreadableClips
-from trimbre.data.cuts import language_of, transcript_of
+from trimbre.data.cuts import transcript_of
+from trimbre.data.language import Languages
 from trimbre.data.order import Order
 from trimbre.data.text import labels_of
 from trimbre.data.windows import joined, pieces
@@ -47,7 +48,7 @@ class Batch:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Utterances that were left out because of their audio: id -> reason."""
     languages: Sequence[str | None] = ()
-    """Language of each window, for models whose input is a window of fixed length."""
+    """Code of the language that is spoken in each, where it is stated; of each window, for models that take windows."""
     positions: Sequence[int] = ()
     """Place of each utterance among those that were given, in batches for evaluation."""
 
@@ -65,12 +66,20 @@ def collate(
     *,
     processor: Any,
     normalize: str,
+    languages: Sequence[str | None] = (),
 ) -> Batch:
-    """Features and labels of clips, (samples,) each at the model's rate, padded into one batch."""
+    """Features and labels of clips, (samples,) each at the model's rate, padded into one batch.
+
+    Args:
+        languages: codes of the languages of the texts, one for each; none where they are not known.
+    """
     features = features_of(clips, processor)
     labels = None
     if all(text is not None for text in texts):
-        tokens = [labels_of(text or "", processor=processor, normalize=normalize) for text in texts]
+        tokens = [
+            labels_of(text or "", processor=processor, normalize=normalize, language=language)
+            for text, language in zip(texts, languages or [None] * len(texts), strict=True)
+        ]
         labels = padded_labels(tokens)
     return Batch(features, labels, tuple(texts), tuple(ids), sum(map(len, clips)) / rate_of(processor))
 
@@ -86,11 +95,12 @@ class _Loader(Dataset):
         options: BatchConfig,
         window: int | None,
         transcripts: bool,
+        languages: Languages,
         seed: int,
         rank: int,
     ):
         self.cuts, self.processor, self.options, self.window = cuts, processor, options, window
-        self.transcripts, self.seed, self.rank = transcripts, seed, rank
+        self.transcripts, self.languages, self.seed, self.rank = transcripts, languages, seed, rank
         self.rate = rate_of(processor)
 
     def __getitem__(self, item: tuple[int, Any]) -> Batch | UserError:
@@ -109,8 +119,14 @@ class _Loader(Dataset):
             [cut.id for _, cut, _ in loaded],
             processor=self.processor,
             normalize=self.options.normalize,
+            languages=[self.languages.written(cut) for _, cut, _ in loaded],
         )
-        return replace(batch, inputs=mask_features(batch.inputs, self.options.augment, draw), unreadable=unreadable)
+        return replace(
+            batch,
+            inputs=mask_features(batch.inputs, self.options.augment, draw),
+            unreadable=unreadable,
+            languages=[self.languages.spoken(cut) for _, cut, _ in loaded],
+        )
 
     def _windows(self, windows: Sequence[Sequence[Any]], window: int, draw: np.random.Generator) -> Batch:
         owners = [number for number, inside in enumerate(windows) for _ in inside]
@@ -124,7 +140,7 @@ class _Loader(Dataset):
             audio.append(joined(clips, recorded, window=window * self.rate, rate=self.rate))
             texts.append(self._text(cuts))
             ids.append(" ".join(cut.id for cut in cuts))
-            languages.append(language_of(cuts[0]))
+            languages.append(self.languages.spoken(cuts[0]))
         filled = [len(samples) / (window * self.rate) for samples in audio]
         inputs = mask_windows(features_of(audio, self.processor), filled, self.options.augment, draw)
         return Batch(inputs, None, texts, ids, sum(filled) * window, unreadable, languages)
@@ -165,6 +181,7 @@ def training_batches(
     world: int = 1,
     tolerance: UnreadableClips | None = None,
     transcripts: bool = True,
+    languages: Languages = Languages(),  # noqa: B008  frozen
 ) -> Iterator[Batch]:
     """Endless augmented batches, shuffled anew every epoch.
 
@@ -181,6 +198,7 @@ def training_batches(
         rank: of `world` processes, the one whose share this is.
         tolerance: counts audio that cannot be read; without one, the first such clip is an error.
         transcripts: False gives windows no text, whatever the utterances have.
+        languages: which language utterances are in.
 
     Raises:
         UserError: there is no utterance, or audio that cannot be read; raised when the batch is asked for.
@@ -194,7 +212,7 @@ def training_batches(
         "rank": rank,
     }
     order = Order(cuts, start=start, world=world, **shared)
-    loader = _Loader(cuts, processor=processor, **shared)
+    loader = _Loader(cuts, processor=processor, languages=languages, **shared)
     check = partial(_checked, tolerance=tolerance or UnreadableClips(0, "the data"))
     if options.workers == 0:
         return map(check, map(loader.__getitem__, order))
@@ -226,6 +244,7 @@ def evaluation_batches(
     normalize: str = "basic",
     padded: bool = True,
     tolerance: UnreadableClips | None = None,
+    languages: Languages = Languages(),  # noqa: B008  frozen
 ) -> Iterator[Batch]:
     """Every utterance once, without augmentation, longest first.
 
@@ -233,6 +252,7 @@ def evaluation_batches(
         max_seconds: audio in a batch, padding included; where a model takes windows, whole ones are counted.
         padded: whether clips of different lengths share a batch; False is for models whose output padding changes.
         tolerance: counts audio that cannot be read and is left out; without one, the first such clip is an error.
+        languages: which language utterances are in.
 
     Raises:
         UserError: audio that cannot be read.
@@ -245,15 +265,20 @@ def evaluation_batches(
             longest = waiting[0][1].duration
             full = max(longest, window) * (len(waiting) + 1) > max_seconds
             if full or not (loose or cut.duration == longest):
-                yield from _plain(waiting, processor, normalize, loose, tolerance)
+                yield from _plain(waiting, processor, normalize, loose, tolerance, languages)
                 waiting = []
         waiting.append((position, cut))
     if waiting:
-        yield from _plain(waiting, processor, normalize, loose, tolerance)
+        yield from _plain(waiting, processor, normalize, loose, tolerance, languages)
 
 
 def _plain(
-    cuts: Sequence[tuple[int, Any]], processor: Any, normalize: str, padded: bool, tolerance: UnreadableClips
+    cuts: Sequence[tuple[int, Any]],
+    processor: Any,
+    normalize: str,
+    padded: bool,
+    tolerance: UnreadableClips,
+    languages: Languages,
 ) -> Iterator[Batch]:
     """A batch of the readable ones among (position, cut) pairs; where they may not be padded, one for each length."""
     loaded, unreadable = _readable(cuts, rate_of(processor))
@@ -270,8 +295,9 @@ def _plain(
             [cut.id for cut in same],
             processor=processor,
             normalize=normalize,
+            languages=[languages.written(cut) for cut in same],
         )
-        yield replace(batch, positions=positions)
+        yield replace(batch, positions=positions, languages=[languages.spoken(cut) for cut in same])
 
 
 def _readable(cuts: Iterable[tuple[int, Any]], rate: int) -> tuple[list[tuple[int, Any, np.ndarray]], dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from lhotse import CutSet
 
 from trimbre.data.cuts import transcript_of
+from trimbre.data.language import Languages
 from trimbre.data.text import unspellable_characters
 from trimbre.errors import OptionError, UserError
 from trimbre.files import write_json
@@ -74,7 +75,13 @@ class TrainingData:
 
 
 def check_training_data(
-    cuts: CutSet, *, name: str, processor: Any, normalize: str, transcripts: bool = True
+    cuts: CutSet,
+    *,
+    name: str,
+    processor: Any,
+    normalize: str,
+    languages: Languages = Languages(),  # noqa: B008  frozen
+    transcripts: bool = True,
 ) -> TrainingData:
     """Count utterances, hours and characters that cannot be spelled; no audio is read.
 
@@ -91,7 +98,7 @@ def check_training_data(
         utterances += 1
         seconds += cut.duration
         if (text := transcript_of(cut)) is not None:
-            texts.append(text)
+            texts.append((text, languages.written(cut)))
             too_long += window is not None and cut.duration > window
     if not utterances:
         raise OptionError("train", name, "there is no utterance in it: check the manifest")
@@ -105,7 +112,14 @@ def check_training_data(
 
 
 def refuse_unjudgeable(
-    cuts: CutSet, *, option: str, name: str, of: str | None = None, processor: Any, normalize: str
+    cuts: CutSet,
+    *,
+    option: str,
+    name: str,
+    of: str | None = None,
+    processor: Any,
+    normalize: str,
+    languages: Languages = Languages(),  # noqa: B008  frozen
 ) -> None:
     """Raise UserError for an evaluation set without transcripts, or with ones that the tokenizer cannot spell.
 
@@ -116,24 +130,27 @@ def refuse_unjudgeable(
         name: of the set, such as its path.
         of: key of the set, where the argument is a mapping, such as `watch`.
     """
-    texts = [text for cut in cuts if (text := transcript_of(cut))]
+    texts = [(text, languages.written(cut)) for cut in cuts if (text := transcript_of(cut))]
     if not texts:
         given = name if of is None else {of: name}
         raise OptionError(option, given, "it has no transcribed utterance to evaluate on: give one with transcripts")
     refuse_unspellable(texts, name=name, processor=processor, normalize=normalize)
 
 
-def refuse_unspellable(texts: list[str], *, name: str, processor: Any, normalize: str) -> Counter[str]:
+def refuse_unspellable(
+    texts: list[tuple[str, str | None]], *, name: str, processor: Any, normalize: str
+) -> Counter[str]:
     """Count the characters that the tokenizer cannot spell.
 
     Args:
+        texts: transcripts, each with the code of its language.
         name: of the data, for messages.
 
     Raises:
         UserError: they are more than 1 % of all characters.
     """
     unspellable = unspellable_characters(texts, processor=processor, normalize=normalize)
-    share = unspellable.total() / max(1, sum(len("".join(text.split())) for text in texts))
+    share = unspellable.total() / max(1, sum(len("".join(text.split())) for text, _ in texts))
     if share > UNSPELLABLE:
         often = ", ".join(repr(character) for character, _ in unspellable.most_common(5))
         raise UserError(

@@ -81,12 +81,6 @@ def transcript_of(cut: Any) -> str | None:
     return None if not texts or None in texts else " ".join(texts)
 
 
-def language_of(cut: Any) -> str | None:
-    """The language of a cut, such as `en`; None where it is unknown or there are several."""
-    languages = {segment.language for segment in cut.supervisions}
-    return languages.pop() if len(languages) == 1 else None
-
-
 def cut_of(
     audio: Path,
     *,

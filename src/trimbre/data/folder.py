@@ -18,6 +18,7 @@ from trimbre.data.audio_folder import (
 )
 from trimbre.data.columns import AUDIO
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
+from trimbre.data.language import code_of, stated_language
 from trimbre.data.splits import split_of
 from trimbre.data.tables import SUFFIXES as TABLES
 from trimbre.data.tables import decoded
@@ -39,7 +40,7 @@ class _Recording:
     listed: Listed | None = None
 
 
-def folder(*, source: str | Path, out: str | Path, split: bool = True) -> Corpus:
+def folder(*, source: str | Path, out: str | Path, split: bool = True, language: str | None = None) -> Corpus:
     """Convert the recordings under `source` to a corpus in `out`, 16 kHz mono.
 
     Transcripts come from a table (`metadata.csv`, `.tsv` or `.jsonl`; `trimbre.data.tables` has its columns), else from
@@ -49,10 +50,13 @@ def folder(*, source: str | Path, out: str | Path, split: bool = True) -> Corpus
         source: the folder, or a table of recordings beside it.
         split: keep the splits of `source`, a column `split` or folders such as `train` and `test`; where there are
             none, divide what has transcripts into train, dev and test by a hash of the transcript.
+        language: what is spoken where the table does not say it, as a code such as `de` or an English name.
 
     Raises:
-        UserError: there is no such folder, a table of it has a row of more than one meaning, or nothing is usable.
+        UserError: there is no such language or folder, a table of it has a row of more than one meaning, or nothing is
+            usable.
     """
+    language = stated_language(language)
     source = Path(source)
     refuse_existing(out)
     tables = _tables(source)
@@ -61,7 +65,7 @@ def folder(*, source: str | Path, out: str | Path, split: bool = True) -> Corpus
     kept = len({one.split for one in recordings if one.split}) > 1
     notes = _notes(source, tables, recordings)
     return write_corpus(
-        _utterances(found, kept=kept, split=split),
+        _utterances(found, kept=kept, split=split, language=language),
         out,
         source=str(source),
         licence="the recordings' own",
@@ -112,7 +116,9 @@ def _walked(source: Path) -> Iterator[_Recording]:
         yield _Recording(path, str(place), None if beside is None else decoded(beside).strip(), own)
 
 
-def _utterances(found: Sequence[_Recording | str], *, kept: bool, split: bool) -> Iterator[Utterance | str]:
+def _utterances(
+    found: Sequence[_Recording | str], *, kept: bool, split: bool, language: str | None
+) -> Iterator[Utterance | str]:
     for number, one in enumerate(found):
         if isinstance(one, str):
             yield one
@@ -130,21 +136,22 @@ def _utterances(found: Sequence[_Recording | str], *, kept: bool, split: bool) -
             continue
         stem = "".join(letter if letter.isalnum() else "-" for letter in str(Path(one.name).with_suffix("")))
         row = None if one.listed is None else one.listed.row
+        spoken = (row.language if row else None) or language
         yield Utterance(
             f"{number:06d}-{stem[-50:]}",  # the name of a file may have 255 bytes, a letter up to four
             clip,
             one.text,
-            None if not split else one.split if kept else _split(one),
+            None if not split else one.split if kept else _split(one, code_of(spoken)),
             None if row is None else row.speaker,
-            None if row is None else row.language,
+            spoken,
         )
 
 
-def _split(one: _Recording) -> str | None:
-    """The split of a recording with a transcript; silences are divided by their names."""
+def _split(one: _Recording, language: str | None) -> str | None:
+    """The split of a recording with a transcript, which is in this language; silences are divided by their names."""
     if one.text is None:
         return None
-    return split_of(one.text if normalise(one.text) else one.name)
+    return split_of(one.text if normalise(one.text, language=language) else one.name, language=language)
 
 
 def _notes(source: Path, tables: Sequence[Path], recordings: Sequence[_Recording]) -> list[str]:

@@ -10,17 +10,20 @@ from trimbre.errors import OptionError, one_of
 SPLITS = ("train", "dev", "test")
 
 
-def split_of(text: str, ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> str:
+def split_of(text: str, ratios: tuple[float, float, float] = (0.8, 0.1, 0.1), *, language: str | None = None) -> str:
     """`train`, `dev` or `test`, by a hash of the normalised text: the same for every voice and spelling.
 
     Args:
         ratios: of the three splits' sizes.
+        language: code of the text's language, in which digits are words; None leaves digits.
     """
-    place = place_of(text) * sum(ratios)
+    place = place_of(text, language=language) * sum(ratios)
     return "train" if place < ratios[0] else "dev" if place < ratios[0] + ratios[1] else "test"
 
 
-def sentences_in(file: str | Path, splits: Collection[str] = SPLITS) -> list[tuple[str, str]]:
+def sentences_in(
+    file: str | Path, splits: Collection[str] = SPLITS, *, language: str | None = None
+) -> list[tuple[str, str]]:
     """The sentences of a text file, one per line, that belong to `splits`, each with its split.
 
     Raises:
@@ -32,13 +35,14 @@ def sentences_in(file: str | Path, splits: Collection[str] = SPLITS) -> list[tup
         lines = [line.strip() for line in Path(file).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError("sentences", str(file), f"it cannot be read: {error}") from error
-    found = [(line, split) for line in lines if normalise(line) and (split := split_of(line)) in splits]
+    spoken = [line for line in lines if normalise(line, language=language)]
+    found = [(line, split) for line in spoken if (split := split_of(line, language=language)) in splits]
     if not found:
         raise OptionError("sentences", str(file), f"no sentence of the splits {', '.join(splits)} is in it")
     return found
 
 
-def place_of(text: str) -> float:
+def place_of(text: str, *, language: str | None = None) -> float:
     """A hash of the normalised text as a number from 0 to below 1, to divide sentences by."""
-    digest = hashlib.sha256(normalise(text, "basic").encode()).digest()
+    digest = hashlib.sha256(normalise(text, "basic", language=language).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -4,22 +4,22 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from num2words import num2words
+from num2words import CONVERTER_CLASSES, num2words
 
 from trimbre.config import NORMALISERS
 from trimbre.errors import one_of
 
 
-def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
+def normalise(text: str, how: str = "basic", *, language: str | None = None) -> str:
     """Normalise a transcript, for training and for error rates.
 
     Args:
         how: `none` leaves it as it is; `basic` lower-cases, spells out numbers and drops punctuation except apostrophes
             within words; `whisper-en` is Whisper's English normaliser.
-        language: in which `basic` spells numbers.
+        language: in which `basic` spells numbers; None leaves digits.
 
     Raises:
         OptionError: `how` is none of these.
@@ -31,16 +31,17 @@ def normalise(text: str, how: str = "basic", *, language: str = "en") -> str:
         return _whisper()(text)
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    text = re.sub(r"\d+", lambda digits: f" {_number(digits[0], language)} ", text)
+    if language is not None and language in CONVERTER_CLASSES:
+        text = re.sub(r"\d+", partial(_number, language=language), text)
     text = re.sub(r"[^\w\s']|_", lambda sign: sign[0] if _is_mark(sign[0]) else " ", text)
     text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
     return " ".join(text.split())
 
 
-def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
-    """Token ids of a normalised transcript, in capitals where the vocabulary has only these, as LibriSpeech writes."""
+def labels_of(text: str, *, processor: Any, normalize: str, language: str | None = None) -> list[int]:
+    """Token ids of a transcript, normalised in its language, in capitals where the vocabulary has only these."""
     tokenizer = processor.tokenizer
-    text = normalise(text, normalize)
+    text = normalise(text, normalize, language=language)
     ids = tokenizer(text).input_ids
     if tokenizer.unk_token_id == tokenizer.eos_token_id:  # its tokens are bytes: nothing is unknown
         return ids
@@ -52,15 +53,18 @@ def labels_of(text: str, *, processor: Any, normalize: str) -> list[int]:
     return ids
 
 
-def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: str) -> Counter[str]:
+def unspellable_characters(texts: Iterable[tuple[str, str | None]], *, processor: Any, normalize: str) -> Counter[str]:
     """Count the characters that the tokenizer does not decode to themselves.
 
     Normalised text is compared without case, so that an upper-case vocabulary spells it. `whisper-en` writes numbers as
     digits, which a model that writes words does not need: there, text normalised by `basic` is checked.
+
+    Args:
+        texts: transcripts, each with the code of its language.
     """
-    if normalize != "none":
-        texts = (normalise(text, "basic") for text in texts)
-    seen = Counter(character for text in texts for character in text if not character.isspace())
+    how = "none" if normalize == "none" else "basic"
+    plain = (normalise(text, how, language=language) for text, language in texts)
+    seen = Counter(character for text in plain for character in text if not character.isspace())
     tokenizer = processor.tokenizer
 
     def spelled(character: str) -> bool:
@@ -74,11 +78,12 @@ def unspellable_characters(texts: Iterable[str], *, processor: Any, normalize: s
     return Counter({character: count for character, count in seen.items() if not spellable(character)})
 
 
-def _number(digits: str, language: str) -> str:
+def _number(found: re.Match[str], *, language: str) -> str:
+    digits = found[0]
     try:
-        return num2words(int(digits), lang=language)
+        return f" {num2words(int(digits), lang=language)} "
     except (OverflowError, ValueError):  # too long to have a name: digit by digit
-        return " ".join(num2words(int(digit), lang=language) for digit in digits)
+        return f" {' '.join(num2words(int(digit), lang=language) for digit in digits)} "
 
 
 def _is_mark(character: str) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 from lhotse import CutSet
 
 from trimbre.data.audio import SAMPLE_RATE
-from trimbre.data.cuts import language_of, transcript_of
+from trimbre.data.cuts import transcript_of
+from trimbre.data.language import language_of
 from trimbre.errors import OptionError
 
 SILENCE = 0.5

@@ -7,6 +7,7 @@ from typing import Any
 
 from trimbre.costs.size import Size, size
 from trimbre.data.cuts import CutsLike, read_cuts
+from trimbre.data.language import Languages
 from trimbre.errors import OptionError
 from trimbre.evaluation.bootstrap import PairedDifference, paired_difference
 from trimbre.evaluation.score import Evaluation, score, seconds_done
@@ -87,6 +88,7 @@ def evaluate_sets(
     graph: TextDecoder | None = None,
     allow_outside: bool = False,
     normalize: str = "basic",
+    language: str | None = None,
     margin_percent: float = 10.0,
 ) -> EvaluationReport:
     """Evaluate on a main set and on every watched set, beside the references; progress shows on stderr.
@@ -98,6 +100,7 @@ def evaluate_sets(
         watch: further sets by name, such as speech unlike the training audio.
         references: recognisers to compare with by name, such as `dense` and `control`.
         graph: all decode by this graph instead of greedily.
+        language: of utterances that do not state one; by default that of the first of these recognisers which has one.
         margin_percent: largest relative increase of a reference's WER, in percent, that counts as "not worse".
 
     Raises:
@@ -106,9 +109,10 @@ def evaluate_sets(
     watch, references = watch or {}, references or {}
     refuse_name(watch, name)
     recognisers = [recogniser, *references.values()]
+    how = {"graph": graph, "normalize": normalize, "languages": Languages.of(language, *recognisers)}
     found = {}
     for each, where in {name: data, **watch}.items():
-        ours, *theirs = _score_all(recognisers, each, where, allow_outside, graph=graph, normalize=normalize)
+        ours, *theirs = _score_all(recognisers, each, where, allow_outside, **how)
         found[each] = SetResult(
             ours,
             {

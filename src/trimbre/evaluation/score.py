@@ -15,6 +15,7 @@ from torch import nn
 
 from trimbre.data.check import UnreadableClips, refuse_unspellable
 from trimbre.data.cuts import CutsLike, read_cuts, transcript_of
+from trimbre.data.language import Languages
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import ErrorCounts, character_errors, word_errors
@@ -92,6 +93,7 @@ def score(
     max_seconds: float = 120.0,
     bfloat16: bool = False,
     graph: TextDecoder | None = None,
+    languages: Languages | None = None,
     on_batch: Callable[[float], None] = lambda seconds: None,
 ) -> Evaluation:
     """Recognise every utterance of a set and count the errors.
@@ -106,6 +108,7 @@ def score(
         max_seconds: seconds of audio in a batch, padding included.
         bfloat16: run under autocast; quicker on some hardware, not for final figures.
         graph: decode by this graph instead of greedily; for CTC models.
+        languages: which language utterances are in; by default their own, else the model's.
         on_batch: called with the seconds of audio of each batch that is done.
 
     Raises:
@@ -114,6 +117,7 @@ def score(
     """
     name = name or (str(data) if isinstance(data, str | Path) else "the data")
     cuts = list(read_cuts(data, allow_outside=allow_outside))
+    languages = languages or Languages.of(None, (model, processor))
     tolerance = UnreadableClips(len(cuts), name)
     texts: dict[int, str] = {}  # by position: several sets together may have an id twice
     seconds = 0.0
@@ -127,6 +131,7 @@ def score(
             graph=graph,
             max_seconds=max_seconds,
             tolerance=tolerance,
+            languages=languages,
             precision=partial(_precision, model, bfloat16),
         ):
             texts.update(zip(batch.positions, batch.texts, strict=True))
@@ -135,18 +140,20 @@ def score(
     finally:
         model.train(was_training)
     found = [
-        (cut.id, reference, texts[position])
+        (cut.id, reference, texts[position], languages.written(cut))
         for position, cut in sorted(enumerate(cuts), key=lambda one: one[1].id)
         if position in texts and cut.id not in tolerance.unreadable and (reference := transcript_of(cut)) is not None
     ]
-    if not any(reference for _, reference, _ in found):
+    if not any(reference for _, reference, _, _ in found):
         raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
-    ids, references, hypotheses = zip(*found, strict=True)
-    unspellable = refuse_unspellable(list(references), name=name, processor=processor, normalize=normalize)
+    ids, references, hypotheses, spoken = zip(*found, strict=True)
+    unspellable = refuse_unspellable(
+        list(zip(references, spoken, strict=True)), name=name, processor=processor, normalize=normalize
+    )
     return Evaluation(
         ids=ids,
-        references=[normalise(reference, normalize) for reference in references],
-        hypotheses=[normalise(text, normalize) for text in hypotheses],
+        references=_normalised(references, spoken, normalize),
+        hypotheses=_normalised(hypotheses, spoken, normalize),
         normalize=normalize,
         seconds=seconds,
         unspellable=unspellable,
@@ -154,12 +161,24 @@ def score(
     )
 
 
-def validation_wer(model: nn.Module, processor: Any, data: CutsLike, *, normalize: str, bfloat16: bool) -> float:
+def _normalised(texts: Sequence[str], languages: Sequence[str | None], normalize: str) -> list[str]:
+    return [normalise(text, normalize, language=one) for text, one in zip(texts, languages, strict=True)]
+
+
+def validation_wer(
+    model: nn.Module, processor: Any, data: CutsLike, *, normalize: str, languages: Languages, bfloat16: bool
+) -> float:
     """Word error rate on the dev set, a fraction, for the curve of a training run, in the precision of that run."""
     cuts = list(read_cuts(data))
     with seconds_done("validation", sum(cut.duration for cut in cuts)) as on_batch:
         return score(
-            model=model, processor=processor, data=cuts, normalize=normalize, bfloat16=bfloat16, on_batch=on_batch
+            model=model,
+            processor=processor,
+            data=cuts,
+            normalize=normalize,
+            languages=languages,
+            bfloat16=bfloat16,
+            on_batch=on_batch,
         ).wer
 
 

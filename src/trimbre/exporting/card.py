@@ -141,8 +141,10 @@ def card(described: Mapping[str, Any]) -> str:
         f"{give} the model's outputs, within {described['equal_to_model_within']:.0e} of their norm."
     )
     python = WAYS[described["family"]][described["to"]].format(**values)
+    front = ["---", f"language: {described['language']}", "---", ""] if described["language"] else []
     return "\n".join(
         [
+            *front,
             title,
             "",
             intro,

@@ -16,6 +16,7 @@ from transformers import ProcessorMixin
 from trimbre.config import EXPORT_PRECISIONS, RUNTIMES
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import CutsLike
+from trimbre.data.language import Languages, stated_language
 from trimbre.data.source import IN_MEMORY, resolve_cuts
 from trimbre.errors import OptionError, UserError, at_least, one_of
 from trimbre.evaluation.score import score
@@ -39,6 +40,7 @@ def export(
     data: CutsLike | None = None,
     tolerance: float = 0.5,
     normalize: str = "basic",
+    language: str | None = None,
     allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Write a recogniser, dense or pruned, as a directory that a runtime loads.
@@ -57,6 +59,8 @@ def export(
         data: speech with transcripts, to measure the word error rates of the float32 and int8 graphs on.
         tolerance: largest accepted increase of the WER by int8 on `data`, in points.
         normalize: text normalisation of references and hypotheses: `none`, `basic` or `whisper-en`.
+        language: what is spoken in utterances that do not state it, as a code such as `de` or an English name; by
+            default the model's own language.
         allow_outside: accept manifests that name audio outside their own folder.
 
     Returns:
@@ -68,6 +72,7 @@ def export(
     one_of("to", to, RUNTIMES)
     one_of("precision", precision, EXPORT_PRECISIONS)
     at_least("tolerance", tolerance, 0)
+    language = stated_language(language)
     if calibrate is not None and precision != "int8":
         raise _no_ranges(calibrate, "it is for int8: leave it out, or set precision to int8")
     out = Path(out)
@@ -80,6 +85,7 @@ def export(
     clips = None if calibrate is None else resolve_cuts("calibrate", calibrate, allow_outside=allow_outside).cuts
     source = resolve_model(model, processor)
     recogniser = source.recogniser
+    languages = Languages.of(language, recogniser)
     layout = layout_for(to, *recogniser)  # refuses before the work
     if clips is not None and layout.feed is None:
         kind = type(recogniser.model).__name__
@@ -93,6 +99,7 @@ def export(
             "model": source.name,
             "to": to,
             "precision": precision,
+            "language": languages.text,
             "equal_to_model_within": distance,
             "float32_bytes": _bytes(graphs.values()),
             "ranges": None if precision == "fp32" else "dynamic" if clips is None else "static",
@@ -106,7 +113,7 @@ def export(
         def measure(precision: str, files: Mapping[str, Path]) -> None:
             if test is not None:
                 _write_description(folder, describe(files))
-                found["wer"][precision] = _word_errors(folder, test.cuts, normalize)
+                found["wer"][precision] = _word_errors(folder, test.cuts, normalize, languages)
 
         measure("fp32", graphs)
         if precision == "int8":
@@ -141,12 +148,13 @@ def _quantised(
     return files
 
 
-def _word_errors(folder: Path, cuts: Any, normalize: str) -> dict[str, Any]:
+def _word_errors(folder: Path, cuts: Any, normalize: str, languages: Languages) -> dict[str, Any]:
     """Word errors of an exported directory."""
     from trimbre.exporting.runtime import load_exported
 
     exported, processor = load_exported(folder, threads=torch.get_num_threads())
-    return score(model=exported, processor=processor, data=cuts, normalize=normalize).words.to_json()
+    found = score(model=exported, processor=processor, data=cuts, normalize=normalize, languages=languages)
+    return found.words.to_json()
 
 
 def _no_ranges(calibrate: Any, advice: str) -> OptionError:

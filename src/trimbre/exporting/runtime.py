@@ -88,4 +88,5 @@ def load_exported(folder: str | Path, *, threads: int = 1) -> Exported:
         model: Any = FAMILIES[described["family"]](folder, described, threads=threads)
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise UserError(f"{folder} holds no exported model: {error}") from error
+    model.name_or_path = str(folder)
     return Exported(model, AutoProcessor.from_pretrained(folder, trust_remote_code=False))

@@ -12,6 +12,7 @@ from torch import nn
 from trimbre.data.audio import load_cut, read_audio
 from trimbre.data.batches import evaluation_batches
 from trimbre.data.check import UnreadableClips
+from trimbre.data.language import Languages
 from trimbre.errors import OptionError, UserError
 from trimbre.inference.greedy import recognise
 from trimbre.models.families.registry import head_of
@@ -89,6 +90,7 @@ def recognise_cuts(
     graph: TextDecoder | None = None,
     max_seconds: float = 120.0,
     tolerance: UnreadableClips | None = None,
+    languages: Languages = Languages(),  # noqa: B008  frozen
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[RecognisedCuts]:
     """Recognise every cut once, longest batches first and what is longer than one forward takes last.
@@ -101,6 +103,7 @@ def recognise_cuts(
         graph: decodes by it instead of greedily; for models with a CTC head.
         max_seconds: padded audio in a batch, in seconds.
         tolerance: counts audio that cannot be read and is left out; without one, the first such clip is an error.
+        languages: which language is spoken in them.
         precision: context that the model runs in, such as autocast.
 
     Yields:
@@ -120,6 +123,7 @@ def recognise_cuts(
         max_seconds=max_seconds,
         padded=head_of(model).masks_padding,
         tolerance=tolerance,
+        languages=languages,
     ):
         with precision():
             texts = recognise(model, batch.inputs, processor, graph)

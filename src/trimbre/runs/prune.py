@@ -16,6 +16,7 @@ from trimbre.costs.latency import LatencyTable
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.check import TrainingData, UnreadableClips, check_training_data, refuse_unjudgeable
 from trimbre.data.cuts import CutsLike
+from trimbre.data.language import Languages
 from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name
@@ -51,6 +52,7 @@ class PruneJob:
     checked: TrainingData
     table: LatencyTable | None
     accelerator: Accelerator
+    languages: Languages
     owned: bool = False
     """The run loaded the model itself, so that it need not be left as it was."""
 
@@ -85,15 +87,18 @@ class PruneJob:
         cuts = resolve("train", train)
         judged_on = None if dev is None else resolve("dev", dev)
         watched = {name: resolve("watch", value) for name, value in (watch or {}).items()}
-        _refuse_unjudgeable(judged_on, watched, recogniser.processor, config)
-        checked = _checked(cuts, recogniser.processor, config)
+        languages = Languages.of(config.batches.language, recogniser)
+        _refuse_unjudgeable(judged_on, watched, recogniser.processor, config, languages)
+        checked = _checked(cuts, recogniser.processor, config, languages)
         table = None
         if config.target.budget == "latency":
             table = on_main_process(accelerator, partial(latency_table, recogniser, source.name, config, resumed))
         resolved = resolve_target(recogniser, config, table)
         owned = isinstance(model, str | Path)
         ahead = preview(recogniser, resolved, table)  # refuses what cannot be reached
-        return cls(source, cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator, owned)
+        return cls(
+            source, cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator, languages, owned
+        )
 
     @property
     def step_size(self) -> dict[str, Any]:
@@ -136,7 +141,11 @@ def prune_run(job: PruneJob, *, out: str | Path | None, margin_percent: float, r
 
 
 def _refuse_unjudgeable(
-    dev: NamedCuts | None, watch: Mapping[str, NamedCuts], processor: Any, config: PruneConfig
+    dev: NamedCuts | None,
+    watch: Mapping[str, NamedCuts],
+    processor: Any,
+    config: PruneConfig,
+    languages: Languages,
 ) -> None:
     """Raise UserError for sets that nothing can be measured on."""
     if watch and dev is None:
@@ -144,20 +153,21 @@ def _refuse_unjudgeable(
             "watch", {name: data.name for name, data in watch.items()}, "it needs dev beside it: give both"
         )
     refuse_name(watch, "dev")
-    refuse = partial(refuse_unjudgeable, processor=processor, normalize=config.batches.normalize)
+    refuse = partial(refuse_unjudgeable, processor=processor, normalize=config.batches.normalize, languages=languages)
     if dev is not None:
         refuse(dev.cuts, option="dev", name=dev.name)
     for name, data in watch.items():
         refuse(data.cuts, option="watch", of=name, name=data.name)
 
 
-def _checked(train: NamedCuts, processor: Any, config: PruneConfig) -> TrainingData:
+def _checked(train: NamedCuts, processor: Any, config: PruneConfig, languages: Languages) -> TrainingData:
     """What the training data hold; raises UserError where nothing can be learned from them."""
     checked = check_training_data(
         train.cuts,
         name=train.name,
         processor=processor,
         normalize=config.batches.normalize,
+        languages=languages,
         transcripts=config.distillation.text == "transcripts",
     )
     if checked.transcribed < checked.utterances and not config.distillation.from_teacher:
@@ -185,13 +195,20 @@ def _training(job: PruneJob, run: Path | None, tolerance: UnreadableClips) -> Tr
             world=accelerator.num_processes,
             tolerance=tolerance,
             transcripts=config.distillation.text == "transcripts",
+            languages=job.languages,
         )
 
     def validate(student: PreTrainedModel) -> Mapping[str, float]:
         assert job.dev is not None
-        bfloat16 = accelerator.mixed_precision == "bf16"
-        normalize = config.batches.normalize
-        return {"wer": validation_wer(student, processor, job.dev.cuts, normalize=normalize, bfloat16=bfloat16)}
+        found = validation_wer(
+            student,
+            processor,
+            job.dev.cuts,
+            normalize=config.batches.normalize,
+            languages=job.languages,
+            bfloat16=accelerator.mixed_precision == "bf16",
+        )
+        return {"wer": found}
 
     return Training(
         batches=partial(stream, augment=config.batches.augment),
@@ -222,6 +239,7 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
             data=dev,
             watch={name: data.cuts for name, data in job.watch.items()},
             normalize=job.config.batches.normalize,
+            language=job.config.batches.language,
             margin_percent=margin_percent,
         )
 
@@ -247,6 +265,7 @@ def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, 
         found["missed"] = found["missed"] or missed_time(found["latency"])
     return {
         "model": job.source.name,
+        "language": job.languages.text,
         "options": asdict(job.asked),
         **found,
         "evaluation": evaluation and evaluation.to_json(),

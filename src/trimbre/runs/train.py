@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.config import TrainConfig
 from trimbre.data.check import check_training_data, refuse_unjudgeable
 from trimbre.data.cuts import CutsLike
+from trimbre.data.language import Languages
 from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.errors import OptionError, UserError
 from trimbre.models.families.registry import head_of
@@ -44,7 +45,10 @@ def train_run(
     accelerator = accelerator_for(config.precision, device)
     name, start, earlier = _start(model, processor, data, config, accelerator.device)
     normalize = config.batches.normalize
-    checked = check_training_data(data.cuts, name=data.name, processor=start.processor, normalize=normalize)
+    languages = Languages.of(config.batches.language, start)
+    checked = check_training_data(
+        data.cuts, name=data.name, processor=start.processor, normalize=normalize, languages=languages
+    )
     if checked.transcribed < checked.utterances:
         raise OptionError(
             "train",
@@ -53,7 +57,12 @@ def train_run(
             "(pruning takes them, since there the dense model is the teacher)",
         )
     refuse_unjudgeable(
-        judged_on.cuts, option="dev", name=judged_on.name, processor=start.processor, normalize=normalize
+        judged_on.cuts,
+        option="dev",
+        name=judged_on.name,
+        processor=start.processor,
+        normalize=normalize,
+        languages=languages,
     )
     given = {"model": name, "train": data.name, "dev": judged_on.name, "options": asdict(config)}
     settings = given | {"processes": accelerator.num_processes}
@@ -70,6 +79,7 @@ def train_run(
     )
     report = {
         **given,
+        "language": languages.text,
         "data": checked.to_json() | {"unreadable": gather_unreadable(tolerance)},
         "best": best_of(fitted),
         **step_size(accelerator, config.batches),

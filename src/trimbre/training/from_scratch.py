@@ -25,6 +25,7 @@ from trimbre.config import TrainConfig
 from trimbre.data.batches import Batch, training_batches
 from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import transcript_of
+from trimbre.data.language import Languages
 from trimbre.data.text import normalise
 from trimbre.errors import OptionError, UserError
 from trimbre.evaluation.score import validation_wer
@@ -56,14 +57,21 @@ def train_model(
         The moving average of its weights, as a model in eval mode, and what training took.
     """
     network, processor = start
+    languages = Languages.of(options.batches.language, start)
     network.to(accelerator.device).train()
     average = Average(network, options.average)
     optimizer = torch.optim.AdamW(_parameter_groups(network), lr=options.rate, betas=(0.9, 0.98), fused=True)
 
     def validate(step: int) -> Mapping[str, float]:
-        bfloat16 = accelerator.mixed_precision == "bf16"
-        normalize = options.batches.normalize
-        return {"wer": validation_wer(average.model, processor, dev, normalize=normalize, bfloat16=bfloat16)}
+        found = validation_wer(
+            average.model,
+            processor,
+            dev,
+            normalize=options.batches.normalize,
+            languages=languages,
+            bfloat16=accelerator.mixed_precision == "bf16",
+        )
+        return {"wer": found}
 
     def objective(batch: Batch, step: int) -> Mapping[str, Tensor]:
         return {"loss": network(**batch.inputs, labels=batch.labels).loss}
@@ -71,7 +79,7 @@ def train_model(
     result = fit(
         stage="train",
         steps=min(options.steps, options.stop_at or options.steps),
-        batches=_short_first(cuts, processor, options, accelerator, tolerance),
+        batches=_short_first(cuts, processor, options, accelerator, tolerance, languages),
         accumulate=options.batches.accumulate,
         objective=objective,
         optimizers=[optimizer],
@@ -104,7 +112,8 @@ def build(path: str | Path, cuts: CutSet, options: TrainConfig) -> Recogniser:
     stated = fields.pop("vocab_size", 256)
     if not isinstance(stated, int) or stated < 2:
         raise UserError(f"{path} has a vocab_size of {stated!r}: give the number of subwords, 2 or more")
-    tokenizer = _tokenizer(cuts, options, options.vocab_size or stated)
+    languages = Languages.of(options.batches.language)
+    tokenizer = _tokenizer(cuts, options, options.vocab_size or stated, languages)
     torch.manual_seed(options.seed)
     try:
         config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **fields)
@@ -132,7 +141,8 @@ def replace_vocabulary(start: Recogniser, cuts: CutSet, options: TrainConfig) ->
     if not isinstance(old, nn.Conv1d):
         advice = "the model is not a ParakeetForCTC, whose head can be replaced: leave it out"
         raise OptionError("vocab_size", options.vocab_size, advice, owner="TrainConfig")
-    tokenizer = _tokenizer(cuts, options, options.vocab_size or len(processor.tokenizer))
+    languages = Languages.of(options.batches.language, start)
+    tokenizer = _tokenizer(cuts, options, options.vocab_size or len(processor.tokenizer), languages)
     torch.manual_seed(options.seed)
     head = type(old)(old.in_channels, len(tokenizer), kernel_size=1)
     assert head.bias is not None
@@ -147,8 +157,9 @@ def replace_vocabulary(start: Recogniser, cuts: CutSet, options: TrainConfig) ->
     return Recogniser(model, ParakeetProcessor(processor.feature_extractor, tokenizer, decoder_type="ctc"))
 
 
-def _tokenizer(cuts: CutSet, options: TrainConfig, size: int) -> ParakeetTokenizer:
-    texts = (normalise(transcript_of(cut) or "", options.batches.normalize) for cut in cuts)
+def _tokenizer(cuts: CutSet, options: TrainConfig, size: int, languages: Languages) -> ParakeetTokenizer:
+    how = options.batches.normalize
+    texts = (normalise(transcript_of(cut) or "", how, language=languages.written(cut)) for cut in cuts)
     return train_tokenizer(texts, vocab_size=size)
 
 
@@ -187,7 +198,12 @@ def best_of(result: FitResult) -> Mapping[str, float] | None:
 
 
 def _short_first(
-    cuts: CutSet, processor: Any, options: TrainConfig, accelerator: Accelerator, tolerance: UnreadableClips | None
+    cuts: CutSet,
+    processor: Any,
+    options: TrainConfig,
+    accelerator: Accelerator,
+    tolerance: UnreadableClips | None,
+    languages: Languages,
 ) -> Callable[[int], Iterator[Batch]]:
     def batches(start: int) -> Iterator[Batch]:
         given = {
@@ -197,6 +213,7 @@ def _short_first(
             "rank": accelerator.process_index,
             "world": accelerator.num_processes,
             "tolerance": tolerance,
+            "languages": languages,
         }
         first = options.short_steps * options.batches.accumulate
         if start < first:

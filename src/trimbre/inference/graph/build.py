@@ -4,12 +4,14 @@ import json
 import math
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import ProcessorMixin
 
 from trimbre.data.cuts import CutsLike, transcript_of
+from trimbre.data.language import Languages
 from trimbre.data.source import resolve_cuts
 from trimbre.data.splits import SPLITS, sentences_in
 from trimbre.data.text import labels_of, normalise
@@ -47,6 +49,7 @@ def make_graph(
     order: int | None = None,
     weight: float = WEIGHT,
     normalize: str = "basic",
+    language: str | None = None,
     allow_outside: bool = False,
 ) -> GraphReport:
     """Write the decoding graph of a CTC model and n-grams of words.
@@ -62,6 +65,7 @@ def make_graph(
         weight: weight of the language model: the costs of n-grams are multiplied by it.
         normalize: `none`, `basic` or `whisper-en`, as in `trimbre.evaluate`. An ARPA file's words are written as they
             are, and spelled as their normal form is.
+        language: of sentences, and of transcripts that do not state one; by default the model's own language.
 
     Raises:
         UserError: bad input, or a model with a decoder, which takes no graph.
@@ -84,15 +88,21 @@ def make_graph(
     source = resolve_model(model, processor)
     recogniser = source.recogniser
     refuse_decoder(recogniser, "model", source.name)
-    lines = [] if sentences is None else [line for line, _ in sentences_in(Path(sentences), splits or SPLITS)]
+    languages = Languages.of(language, recogniser)
+    text = languages.text
+    lines = (
+        []
+        if sentences is None
+        else [(line, text) for line, _ in sentences_in(Path(sentences), splits or SPLITS, language=text)]
+    )
     if transcripts is not None:
         cuts = resolve_cuts("transcripts", transcripts, allow_outside=allow_outside).cuts
-        lines += [text for cut in cuts if (text := transcript_of(cut))]
-    lines = [text for line in lines if (text := normalise(line, normalize).strip())]
-    if arpa is None and not lines:
+        lines += [(line, languages.written(cut)) for cut in cuts if (line := transcript_of(cut))]
+    plain = [found for line, code in lines if (found := normalise(line, normalize, language=code).strip())]
+    if arpa is None and not plain:
         raise UserError("there is no sentence to estimate n-grams from: give sentences, or recordings with transcripts")
-    ngrams = estimate(lines, order or ORDER) if arpa is None else read_arpa(Path(arpa))
-    spellings = _spellings(ngrams, recogniser.processor, normalize)
+    ngrams = estimate(plain, order or ORDER) if arpa is None else read_arpa(Path(arpa))
+    spellings = _spellings(ngrams, recogniser.processor, normalize, text)
     left_out = [word for word in ngrams.words if word not in spellings]
     if not spellings:
         example = f", such as {left_out[0]!r}" if left_out else ""
@@ -104,7 +114,7 @@ def make_graph(
         weight=weight,
         words=len(spellings),
         ngrams=sum(map(len, ngrams.costs.values())),
-        sentences=None if arpa else len(lines),
+        sentences=None if arpa else len(plain),
         left_out=left_out,
         normalize=None if arpa else normalize,
         space=_space(recogniser.processor),
@@ -124,10 +134,11 @@ def make_graph(
     return report
 
 
-def _spellings(ngrams: NGrams, processor: Any, normalize: str) -> dict[str, list[int]]:
+def _spellings(ngrams: NGrams, processor: Any, normalize: str, language: str | None) -> dict[str, list[int]]:
     """The labels of every word that the tokenizer can spell."""
     tokenizer = processor.tokenizer
-    spelled = {word: labels_of(word, processor=processor, normalize=normalize) for word in ngrams.words}
+    spell = partial(labels_of, processor=processor, normalize=normalize, language=language)
+    spelled = {word: spell(word) for word in ngrams.words}
     return {word: labels for word, labels in spelled.items() if labels and tokenizer.unk_token_id not in labels}
 
 

@@ -122,6 +122,10 @@ class Head(ABC):
             loss: Tensor = model(**inputs, labels=labels).loss
         return loss
 
+    def language(self, model: Any) -> str | None:
+        """The language that a model writes whatever is spoken, as its configuration says it; None for any."""
+        return None
+
     @abstractmethod
     def add_texts(
         self,

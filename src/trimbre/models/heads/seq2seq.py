@@ -97,6 +97,12 @@ class Seq2Seq(Head):
         text = torch.arange(batch * tokens).reshape(batch, tokens) * 7 % model.config.vocab_size
         return {**inputs, "decoder_input_ids": text.to(model.device)}
 
+    def language(self, model: Any) -> str | None:
+        settings = model.generation_config
+        if getattr(settings, "is_multilingual", None) is False:
+            return "en"
+        return getattr(settings, "language", None)
+
     def greedy(self, model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
         return generated(model, inputs, processor)
 

@@ -13,6 +13,7 @@ def model_card(report: Mapping[str, Any]) -> str:
         "---",
         "library_name: transformers",
         "pipeline_tag: automatic-speech-recognition",
+        *([f"language: {report['language']}"] if report.get("language") else []),
         "tags: [pruned, trimbre]",
         "---",
         "",
