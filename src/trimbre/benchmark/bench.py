@@ -20,7 +20,7 @@ from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.device import resolve_device
 from trimbre.models.heads.base import Transcriber
-from trimbre.models.loading import load
+from trimbre.models.loading import load, locate
 from trimbre.models.source import ModelLike, resolve_model
 from trimbre.progress import progress
 from trimbre.training.low_memory import cast_matrices_to_bfloat16
@@ -161,7 +161,9 @@ def _paths(models: str | Path | Sequence[str | Path] | Mapping[str, ModelLike], 
     named = models if isinstance(models, Mapping) else {str(model): model for model in models}
     return {
         name: str(
-            model if isinstance(model, str | Path) else save(*resolve_model(model).recogniser, folder / f"{number}")
+            locate(model)
+            if isinstance(model, str | Path)
+            else save(*resolve_model(model).recogniser, folder / f"{number}")
         )
         for number, (name, model) in enumerate(named.items())
     }
@@ -253,7 +255,6 @@ def _loading_here(place: str, runtime: str, device: str, seconds: float) -> tupl
 
 
 def _weights(place: str, runtime: str) -> int:
-    """Bytes of the files that hold weights; 0 for a model on the hub."""
+    """Bytes of the files that hold weights."""
     suffixes = (".safetensors",) if _in_torch(runtime) else (".onnx", ".data")
-    files = [file for file in Path(place).glob("*") if file.suffix in suffixes] if Path(place).is_dir() else []
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in Path(place).glob("*") if file.suffix in suffixes)

@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.errors import UserError
 from trimbre.files import directory_written_whole
 from trimbre.plan import Plan
 
 PLAN = "plan.json"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".nemo")
 
 
 def save(
@@ -68,16 +66,3 @@ def load_plan(folder: str | Path) -> Plan | None:
     """The plan of a pruned checkpoint in a local folder, or None."""
     path = Path(folder) / PLAN
     return Plan.load(path) if path.is_file() else None
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raise UserError for a folder or file whose only weights are in pickle form."""
-    files = [folder] if folder.is_file() else list(folder.iterdir())
-    pickled = [file for file in files if file.suffix in PICKLES]
-    if pickled and not any(file.suffix == ".safetensors" for file in files):
-        if pickled[0].name == "model.bin":  # transformers' pickle is pytorch_model.bin
-            raise UserError(f"{folder} is a CTranslate2 model: convert it first (trimbre convert ctranslate2 {folder})")
-        raise UserError(
-            f"{pickled[0]} holds weights as a pickle, which can run code when it's read: "
-            "convert it to safetensors first (load it where you trust it and call save_pretrained)"
-        )

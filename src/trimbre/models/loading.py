@@ -1,21 +1,20 @@
-"""Loading a recogniser, dense or pruned, from a directory or the hub."""
+"""Loading a recogniser, dense or pruned, from a directory or the Hub."""
 
-import json
-import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import transformers
-from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 import trimbre.auto  # noqa: F401  registers the pruned classes
-from trimbre.errors import UserError
-from trimbre.models.checkpoint import refuse_pickles
+from trimbre.errors import OptionError, UserError
 from trimbre.models.device import resolve_device
 from trimbre.models.families.registry import UnknownModelError, expose, family_of, unknown_family
-from trimbre.models.modeling_trimbre import FORMAT
+from trimbre.models.fitness import check_recogniser
+from trimbre.models.folder import check_folder, check_processor_files
+from trimbre.models.hub import fetch, hub_model
 
 
 class Recogniser(NamedTuple):
@@ -34,52 +33,121 @@ def load(path: str | Path, *, revision: str | None = None, device: str | torch.d
         device: where the model is to run: `cpu`, `cuda`, `mps`, or `auto` for the accelerator where there is one.
 
     Raises:
-        ValueError: nothing that can be loaded is there, or there is no such device.
+        ValueError: nothing that can be loaded is there, its parts do not belong together, or there is no such device.
     """
     place = resolve_device(device)
+    folder = locate(path, revision=revision)
+    model, processor = load_model(folder, str(path)), load_processor(folder, str(path))
+    check_recogniser(model, processor, str(path))
+    return Recogniser(model.to(place), processor)  # type: ignore[arg-type]
+
+
+def locate(path: str | Path, *, revision: str | None = None) -> Path:
+    """The directory of a model: the one that is named, or that of its files from the Hub; `load` has the arguments.
+
+    Raises:
+        UserError: there is none.
+    """
     name = str(path)
     local = Path(name)
     if name and local.exists():
-        _check_directory(local)
-    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        if revision is not None:
+            raise OptionError("revision", revision, f"{name} is a directory here and no model on the Hub: leave it out")
+        return local
+    if (model := hub_model(name, revision)) is None:
         raise UserError(f"no model {name!r}: name a directory that holds a config.json, or OWNER/NAME on the Hub")
+    return fetch(model)
+
+
+def load_model(folder: Path, name: str) -> PreTrainedModel:
+    """The model in a directory, in eval mode and float32.
+
+    Args:
+        name: of the model in messages, as the user gave it.
+
+    Raises:
+        UserError: it cannot be loaded, or not as its authors saved it.
+    """
+    renamed = check_folder(folder, name)
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         family = family_of(config)
         if getattr(config, "trimbre", None):
             expose(family)  # also one that was registered where the model was pruned, and not here
-        auto = getattr(transformers, family.head.auto_class)
-        model, found = auto.from_pretrained(
-            name, revision=revision, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        model, found = getattr(transformers, family.head.auto_class).from_pretrained(
+            folder,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # which are refused here, by name
+            key_mapping=renamed or None,
         )
-        processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
     except UnknownModelError as error:  # the model is sound, but its task another
         raise unknown_family(f"{name}, a {config.model_type},") from error
-    # a config or layout that was tampered with fails in as many ways as there are
-    except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, SafetensorError) as error:
-        where = "" if local.exists() else ", which is no directory here, from the Hub"
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"cannot load the model {name}{where}: {reason}") from error
-    if lacking := sorted(found["missing_keys"]):  # transformers would leave these random
-        raise UserError(f"the model {name} lacks {len(lacking)} of its weights, such as {lacking[0]}: fetch it again")
-    return Recogniser(model.float().eval().to(place), processor)
+    except Exception as error:  # a config or layout that was tampered with fails in as many ways as there are
+        raise _cannot_load(name, error) from error
+    _refuse_other_weights(model, found, config.architectures, name)
+    return model.float().eval()
 
 
-def _check_directory(path: Path) -> None:
-    """Raise UserError where transformers would fail late or in other words than the user's."""
-    if path.is_file():
-        refuse_pickles(path)
-        raise UserError(f"the model {path} is a file: give the directory that holds its config.json")
-    refuse_pickles(path)
-    config = path / "config.json"
-    if not config.is_file():
-        raise UserError(f"the model {path} has no config.json: give a directory that save_pretrained wrote")
+def load_processor(folder: Path, name: str) -> ProcessorMixin:
+    """The processor in a directory; `load_model` describes the arguments.
+
+    Raises:
+        UserError: it lacks a part, or cannot be loaded.
+    """
+    check_processor_files(folder, name)
     try:
-        layout = json.loads(config.read_text()).get("trimbre")
-        newer = bool(layout) and layout["format"] > FORMAT
-    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise UserError(f"cannot read {config}: {error}") from error
-    if newer:
+        processor: ProcessorMixin = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise _cannot_load(f"{name}, its processor", error) from error
+    return processor
+
+
+def _cannot_load(what: str, error: Exception) -> UserError:
+    reason = " ".join(f"{error}".split())[:300] or type(error).__name__
+    return UserError(f"cannot load the model {what}: {reason}")
+
+
+def _refuse_other_weights(model: nn.Module, found: Any, architectures: list[str] | None, name: str) -> None:
+    """Raise UserError where a model's weights are not those that its config describes.
+
+    transformers would leave missing ones random and pass over those that have no place.
+    """
+    made = type(model).__name__
+    stated = next(iter(architectures or []), made)
+    lacking, spare = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    if lacking and stated != made:
         raise UserError(
-            f"{path} is a checkpoint of format {layout['format']} and this Trimbre reads up to {FORMAT}: update Trimbre"
+            f"the model {name} is a {stated}, without the weights of a {made}, such as {lacking[0]}: give a model that "
+            "was trained to recognise speech"
         )
+    if lacking and spare:
+        raise UserError(
+            f"the model {name} lacks {len(lacking)} of its weights, such as {lacking[0]}, and has others, such as "
+            f"{spare[0]}: save it again by save_pretrained, of the model itself and not of what wraps it"
+        )
+    if lacking:
+        raise UserError(f"the model {name} lacks {len(lacking)} of its weights, such as {lacking[0]}: fetch it again")
+    if other := sorted(found["mismatched_keys"]):
+        weight, saved, expected = other[0][0], *(_shape(size) for size in other[0][1:])
+        raise UserError(
+            f"{len(other)} weights of the model {name} have another shape than its config.json says, such as {weight} "
+            f"({saved} in place of {expected}): give the config.json that was saved with them"
+        )
+    if homeless := [weight for weight in spare if _within_layers(model, weight)]:
+        raise UserError(
+            f"the config.json of the model {name} has no place for {len(homeless)} of its weights, such as "
+            f"{homeless[0]}: give the one that was saved with them"
+        )
+
+
+def _shape(size: Any) -> str:
+    return "x".join(map(str, size))
+
+
+def _within_layers(model: nn.Module, weight: str) -> bool:
+    """Whether a weight is of a stack of layers that the model has; pretraining leaves others beside them."""
+    modules = dict(model.named_modules())
+    parts = weight.split(".")
+    return any(isinstance(modules.get(".".join(parts[:end])), nn.ModuleList) for end in range(1, len(parts)))

@@ -11,7 +11,9 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.errors import OptionError, UserError
 from trimbre.models.checkpoint import load_plan
 from trimbre.models.families.registry import anatomy_of
-from trimbre.models.loading import Recogniser, load
+from trimbre.models.fitness import check_recogniser
+from trimbre.models.hub import fetch, hub_model, name_in_cache
+from trimbre.models.loading import Recogniser, load_model, load_processor, locate
 from trimbre.plan import Plan
 
 ModelLike: TypeAlias = str | Path | PreTrainedModel | tuple[PreTrainedModel, ProcessorMixin]
@@ -22,10 +24,11 @@ class ModelSource:
     """A model as it was given, ready to run: in eval mode and float32, on the device that was asked for."""
 
     name: str
-    """The path or Hub id; of a model in memory what it was loaded from, else its class."""
+    """The path or Hub name; of a model in memory what it was loaded from, else its class."""
     recogniser: Recogniser
     path: Path | None = None
-    """Local directory that the weights were read from; None for a model in memory or from the Hub."""
+    """Directory that the weights were read from, in the cache for a model from the Hub; None for one in memory that has
+    none or was changed since."""
 
     def plan(self) -> Plan | None:
         """What an earlier pruning kept of the dense model, where the checkpoint says so."""
@@ -38,31 +41,34 @@ def resolve_model(
     """Load a model, or prepare one that is in memory without changing it.
 
     Args:
-        model: directory or Hub id; or a model of transformers, alone or in a pair with its processor.
+        model: directory or Hub name; or a model of transformers, alone or in a pair with its processor.
         processor: needed for a model alone; beside a path, used in place of the checkpoint's.
         device: where the model will run. A model in memory that is elsewhere, in train mode or not in float32 is
             copied; otherwise it is used as it is.
         own: copy a model in memory in any case, for a caller that changes it.
 
     Raises:
-        UserError: there is no such model, or its processor is missing.
+        UserError: there is no such model, or its processor is missing or not its own.
     """
     if isinstance(model, tuple):
         if len(model) != 2 or processor is not None:
             raise UserError("model=(...): give a pair (model, processor), and no processor beside it")
         model, processor = model
     if isinstance(model, str | Path):
-        name = str(model)
-        loaded = load(name)
-        there = Path(name) if Path(name).is_dir() else None
-        return ModelSource(name, Recogniser(loaded.model.to(device), processor or loaded.processor), there)  # type: ignore[arg-type]
+        name, folder = str(model), locate(model)
+        loaded = load_model(folder, name)
+        processor = processor or load_processor(folder, name)
+        check_recogniser(loaded, processor, name)
+        return ModelSource(name, Recogniser(loaded.to(device), processor), folder)  # type: ignore[arg-type]
     if not isinstance(model, PreTrainedModel):
         raise OptionError("model", type(model).__name__, "give a path, a Hub id or a model of transformers")
     if processor is None:
         raise OptionError("processor", None, "a model in memory needs its processor beside it: give both")
-    there = _checkpoint_of(model)
-    name = model.name_or_path or type(model).__name__
-    return ModelSource(name, Recogniser(_ready(model, torch.device(device), own=own), processor), there)
+    given = model.name_or_path or type(model).__name__
+    name = name_in_cache(given) or given
+    check_recogniser(model, processor, name)
+    ready = _ready(model, torch.device(device), own=own)
+    return ModelSource(name, Recogniser(ready, processor), _checkpoint_of(model))
 
 
 def _ready(model: Any, device: torch.device, *, own: bool) -> PreTrainedModel:
@@ -77,12 +83,26 @@ def _ready(model: Any, device: torch.device, *, own: bool) -> PreTrainedModel:
 
 
 def _checkpoint_of(model: Any) -> Path | None:
-    """The local checkpoint that a model in memory was loaded from, where it still has the shape that it had there."""
-    if not model.name_or_path or not Path(model.name_or_path).is_dir():
+    """The checkpoint that a model in memory was loaded from, where it still has the shape that it had there.
+
+    Of a model that transformers loaded from the Hub it is the folder of its plan, which is fetched for it.
+    """
+    folder = Path(model.name_or_path) if model.name_or_path else None
+    if folder is not None and not folder.is_dir():
+        folder = _folder_of_plan(model)
+    if folder is None:
         return None
-    folder = Path(model.name_or_path)
     plan = load_plan(folder)
     if plan is None:
         return folder
     sizes = {path: size for path, size in anatomy_of(model).sizes.items() if size}
     return folder if sizes == {path: width for path, width in plan.widths.items() if width} else None
+
+
+def _folder_of_plan(model: Any) -> Path | None:
+    """Where the plan of a cut model lies that transformers loaded from the Hub; None for another model."""
+    commit = getattr(model.config, "_commit_hash", None)
+    if commit is None or not getattr(model.config, "trimbre", None):
+        return None
+    hub = hub_model(model.name_or_path, commit)
+    return None if hub is None else fetch(hub, weights=False)

@@ -22,7 +22,7 @@ from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name
 from trimbre.evaluation.score import validation_wer
 from trimbre.models.inputs import window_of
-from trimbre.models.loading import Recogniser, load
+from trimbre.models.loading import Recogniser, load_model
 from trimbre.models.source import ModelLike, ModelSource, resolve_model
 from trimbre.plan import Plan
 from trimbre.pruning.pipeline import Pruned, preview, prune_model, resolve_target
@@ -250,7 +250,11 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
 def _dense(job: PruneJob) -> Recogniser:
     """The dense model; loaded anew where its matrices were cast to bfloat16."""
     cast = job.owned and job.config.low_memory
-    return load(job.source.name, device=job.accelerator.device) if cast else job.source.recogniser
+    if not cast:
+        return job.source.recogniser
+    assert job.source.path is not None  # the run loaded it
+    dense = load_model(job.source.path, job.source.name)
+    return Recogniser(dense.to(job.accelerator.device), job.source.recogniser.processor)
 
 
 def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, teacher: Recogniser) -> dict[str, Any]:

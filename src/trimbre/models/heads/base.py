@@ -97,6 +97,17 @@ class Head(ABC):
         logits: Tensor = output.logits
         return logits
 
+    def misfit(self, model: Any, tokenizer: Any) -> str | None:
+        """What of a tokenizer is not the model's, as a clause of a sentence; None where it spells its output."""
+        return None
+
+    def bands(self, model: Any) -> int | None:
+        """Mel bands, or what is stacked of them, that the model's first layer takes; None where it takes samples."""
+        config = getattr(model.config, "encoder_config", model.config)
+        names = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim")
+        stated = [getattr(config, name, None) for name in names if model.main_input_name == "input_features"]
+        return next((int(number) for number in stated if number), None)
+
     @abstractmethod
     def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         """The stacks of hidden states that distillation compares, each with (batch, positions) bool of what counts.

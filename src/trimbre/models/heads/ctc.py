@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trimbre.models.device import device_of
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
 from trimbre.models.inputs import features_of, rate_of
-from trimbre.models.labels import padded_labels
+from trimbre.models.labels import letters_of, padded_labels
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,29 @@ class CTC(Head):
     reads_text: ClassVar[bool] = False
     takes_graph: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+
+    def misfit(self, model: Any, tokenizer: Any) -> str | None:
+        """Whether the blank is the tokenizer's too, and the tokenizer's letters are labels of the model."""
+        labels, blank, pad = model.config.vocab_size, model.config.pad_token_id, tokenizer.pad_token_id
+        if not isinstance(blank, int) or not 0 <= blank < labels:
+            return f"the model's blank (pad_token_id in config.json) is {blank} and none of its {labels} labels"
+        letters = letters_of(tokenizer)
+        spelled = {number: token for token, number in letters.items()}
+        if pad is None and blank in spelled:
+            return f"its tokenizer has no pad token, and spells the model's blank {blank} as {spelled[blank]!r}"
+        if pad is not None and pad != blank:
+            return f"its blank is {pad} (the pad token of its tokenizer) and the model's is {blank}"
+        if beyond := next((token for token, number in letters.items() if number >= labels), None):
+            return f"it spells {beyond!r} as {letters[beyond]} and the model has {labels} labels"
+        if tokenizer.unk_token_id is not None and (tokenizer.unk_token_id == blank or tokenizer.unk_token_id >= labels):
+            return f"its unknown token is {tokenizer.unk_token_id}, which is no label of the model's for letters"
+        known = {number for number in tokenizer.get_vocab().values() if number < labels} | {blank}
+        unspelled = labels - len(known)
+        # Heads are padded with labels that are never said, at their end and to a round number.
+        padded = known == set(range(len(known))) | {blank} and (unspelled <= 4 or labels % 8 == 0)
+        if unspelled > labels // 2 or (unspelled and not padded):
+            return f"its tokenizer spells {len(known)} of the model's {labels} labels"
+        return None
 
     def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         return [(output.hidden_states, valid)]

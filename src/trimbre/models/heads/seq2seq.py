@@ -15,6 +15,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from trimbre.errors import UserError
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
 from trimbre.models.inputs import features_of, rate_of, window_of
+from trimbre.models.labels import letters_of
 
 REPEATS = 4
 """How often the end of a text has to recur to be taken for a repetition loop."""
@@ -53,6 +54,20 @@ class Seq2Seq(Head):
     reads_text: ClassVar[bool] = True
     takes_graph: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+
+    def misfit(self, model: Any, tokenizer: Any) -> str | None:
+        """Whether tokens are in their places: the end of text, and those that the generation config names."""
+        labels, letters = getattr(model.config, "vocab_size", None), letters_of(tokenizer)
+        if labels is not None and (beyond := next((one for one, number in letters.items() if number >= labels), None)):
+            return f"its tokenizer spells {beyond!r} as {letters[beyond]} and the model has {labels} tokens"
+        ends, end = model.config.eos_token_id, tokenizer.eos_token_id
+        if None not in (ends, end) and end not in (ends if isinstance(ends, list) else [ends]):
+            return f"its tokenizer ends a text with {end} and the model with {ends}"
+        vocabulary = tokenizer.get_vocab()
+        for token, number in _named_tokens(model).items():
+            if vocabulary.get(token, number) != number:
+                return f"its tokenizer has {token} as {vocabulary[token]} and the model's generation config as {number}"
+        return None
 
     def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         encoder = output.encoder_hidden_states
@@ -172,6 +187,15 @@ def generated(
         **moved, attention_mask=mask, num_beams=1, do_sample=False, stopping_criteria=ends, **spoken
     )
     return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+
+
+def _named_tokens(model: Any) -> dict[str, int]:
+    """Tokens that a generation config gives a number for, where it has such fields."""
+    stated = model.generation_config
+    plain = {"<|notimestamps|>": getattr(stated, "no_timestamps_token_id", None)}
+    tasks = {f"<|{task}|>": number for task, number in (getattr(stated, "task_to_id", None) or {}).items()}
+    found = plain | tasks | (getattr(stated, "lang_to_id", None) or {})
+    return {token: number for token, number in found.items() if number is not None}
 
 
 def _is_multilingual(model: Any) -> bool:
