@@ -156,9 +156,9 @@ def make_manifest(folder: str, cuts: int) -> None:
 def manifest(folder: str) -> dict[str, float]:
     """Check a manifest, and draw the first batches from it."""
     from trimbre.config import BatchConfig
-    from trimbre.data.batches import _Order
     from trimbre.data.check import check_training_data
     from trimbre.data.cuts import read_cuts
+    from trimbre.data.order import Order
     from trimbre.models.loading import load
 
     _, processor = load("models/telephone-en")
@@ -168,7 +168,7 @@ def manifest(folder: str) -> dict[str, float]:
     checked = time.perf_counter() - start
     start = time.perf_counter()
     drawn = list(
-        islice(_Order(cuts, options=BatchConfig(), window=None, transcripts=True, seed=0, start=0, rank=0, world=1), 20)
+        islice(Order(cuts, options=BatchConfig(), window=None, transcripts=True, seed=0, start=0, rank=0, world=1), 20)
     )
     assert len(drawn) == 20
     return {"check": checked, "first batches": time.perf_counter() - start, "growth": peak() - before} | {

@@ -296,6 +296,9 @@ def test_every_option_that_an_error_names_is_one_of_the_command_line():
         ("eval mini --data data --normalize twice", "--normalize twice"),
         ("eval mini --data data --threads 0", "--threads 0"),
         ("eval mini --data data --clips -1", "--clips -1"),
+        ("eval mini --data data --show -1", "--show -1"),
+        ("eval mini --data data --hypotheses all.txt", "--hypotheses all.txt"),
+        ("eval mini --data data --hypotheses config.json", "--hypotheses config.json"),
         ("eval mini --data data --margin -1", "--margin -1"),
         ("eval mini --data data --graph gone", "--graph gone"),
         ("eval mini --data data --graph data", "--graph data"),
@@ -414,6 +417,22 @@ def test_eval_finds_no_errors_in_what_the_model_itself_said(there, run):
     assert code == 0
     assert "WER" in out
     assert "real-time factor" not in out
+
+
+def test_eval_shows_and_writes_what_the_rate_is_made_of(there, run):
+    Path("wrong").mkdir()
+    for number in range(4):
+        shutil.copy(f"recordings/{number}.wav", "wrong")
+    Path("wrong/metadata.csv").write_text("file_name,text\n" + "".join(f"{n}.wav,bad {'bee ' * n}\n" for n in range(4)))
+    code, out, _ = run("eval mini --data wrong --show 3 --clips 0 --hypotheses all.jsonl")
+    assert code == 0
+    rows = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
+    worst = sorted(rows, key=lambda row: (-row["errors"], row["words"], row["id"]))[:3]
+    assert all(f"{row['id']}: {row['errors']} error" in out for row in worst)
+    code, out, _ = run("eval mini --data wrong --clips 0 --json")
+    assert json_of(out)["sets"]["data"]["per_utterance"] == [
+        {name: value for name, value in row.items() if name != "set"} for row in rows
+    ]
 
 
 def test_transcribe_prints_the_text_for_people_and_all_for_machines(there, run):

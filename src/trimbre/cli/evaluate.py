@@ -1,7 +1,9 @@
 """`trimbre eval`: error rates, size and speed."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from trimbre.cli.console import AllowOutside, Device, Json, Language, Margin, app, show
 from trimbre.cli.notes import watched
@@ -17,7 +19,10 @@ from trimbre.errors import at_least
     trimbre eval half --data data/voices/test --json \\
         --watch prompts=data/en/test read=data/readings
 
-    trimbre eval half --data data/voices/test --graph menu""",
+    trimbre eval half --data data/voices/test --graph menu
+
+    trimbre eval half --data data/voices/test --show 10 \\
+        --hypotheses half.tsv""",
 )
 def evaluate(
     model: str,
@@ -30,6 +35,8 @@ def evaluate(
     normalize: str = "basic",
     language: Language = None,
     margin: Margin = 10.0,
+    show_worst: Annotated[int, Parameter(name="--show")] = 0,
+    hypotheses: Path | None = None,
     clips: int = 20,
     threads: int = 1,
     allow_outside: AllowOutside = False,
@@ -52,18 +59,27 @@ def evaluate(
         Decoding graph that trimbre graph wrote; greedy decoding by default.
     normalize
         Text normalisation of transcripts and hypotheses: none, basic or whisper-en.
+    show_worst
+        Print so many utterances of each set with the most errors: reference and hypothesis as they were compared.
+    hypotheses
+        Write reference, hypothesis and errors of every utterance to this file, .jsonl or .tsv.
     clips
         Utterances that the real-time factor is measured on; 0 skips it.
     threads
         Threads that it is measured with.
     """
     from trimbre import api
+    from trimbre.evaluation.hypotheses import refuse_hypotheses, write_hypotheses
     from trimbre.report.terminal.evaluation import evaluation
     from trimbre.report.terminal.times import real_time_table
+    from trimbre.report.terminal.utterances import worst_utterances
     from trimbre.runs.timing import real_time_factors
 
     at_least("threads", threads, 1)
     at_least("clips", clips, 0)
+    at_least("show", show_worst, 0)
+    if hypotheses is not None:
+        refuse_hypotheses(hypotheses)
     report = api.evaluate(
         model,
         data=data,
@@ -76,8 +92,13 @@ def evaluate(
         allow_outside=allow_outside,
         device=device,
     )
-    found: dict[str, Any] = {"model": model, "data": data, "against": against, **report.to_json()}
+    if hypotheses is not None:
+        write_hypotheses(report, hypotheses)
+    figures = report.to_json(utterances=json)
+    found: dict[str, Any] = {"model": model, "data": data, "against": against, **figures}
     shown: list[Any] = [*evaluation(found)]
+    if show_worst:
+        shown += ["", *worst_utterances(report.sets, show_worst)]
     if clips > 0:
         timed = real_time_factors(
             {model: model} if against is None else {against: against, model: model},

@@ -47,12 +47,34 @@ class SetResult:
     evaluation: Evaluation
     references: Mapping[str, ReferenceResult] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """The candidate's figures and, where there are any, `references`: name -> the same with a `comparison`."""
+    def utterances(self) -> list[dict[str, Any]]:
+        """`id`, `reference` and `hypothesis` as they were compared, `errors` and `words` of every utterance.
+
+        Every reference recogniser adds its own, such as `baseline_hypothesis` and `baseline_errors`.
+        """
+        ours = self.evaluation
+        columns: dict[str, Sequence[Any]] = {
+            "id": ours.ids,
+            "reference": ours.references,
+            "hypothesis": ours.hypotheses,
+            "errors": ours.words.per_sentence.tolist(),
+            "words": ours.words.reference.tolist(),
+        }
+        for name, other in self.references.items():
+            columns[f"{name}_hypothesis"] = other.evaluation.hypotheses
+            columns[f"{name}_errors"] = other.evaluation.words.per_sentence.tolist()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def to_json(self, *, utterances: bool = False) -> dict[str, Any]:
+        """The candidate's figures and, where there are any, `references`: name -> the same with a `comparison`.
+
+        Args:
+            utterances: add what `utterances` gives, as `per_utterance`.
+        """
         found = self.evaluation.to_json()
         if self.references:
             found["references"] = {name: one.to_json(name) for name, one in self.references.items()}
-        return found
+        return found | ({"per_utterance": self.utterances()} if utterances else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +90,14 @@ class EvaluationReport:
     graph: Mapping[str, Any] | None = None
     """Description of the graph that was decoded by."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, *, utterances: bool = False) -> dict[str, Any]:
+        """All figures as plain data; with `utterances`, the texts of every utterance too."""
         return {
             "normalize": self.normalize,
             "graph": self.graph,
             "size": self.size.to_json(),
             "reference_sizes": {name: one.to_json() for name, one in self.reference_sizes.items()},
-            "sets": {name: result.to_json() for name, result in self.sets.items()},
+            "sets": {name: result.to_json(utterances=utterances) for name, result in self.sets.items()},
         }
 
 
