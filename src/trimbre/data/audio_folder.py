@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lhotse import Recording, SupervisionSegment
+from lhotse import SupervisionSegment
 from lhotse.cut import MonoCut
 
+from trimbre.data.audio import recording_of
 from trimbre.data.columns import AUDIO, TEXT, canonical
 from trimbre.data.outside import refuse_outside
 from trimbre.data.tables import Row, columns_of, read_table
@@ -193,12 +194,9 @@ def _id(audio: Path, folder: Path, row: Row) -> str:
 
 def _cut(one: Listed) -> MonoCut:
     try:
-        recording = Recording.from_file(one.audio, recording_id=one.id)
-    except Exception as error:  # lhotse's backends raise whatever their decoders do
-        raise UserError(
-            f"{one.place}: lhotse cannot read the audio {one.audio}; make a corpus of the folder first "
-            "(trimbre corpus folder)"
-        ) from error
+        recording = recording_of(one.audio, id=one.id)
+    except UserError as error:
+        raise UserError(f"{one.place}: {error}") from error
     cut, row = recording.to_cut(), one.row
     if row.start is not None:
         start, seconds = part_of(one, recording.duration)

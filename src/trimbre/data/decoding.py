@@ -1,0 +1,247 @@
+"""Audio files as blocks of samples: by libsndfile where it knows the format, else by FFmpeg.
+
+FFmpeg also takes what libsndfile reads wrongly: files whose header was never finished, as from a pipe or a recorder
+that was stopped, and FLAC of unknown length.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import soundfile
+
+from trimbre.errors import UserError
+
+Source: TypeAlias = Path | bytes
+"""A file, or the content of one."""
+BLOCK = 1 << 16
+"""Frames that are decoded at a time."""
+UNKNOWN = 1 << 62
+"""libsndfile gives a length above this where a header states none."""
+PLACEHOLDER = 1 << 30
+"""Bytes; a WAV that states more than this and more than it has was written without knowing its length."""
+SHORT = 0.1
+"""Seconds that may lack of the length that a header states."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The samples of a file, from a position on."""
+
+    rate: int
+    """Hz, of the file."""
+    channels: int
+    frames: int | None
+    """Of the whole file, where its header can be believed."""
+    floating: bool
+    """Whether samples are stored as floating-point numbers, which may exceed full scale."""
+    blocks: Iterator[np.ndarray]
+    """(frames, channels) float32 each."""
+
+
+@contextmanager
+def decoded(source: Source, place: str, *, start: float = 0.0) -> Iterator[Stream]:
+    """Open a file at `start` seconds.
+
+    Args:
+        place: what messages call it.
+
+    Raises:
+        UserError: it is empty, missing or decoded by neither library, has several audio tracks of equal right, or holds
+            less or more than its header states. Damage that begins later is raised while its blocks are read. Where no
+            length is stated, a last block that is cut off is left out.
+    """
+    _check(source, place)
+    if not _header_is_unfinished(source, place):
+        try:
+            with soundfile.SoundFile(_given(source)) as sound:
+                if 0 < sound.frames < UNKNOWN:
+                    floating = sound.subtype in ("FLOAT", "DOUBLE")
+                    blocks = _blocks(sound, place, round(start * sound.samplerate))
+                    yield Stream(sound.samplerate, sound.channels, sound.frames, floating, blocks)
+                    return
+                if sound.frames == 0 and sound.format in ("WAV", "WAVEX", "RF64", "W64"):
+                    yield Stream(sound.samplerate, sound.channels, 0, False, iter(()))
+                    return
+        except (soundfile.SoundFileError, TypeError):  # TypeError: .raw, which has no header
+            pass
+    with _by_ffmpeg(source, place, start) as stream:
+        yield stream
+
+
+def _check(source: Source, place: str) -> None:
+    if isinstance(source, Path):
+        if not source.is_file():
+            raise UserError(f"no audio file {place}: check the name")
+        size = source.stat().st_size
+    else:
+        size = len(source)
+    if not size:
+        raise UserError(f"{place} is empty: copy or record it again")
+
+
+def _opened(source: Source) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _given(source: Source) -> str | io.BytesIO:
+    return str(source) if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _blocks(sound: soundfile.SoundFile, place: str, start: int) -> Iterator[np.ndarray]:
+    """The samples from a frame on."""
+    try:
+        done = sound.seek(min(start, sound.frames))
+        while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
+            done += len(block)
+            yield block
+    except soundfile.SoundFileError as error:
+        raise UserError(f"cannot decode {place}: it is damaged or cut off, copy or record it again") from error
+    if sound.format != "MP3":  # whose length is estimated
+        _refuse_short(done / sound.samplerate, sound.frames / sound.samplerate, place)
+
+
+def _refuse_short(seconds: float, stated: float, place: str) -> None:
+    if seconds < stated - SHORT:
+        raise UserError(
+            f"{place} is cut off: its header states {stated:.1f} s and {seconds:.1f} s are there; copy or record it "
+            "again"
+        )
+
+
+def _header_is_unfinished(source: Source, place: str) -> bool:
+    """Whether a WAV has samples that the stated size of its data leaves out.
+
+    Raises:
+        UserError: there is less than it states, or what follows the data may be samples or anything else.
+    """
+    with _opened(source) as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if file.read(12)[:4] not in (b"RIFF", b"RF64"):
+            return False
+        size, rate = None, 0
+        while (header := file.read(8))[4:]:
+            name, length = header[:4], int.from_bytes(header[4:], "little")
+            if name == b"ds64":
+                sizes = file.read(length)
+                size = int.from_bytes(sizes[8:16], "little")
+            elif name == b"data":
+                break
+            elif name == b"fmt ":
+                described = file.read(length + length % 2)
+                rate = int.from_bytes(described[8:12], "little")
+            else:
+                file.seek(length + length % 2, os.SEEK_CUR)
+        else:
+            return False
+        begin = file.tell()
+        if length == 0xFFFFFFFF and size is not None:
+            length = size
+        rest = end - begin - length
+        if rest < 0 and length < PLACEHOLDER and rate:
+            _refuse_short((end - begin) / rate, length / rate, place)
+        if rest <= 8 or _are_chunks(file, begin + length, end):
+            return False
+    if not length:
+        return True
+    if rest > length:  # a short tail is what some recorders write of their own
+        raise UserError(
+            f"{place} states {length} bytes of samples and {rest} follow that are none of its parts: write its header "
+            "anew (ffmpeg -ignore_length 1 -i IN OUT), or cut off what does not belong to it"
+        )
+    return False
+
+
+def _are_chunks(file: BinaryIO, at: int, end: int) -> bool:
+    """Whether what follows from a position on are the chunks of a WAV, such as LIST."""
+    at += at % 2
+    while at + 8 <= end:
+        file.seek(at)
+        header = file.read(8)
+        length = int.from_bytes(header[4:], "little")
+        if not all(32 <= letter < 127 for letter in header[:4]) or at + 8 + length > end:
+            return False
+        at += 8 + length + length % 2
+    return True
+
+
+@contextmanager
+def _by_ffmpeg(source: Source, place: str, start: float) -> Iterator[Stream]:
+    import av
+
+    raw = isinstance(source, Path) and source.suffix.lower() == ".g722"
+    # A playlist may not lead to other machines; a size that was never filled in does not count.
+    options = {"protocol_whitelist": "file"} | ({"ignore_length": "1"} if _is_wav(source) else {})
+    try:
+        with av.open(_given(source), format="g722" if raw else None, options=options) as container:
+            track = _track(container, place)
+            frames = _frames(container, track)
+            first = next(frames, None)
+            if first is None:
+                yield Stream(int(track.rate or 1), int(track.channels or 1), 0, False, iter(()))
+                return
+            rate = first.sample_rate
+            floating = track.codec_context.name.startswith("pcm_f")
+            # Its channels are kept: FFmpeg's own downmix is louder by 3 dB.
+            resampler = av.AudioResampler(format="fltp", rate=rate, layout=first.layout)
+            blocks = _after(_planes(chain([first], frames), resampler), round(start * rate))
+            yield Stream(rate, len(first.layout.channels), None, floating, blocks)
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"cannot decode {place}: it is not audio that libsndfile or FFmpeg reads ({error})") from error
+
+
+def _is_wav(source: Source) -> bool:
+    with _opened(source) as file:
+        return file.read(4) in (b"RIFF", b"RF64")
+
+
+def _track(container: Any, place: str) -> Any:
+    """The audio track: the only one, or the one that is marked as the default."""
+    import av
+
+    tracks = list(container.streams.audio)
+    if not tracks:
+        raise ValueError("it has no audio track")
+    marked = [track for track in tracks if track.disposition & av.stream.Disposition.default]
+    if len(tracks) > 1 and len(marked) != 1:
+        raise UserError(
+            f"{place} has {len(tracks)} audio tracks and none is marked as the default: extract the one to recognise "
+            "(ffmpeg -i IN -map 0:a:0 OUT.wav)"
+        )
+    return marked[0] if len(marked) == 1 else tracks[0]
+
+
+def _frames(container: Any, track: Any) -> Iterator[Any]:
+    """The decoded frames of a track; a last packet that was cut off is left out."""
+    import av
+
+    broken: Exception | None = None
+    for packet in container.demux(track):
+        if broken is not None and packet.size:
+            raise broken  # sound follows: the file is not cut off but damaged
+        try:
+            yield from packet.decode()
+        except av.InvalidDataError as error:
+            broken = error
+
+
+def _planes(frames: Iterator[Any], resampler: Any) -> Iterator[np.ndarray]:
+    for frame in chain(frames, [None]):
+        for out in resampler.resample(frame):
+            yield np.ascontiguousarray(out.to_ndarray().T, dtype=np.float32)
+
+
+def _after(blocks: Iterator[np.ndarray], skipped: int) -> Iterator[np.ndarray]:
+    for block in blocks:
+        if skipped < len(block):
+            yield block[skipped:]
+        skipped = max(0, skipped - len(block))
