@@ -2,7 +2,8 @@
 
 A model is a directory or Hub id (`str` or `Path`), a model of transformers with its `processor` beside it, or a pair of
 both; it is never changed. Data are manifests or folders by path (several joined by commas), a lhotse `CutSet` or a
-sequence of cuts. `device` is `auto` (the accelerator where there is one), `cpu`, `cuda` or `mps`.
+sequence of cuts. `device` is `auto` (the accelerator where there is one), `cpu`, `cuda` or `mps`. `language` is that of
+utterances that state none, as a code such as `de` or an English name: the model's own, or what it detects, by default.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -194,6 +195,7 @@ def evaluate(
     graph: GraphLike | None = None,
     normalize: str = "basic",
     language: str | None = None,
+    task: str | None = None,
     margin_percent: float = 10.0,
     allow_outside: bool = False,
     device: str = "auto",
@@ -210,8 +212,7 @@ def evaluate(
         watch: further sets by name.
         graph: decoding graph, or the folder that `make_graph` wrote, for both models; greedy decoding by default.
         normalize: text normalisation of both sides: `none`, `basic` or `whisper-en`.
-        language: what is spoken in utterances that do not state it, as a code such as `de` or an English name; by
-            default the model's own language.
+        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
         margin_percent: increase of the WER, relative to the other model's, that still counts as "not worse".
         allow_outside: accept manifests that name audio outside their own folder.
 
@@ -234,6 +235,7 @@ def evaluate(
         },
         normalize=normalize,
         language=language,
+        task=task,
         margin_percent=margin_percent,
     )
 
@@ -244,6 +246,8 @@ def transcribe(
     *,
     files: str | Path | Iterable[str | Path],
     graph: GraphLike | None = None,
+    language: str | None = None,
+    task: str | None = None,
     device: str = "auto",
 ) -> Iterator[Transcript]:
     """Transcribe audio files of any length, in any format that libsndfile or FFmpeg reads, one after the other.
@@ -255,6 +259,7 @@ def transcribe(
     Args:
         files: one path or several.
         graph: decoding graph, or the folder that `make_graph` wrote; greedy decoding by default.
+        task: as in `evaluate`.
 
     Returns:
         An iterator that yields the transcript of each file as soon as it is there. A file that is missing, damaged or
@@ -269,7 +274,8 @@ def transcribe(
         raise OptionError("files", paths, "no audio file given: name one or more")
     recogniser = resolve_model(model, processor, device=resolve_device(device)).recogniser
     decoder = resolve_graph(graph, recogniser)
-    return long_form.transcribe(model=recogniser.model, processor=recogniser.processor, files=paths, graph=decoder)
+    named: dict[str, Any] = {**recogniser._asdict(), "graph": decoder, "language": language, "task": task}
+    return long_form.transcribe(files=paths, **named)
 
 
 def inspect(

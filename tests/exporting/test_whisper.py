@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,13 @@ from trimbre.exporting.onnx import check_graph, distances, write_graph
 from trimbre.exporting.runtime import load_exported
 from trimbre.exporting.session import session
 from trimbre.exporting.targets import layout_for
-from trimbre.exporting.whisper import Rules, silenced_by
+from trimbre.exporting.whisper import silenced_by
 from trimbre.exporting.whisper_decoder import CHECKED_TOKENS, FIRST_WRITTEN, silence
 from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
+from trimbre.models.heads.generation import GenerationRules
 from trimbre.models.heads.seq2seq import generated
 from trimbre.models.inputs import features_of
 from trimbre.models.modeling_trimbre import Skipped
@@ -160,15 +162,6 @@ def test_an_export_writes_what_the_model_writes(small, processor, exported):
     assert transcriber(*found)(NOISE) == transcriber(small, processor)(NOISE)
 
 
-def test_rules_are_the_generation_configs(small):
-    languages = {"<|en|>": END + 2, "<|de|>": END + 3}
-    never = tuple(small.generation_config.suppress_tokens)
-    not_first = tuple(small.generation_config.begin_suppress_tokens)
-    assert Rules.of(small) == Rules(END + 1, languages, (END + 5, END + 9), END, never, not_first, most=44)
-    english = Rules.of(FAMILIES["whisper, English"].build())
-    assert english == Rules(END + 1, {}, (END + 9,), END, never, (), most=40)
-
-
 def test_int8_is_smaller_and_measured(place, data, written, tmp_path):
     out = tmp_path / "int8"
     trimbre.export(model=str(place), to="onnx", out=out, precision="int8", data=data, tolerance=1000)
@@ -213,12 +206,18 @@ def test_the_readme_of_an_export_runs(small, processor, exported, monkeypatch):
     assert texts == greedy(small, features_of(CLIPS[:1], processor), processor) * 2
 
 
-def test_silence_lets_nothing_forbidden_be_the_likeliest():
-    rules = Rules(start=0, languages={}, after=(), end=1, never=(2,), not_first=(3,), most=9)
-    logits = torch.tensor([[5.0, 1.0, 9.0, 8.0]]).repeat(1, FIRST_WRITTEN + 1, 1)
-    found = silence(logits, torch.arange(FIRST_WRITTEN + 1), silenced_by(rules, 4))
-    assert found[0].argmax(-1).tolist() == [3] * (FIRST_WRITTEN - 1) + [0, 3]
-    assert found[0, 0].tolist() == [5, 1, 1, 8]
+def test_silence_lets_nothing_forbidden_be_the_likeliest(small):
+    """Labels: the start, the end, one that is never written, one not at first, a language, and another."""
+    rules = replace(
+        GenerationRules.of(small),
+        **{"start": 0, "end": 1, "never": (2,), "not_first": (3,), "languages": {"<|en|>": 4, "<|de|>": 5}},
+    )
+    logits = torch.tensor([[5.0, 1.0, 9.0, 8.0, -3.0, 2.0]]).repeat(1, FIRST_WRITTEN + 3, 1)
+    most = FIRST_WRITTEN + 3
+    found = silence(logits, torch.arange(most), silenced_by(rules, 6), most)
+    assert found[0].argmax(-1).tolist() == [5, 3, 3, 0, 3, 3, 1]
+    preset = silenced_by(replace(rules, language="en"), 6)
+    assert silence(logits, torch.arange(most), preset, most)[0].argmax(-1).tolist() == [4, 3, 3, 0, 3, 3, 1]
 
 
 def test_onnx_asr_writes_what_the_model_writes(small, place, processor, written, tmp_path):

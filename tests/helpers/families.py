@@ -151,6 +151,7 @@ def _tiny_whisper(multilingual: bool) -> PreTrainedModel:
         return_timestamps=False,
         alignment_heads=[[0, 1], [1, 0], [2, 0], [2, 1]],
         **({"lang_to_id": {"<|en|>": END + 2, "<|de|>": END + 3}} if multilingual else {}),
+        **({"forced_decoder_ids": [[1, None], [2, END + 5]]} if multilingual else {}),  # as OpenAI's
         **({"task_to_id": {"transcribe": END + 5, "translate": END + 4}} if multilingual else {}),
     )
     return model

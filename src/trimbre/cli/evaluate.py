@@ -34,6 +34,7 @@ def evaluate(
     graph: Path | None = None,
     normalize: str = "basic",
     language: Language = None,
+    task: str | None = None,
     margin: Margin = 10.0,
     show_worst: Annotated[int, Parameter(name="--show")] = 0,
     hypotheses: Path | None = None,
@@ -59,6 +60,8 @@ def evaluate(
         Decoding graph that trimbre graph wrote; greedy decoding by default.
     normalize
         Text normalisation of transcripts and hypotheses: none, basic or whisper-en.
+    task
+        transcribe, or translate (into English, for multilingual Whispers); the model's preset task by default.
     show_worst
         Print so many utterances of each set with the most errors: reference and hypothesis as they were compared.
     hypotheses
@@ -88,6 +91,7 @@ def evaluate(
         graph=graph,
         normalize=normalize,
         language=language,
+        task=task,
         margin_percent=margin,
         allow_outside=allow_outside,
         device=device,

@@ -30,6 +30,7 @@ def export(
     tolerance: float = 0.5,
     normalize: str = "basic",
     language: Language = None,
+    task: str | None = None,
     allow_outside: AllowOutside = False,
     json: Json = False,
 ) -> int:
@@ -53,6 +54,8 @@ def export(
         Increase of the WER on the data, in points, that int8 may cause; above it nothing is written.
     normalize
         Text normalisation of transcripts and hypotheses: none, basic or whisper-en.
+    task
+        transcribe, or translate (multilingual Whispers, to onnx); the model's preset task by default.
     """
     from trimbre.exporting import export as exporting
     from trimbre.report.terminal import models
@@ -67,6 +70,7 @@ def export(
         tolerance=tolerance,
         normalize=normalize,
         language=language,
+        task=task,
         allow_outside=allow_outside,
     )
     return show(found, json, *models.exported(found))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trimbre.cli.console import BAD_INPUT, DONE, MISSED, Device, Json, app, list_printed, tell
+from trimbre.cli.console import BAD_INPUT, DONE, MISSED, Device, Json, Language, app, list_printed, tell
 from trimbre.errors import UserError
 
 
@@ -11,10 +11,19 @@ from trimbre.errors import UserError
 
     trimbre transcribe half call.wav interview.mp3
 
-    trimbre transcribe half call.wav --graph menu"""
+    trimbre transcribe half call.wav --graph menu
+
+    trimbre transcribe whisper-base call.wav --language de --task translate"""
 )
 def transcribe(
-    model: str, /, *files: Path, graph: Path | None = None, device: Device = "auto", json: Json = False
+    model: str,
+    /,
+    *files: Path,
+    graph: Path | None = None,
+    language: Language = None,
+    task: str | None = None,
+    device: Device = "auto",
+    json: Json = False,
 ) -> int:
     """Transcribe audio files, of any length and in any format that libsndfile or FFmpeg reads.
 
@@ -29,13 +38,15 @@ def transcribe(
         Audio files.
     graph
         Decoding graph that trimbre graph wrote; greedy decoding by default.
+    task
+        transcribe, or translate (into English, for multilingual Whispers); the model's preset task by default.
     """
     from trimbre import api
 
     if not files:
         raise UserError("no audio file given: name one or more after the model")
     read = 0
-    transcripts = api.transcribe(model, files=files, graph=graph, device=device)
+    transcripts = api.transcribe(model, files=files, graph=graph, language=language, task=task, device=device)
     with list_printed({"model": model}, "transcripts", json) as write:
         for transcript in transcripts:
             write(transcript.to_json())

@@ -35,13 +35,15 @@ class Languages:
         stated: code for utterances that do not state a language themselves.
         model: code of the model's language, for the normalisation of texts alone: it does not tell a multilingual model
             what is spoken.
+        translated: whether texts are translations into English of what is spoken.
     """
 
     stated: str | None = None
     model: str | None = None
+    translated: bool = False
 
     @classmethod
-    def of(cls, stated: str | None, *recognisers: Any) -> "Languages":
+    def of(cls, stated: str | None, *recognisers: Any, task: str | None = None) -> "Languages":
         """The rule for a stated language and the first of several (model, processor) pairs that has one.
 
         Raises:
@@ -49,7 +51,7 @@ class Languages:
         """
         known = (language_of_model(*recogniser) for recogniser in recognisers)
         model = next((language for language in known if language), None)
-        return cls(stated_language(stated), model)
+        return cls(stated_language(stated), model, task == "translate")
 
     def spoken(self, cut: Any) -> str | None:
         """What is spoken in a cut, so far as it or the user says."""
@@ -57,12 +59,12 @@ class Languages:
 
     def written(self, cut: Any) -> str | None:
         """The language of a cut's text, by which it is normalised."""
-        return self.spoken(cut) or self.text
+        return self.text if self.translated else self.spoken(cut) or self.text
 
     @property
     def text(self) -> str | None:
         """The language of text that does not state one."""
-        return self.stated or self.model
+        return "en" if self.translated else self.stated or self.model
 
 
 def language_of(cut: Any) -> str | None:

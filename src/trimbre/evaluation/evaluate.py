@@ -112,6 +112,7 @@ def evaluate_sets(
     allow_outside: bool = False,
     normalize: str = "basic",
     language: str | None = None,
+    task: str | None = None,
     margin_percent: float = 10.0,
 ) -> EvaluationReport:
     """Evaluate on a main set and on every watched set, beside the references; progress shows on stderr.
@@ -124,6 +125,7 @@ def evaluate_sets(
         references: recognisers to compare with by name, such as `dense` and `control`.
         graph: all decode by this graph instead of greedily.
         language: of utterances that do not state one; by default that of the first of these recognisers which has one.
+        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
         margin_percent: largest relative increase of a reference's WER, in percent, that counts as "not worse".
 
     Raises:
@@ -132,7 +134,8 @@ def evaluate_sets(
     watch, references = watch or {}, references or {}
     refuse_name(watch, name)
     recognisers = [recogniser, *references.values()]
-    how = {"graph": graph, "normalize": normalize, "languages": Languages.of(language, *recognisers)}
+    languages = Languages.of(language, *recognisers, task=task)
+    how = {"graph": graph, "normalize": normalize, "languages": languages, "task": task}
     found = {}
     for each, where in {name: data, **watch}.items():
         ours, *theirs = _score_all(recognisers, each, where, allow_outside, **how)

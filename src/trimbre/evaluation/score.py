@@ -94,6 +94,7 @@ def score(
     bfloat16: bool = False,
     graph: TextDecoder | None = None,
     languages: Languages | None = None,
+    task: str | None = None,
     on_batch: Callable[[float], None] = lambda seconds: None,
 ) -> Evaluation:
     """Recognise every utterance of a set and count the errors.
@@ -109,15 +110,17 @@ def score(
         bfloat16: run under autocast; quicker on some hardware, not for final figures.
         graph: decode by this graph instead of greedily; for CTC models.
         languages: which language utterances are in; by default their own, else the model's.
+        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
         on_batch: called with the seconds of audio of each batch that is done.
 
     Raises:
-        UserError: there is no transcribed utterance, more than 1 % of the audio cannot be read (fewer are left out, as
-            in training), or the tokenizer cannot spell more than 1 % of the characters of the transcripts.
+        UserError: there is no transcribed utterance, the model cannot be given that task or a language, more than 1 %
+            of the audio cannot be read (fewer are left out, as in training), or the tokenizer cannot spell more than
+            1 % of the characters of the transcripts.
     """
     name = name or (str(data) if isinstance(data, str | Path) else "the data")
     cuts = list(read_cuts(data, allow_outside=allow_outside))
-    languages = languages or Languages.of(None, (model, processor))
+    languages = languages or Languages.of(None, (model, processor), task=task)
     tolerance = UnreadableClips(len(cuts), name)
     texts: dict[int, str] = {}  # by position: several sets together may have an id twice
     seconds = 0.0
@@ -129,6 +132,7 @@ def score(
             processor=processor,
             cuts=cuts,
             graph=graph,
+            task=task,
             max_seconds=max_seconds,
             tolerance=tolerance,
             languages=languages,

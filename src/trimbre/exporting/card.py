@@ -67,22 +67,26 @@ def following(tokens, caches):
     return logits[0, -1], renewed
 
 
-begun = [rules["start"]]
-if rules["languages"]:
-    scores, _ = following(begun, caches)
-    begun.append(max(rules["languages"].values(), key=lambda token: scores[token]))
-begun += rules["after"]
-scores, caches = following(begun, caches)
+tokens = list(rules["prompt"])
+if None in tokens:  # the language is detected
+    scores, _ = following([rules["start"]], caches)
+    tokens[1] = max(rules["languages"].values(), key=lambda token: scores[token])
+begun, penalty, size = len(tokens), rules["repetition_penalty"], rules["no_repeat_ngram_size"]
+scores, caches = following(tokens, caches)
 scores[rules["not_first"]] = -np.inf
-written = []
-while len(begun) + len(written) < rules["most"]:
+while len(tokens) < rules["most"]:
+    used = np.unique(tokens)
+    scores[used] = np.where(scores[used] < 0, scores[used] * penalty, scores[used] / penalty)
+    for start in range(len(tokens) - size + 1 if size else 0):
+        if tokens[start : start + size - 1] == tokens[len(tokens) - size + 1 :]:
+            scores[tokens[start + size - 1]] = -np.inf
     scores[rules["never"]] = -np.inf
     token = int(scores.argmax())
     if token == rules["end"]:
         break
-    written.append(token)
+    tokens.append(token)
     scores, caches = following([token], caches)
-text = processor.tokenizer.decode(written, skip_special_tokens=True).strip()
+text = processor.tokenizer.decode(tokens[begun:], skip_special_tokens=True).strip()
 """,
     "onnx-asr": """\
 import onnx_asr

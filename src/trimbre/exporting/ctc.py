@@ -41,8 +41,8 @@ class Form:
     """Metadata in the ONNX file."""
 
 
-def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
-    """The layout of a CTC model for the runtime `to`.
+def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin, **asked: str | None) -> Layout:
+    """The layout of a CTC model, which is not told what is `asked`, for the runtime `to`.
 
     Raises:
         UserError: that runtime cannot run it.
@@ -58,7 +58,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
         metadata=form.metadata,
     )
     files = {} if to == "onnx" else files_beside(to, form, processor, blank_id(model))
-    return Layout((graph,), describe(form, model, processor), files, form.feed)
+    return Layout((graph,), describe(form, model, processor), partial(first_gap, model), files, form.feed)
 
 
 def trials(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> Iterator[Trial]:
@@ -69,6 +69,25 @@ def trials(form: Form, model: PreTrainedModel, processor: ProcessorMixin) -> Ite
         lengths = head_of(model).output_lengths(model, inputs)
         valid = None if lengths is None else torch.arange(expected.shape[1]) < lengths.unsqueeze(1)
         yield Trial(form.feed(inputs), {form.output: expected}, valid)
+
+
+@torch.no_grad()
+def first_gap(model: PreTrainedModel, exported: Any, inputs: Mapping[str, Tensor]) -> float | None:
+    """How far apart two labels are for the model in the frames where the labels of the exported model differ, at most.
+
+    Returns:
+        The difference of their scores, relative to the largest score; None for equal labels.
+    """
+    head: Any = head_of(model)
+    (scores,) = head.frame_logits(model, inputs)
+    (found,) = exported.head.frame_logits(exported, inputs)
+    if len(scores) != len(found):
+        return math.inf
+    ours, theirs = scores.argmax(-1), found.argmax(-1)
+    if torch.equal(ours, theirs):
+        return None
+    gaps = (scores.gather(1, ours[:, None]) - scores.gather(1, theirs[:, None])) / scores.abs().max()
+    return float(gaps.max())
 
 
 class Plain(nn.Module):

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ from trimbre.models.source import ModelLike, resolve_model
 
 CALIBRATION_CLIPS = 200
 """Number of clips that static ranges of activations are computed from."""
+COMPARED_CLIPS = 8
+"""Clips of the data whose texts are compared with the model's."""
+COMPARED_SECONDS = (0.7, 2.9, 6.1)
+"""Lengths of clips of noise whose texts are."""
 
 
 def export(
@@ -41,12 +45,14 @@ def export(
     tolerance: float = 0.5,
     normalize: str = "basic",
     language: str | None = None,
+    task: str | None = None,
     allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Write a recogniser, dense or pruned, as a directory that a runtime loads.
 
-    The float32 graphs are always compared with the recogniser first, in batches of several lengths, sizes and paddings.
-    A CTC model is one graph; a Whisper is two, its encoder and its decoder with key-value caches as inputs and outputs.
+    The float32 graphs are always compared with the recogniser first, in batches of several lengths, sizes and paddings,
+    and so are the texts, of noise and of some clips of `data`. A CTC model is one graph; a Whisper is two, its encoder
+    and its decoder with key-value caches as inputs and outputs.
 
     Args:
         model: directory, Hub id, or a model in memory with its `processor`.
@@ -59,15 +65,17 @@ def export(
         data: speech with transcripts, to measure the word error rates of the float32 and int8 graphs on.
         tolerance: largest accepted increase of the WER by int8 on `data`, in points.
         normalize: text normalisation of references and hypotheses: `none`, `basic` or `whisper-en`.
-        language: what is spoken in utterances that do not state it, as a code such as `de` or an English name; by
-            default the model's own language.
+        language: what is spoken in utterances that do not state it, as a code such as `de` or an English name, and what
+            an exported multilingual Whisper takes to be spoken; by default the model's own language.
+        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
         allow_outside: accept manifests that name audio outside their own folder.
 
     Returns:
         What was written and measured, also in `out/export.json`.
 
     Raises:
-        UserError: bad input, a graph that differs from the model, or an int8 that is worse than `tolerance`.
+        UserError: bad input, a graph that differs from the model or gives other texts, or an int8 that is worse than
+            `tolerance`.
     """
     one_of("to", to, RUNTIMES)
     one_of("precision", precision, EXPORT_PRECISIONS)
@@ -86,7 +94,7 @@ def export(
     source = resolve_model(model, processor)
     recogniser = source.recogniser
     languages = Languages.of(language, recogniser)
-    layout = layout_for(to, *recogniser)  # refuses before the work
+    layout = layout_for(to, *recogniser, language=languages.stated, task=task)  # refuses before the work
     if clips is not None and layout.feed is None:
         kind = type(recogniser.model).__name__
         raise _no_ranges(calibrate, f"static ranges are for models with a CTC head and this is a {kind}: leave it out")
@@ -115,6 +123,8 @@ def export(
                 _write_description(folder, describe(files))
                 found["wer"][precision] = _word_errors(folder, test.cuts, normalize, languages)
 
+        _write_description(folder, describe(graphs))
+        _compare_texts(recogniser, layout, folder, () if test is None else test.cuts)
         measure("fp32", graphs)
         if precision == "int8":
             graphs = _quantised(graphs, folder, recogniser, layout, clips)
@@ -133,6 +143,35 @@ def _write_float32(recogniser: Recogniser, layout: Any, folder: Path) -> tuple[d
 
     files = {graph.name: folder / f"{graph.name}.onnx" for graph in layout.graphs}
     return files, max(write_graph(recogniser.model, graph, files[graph.name]) for graph in layout.graphs)
+
+
+def _compare_texts(recogniser: Recogniser, layout: Any, folder: Path, cuts: Any) -> None:
+    """Raise UserError where the exported directory gives another text than the model, of noise or of a clip.
+
+    Two labels that float32 cannot tell apart may take each other's place.
+    """
+    from trimbre.exporting.onnx import EQUAL
+    from trimbre.exporting.runtime import load_exported
+    from trimbre.exporting.targets import noise
+
+    exported = load_exported(folder, threads=torch.get_num_threads()).model
+    rate = rate_of(recogniser.processor)
+    clips = chain(
+        ((f"{len(clip)} samples of noise", clip) for clip in noise(COMPARED_SECONDS, rate)), _loaded(cuts, rate)
+    )
+    for name, clip in clips:
+        gap = layout.first_gap(exported, features_of([clip], recogniser.processor))
+        if gap is not None and not gap <= EQUAL:
+            raise UserError(
+                f"the exported model gives another text than the model for {name}: nothing was written; "
+                "please report this with your versions of torch, transformers and onnxruntime"
+            )
+
+
+def _loaded(cuts: Any, rate: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Ids and audio of the first cuts, (samples,) each at `rate` Hz."""
+    for cut in islice(cuts, COMPARED_CLIPS):
+        yield cut.id, load_cut(cut, rate)
 
 
 def _quantised(

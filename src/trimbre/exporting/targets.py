@@ -52,17 +52,30 @@ class Layout:
     graphs: tuple[OnnxGraph, ...]
     described: Mapping[str, Any]
     """Everything needed to run the graphs, as plain data for export.json; `exporting.runtime` reads it."""
+    first_gap: Callable[[Any, Mapping[str, Tensor]], float | None]
+    """The exported model, inputs of one clip -> how far apart for the model two labels are, relative to its largest
+    score, where the texts of the two begin to differ; None for equal texts."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Further files that the runtime reads, name -> text."""
     feed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     """The processor's output -> the graph's inputs, where there is one graph; None where there are several."""
 
 
-def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
+def layout_for(
+    to: str,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    *,
+    language: str | None = None,
+    task: str | None = None,
+) -> Layout:
     """The layout of a model for a runtime.
 
+    Args:
+        language, task: what texts are written in, for models that are told it; None is the model's own.
+
     Raises:
-        UserError: that runtime cannot run it.
+        UserError: that runtime cannot run it, or the model cannot be given that language or task.
     """
     family = family_of(model)
     if to not in family.runtimes:
@@ -71,7 +84,8 @@ def layout_for(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> La
     exporter = f"trimbre.exporting.{family.exporter or family.head.name}"
     if find_spec(exporter) is None:
         raise OptionError("to", to, f"no exporter knows the graphs of a {type(model).__name__}: name one in its Family")
-    return import_module(exporter).layout(to, model, processor)
+    family.head.check_asked(model, processor, language=language, task=task)
+    return import_module(exporter).layout(to, model, processor, language=language, task=task)
 
 
 def noise(seconds: Sequence[float], rate: int) -> list[np.ndarray]:

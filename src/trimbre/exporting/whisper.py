@@ -5,7 +5,7 @@ Files, inputs and outputs have the names that Optimum gave them and onnx-asr rea
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,59 +16,41 @@ from transformers import PreTrainedModel, ProcessorMixin
 from trimbre.errors import OptionError
 from trimbre.exporting.targets import Layout, OnnxGraph, Trial, noise
 from trimbre.exporting.whisper_decoder import CachedDecoder, caches_of, trials
+from trimbre.exporting.whisper_runtime import by_rules
+from trimbre.models.heads.generation import GenerationRules, refuse_other_search
 from trimbre.models.inputs import features_of, rate_of
 
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 CHECKED_SECONDS = ((0.1,), (3.7, 1.2), (11.3, 0.6, 2.5))
 """Batches that the encoder is compared on, by the lengths of their clips in seconds."""
+CHECKED_TEXT = 64
+"""Tokens of each text that is compared with the model's, at most."""
 LONGEST_TEXT = 448
 """Tokens that onnx-asr generates at most, whatever the model's own limit."""
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Prompt tokens and suppressed tokens of greedy decoding, from the model's generation config."""
-
-    start: int
-    languages: Mapping[str, int]
-    """Token of each language by its name, such as <|en|>; empty for an English-only model."""
-    after: tuple[int, ...]
-    """Tokens after the start and, in a multilingual model, the language: task and no timestamps."""
-    end: int
-    never: tuple[int, ...]
-    not_first: tuple[int, ...]
-    most: int
-    """Tokens of a text at most, the prompt included."""
-
-    @classmethod
-    def of(cls, model: Any) -> "Rules":
-        generation = model.generation_config
-        several = getattr(generation, "is_multilingual", False)
-        after = (generation.task_to_id["transcribe"],) if several else ()
-        if (untimed := getattr(generation, "no_timestamps_token_id", None)) is not None:
-            after = (*after, untimed)
-        room = model.config.max_target_positions
-        return cls(
-            start=generation.decoder_start_token_id,
-            languages=generation.lang_to_id if several else {},
-            after=after,
-            end=generation.eos_token_id,
-            never=tuple(generation.suppress_tokens or ()),
-            not_first=tuple(generation.begin_suppress_tokens or ()),
-            most=min(room, (generation.max_length or room) + 1 + several + len(after)),
-        )
-
-
-def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout:
+def layout(
+    to: str,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    *,
+    language: str | None = None,
+    task: str | None = None,
+) -> Layout:
     """The layout of a Whisper for the runtime `to`.
 
     Raises:
-        UserError: that runtime cannot run it.
+        UserError: that runtime cannot run it, or not by the rules of its generation config.
+        OptionError: the model cannot be given that language or task.
     """
-    rules = Rules.of(model)
+    rules = GenerationRules.of(model, processor)
+    rules = rules.preset(*rules.checked(language, task))
+    refuse_other_search(model, "an exported one")
     if to == "onnx-asr":
         check_fit(model, processor)
+        check_rules(rules)
     silenced = silenced_by(rules, model.config.vocab_size) if to == "onnx-asr" else None
+    most = rules.most(len(rules.prompt()))
     caches = caches_of(model)
     inputs = [f"past_key_values.{cache.name}" for cache in caches]
     encoder = OnnxGraph(
@@ -91,7 +73,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
             },
         },
         outputs=("logits", *(f"present.{cache.name}" for cache in caches)),
-        wrap=lambda copied: CachedDecoder(copied, caches, silenced),
+        wrap=lambda copied: CachedDecoder(copied, caches, silenced, most),
         example={
             "input_ids": torch.ones(2, 4, dtype=torch.long),
             "encoder_hidden_states": torch.zeros(2, model.config.max_source_positions, model.config.d_model),
@@ -101,14 +83,14 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
                 for name, cache in zip(inputs, caches, strict=True)
             },
         },
-        trials=partial(trials, model, processor, caches, silenced),
+        trials=partial(trials, model, processor, caches, silenced, most),
     )
     extractor = processor.feature_extractor  # type: ignore[attr-defined]
     described = {
         "family": "whisper",
         "inputs": ["input_features", "input_ids", "encoder_hidden_states", "use_cache_branch", "past_key_values.*"],
         "outputs": ["last_hidden_state", "logits", "present.*"],
-        "rules": asdict(rules),
+        "rules": rules.to_json(),
         "sampling_rate": rate_of(processor),
         "mel_bands": extractor.feature_size,
         "mel_frames": 2 * model.config.max_source_positions,
@@ -116,7 +98,8 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin) -> Layout
         "dim": model.config.d_model,
         "labels": model.config.vocab_size,
     }
-    return Layout((encoder, decoder), described, files_beside(model, processor) if to == "onnx-asr" else {})
+    files = files_beside(model, processor) if to == "onnx-asr" else {}
+    return Layout((encoder, decoder), described, partial(first_gap, model), files)
 
 
 class AudioEncoder(nn.Module):
@@ -139,12 +122,76 @@ def encoder_trials(model: Any, processor: Any) -> Iterator[Trial]:
         yield Trial({"input_features": features}, {"last_hidden_state": hidden})
 
 
-def silenced_by(rules: Rules, labels: int) -> Tensor:
-    """Suppressed labels, (2, labels) bool: at later positions of a text, and at its first."""
-    silenced = torch.zeros(2, labels, dtype=torch.bool)
-    silenced[:, list(rules.never)] = True
+def silenced_by(rules: GenerationRules, labels: int) -> Tensor:
+    """Suppressed labels, (4, labels) bool: at later positions of a text, at its first, where the language is detected,
+    and where the longest text ends.
+    """
+    silenced = torch.zeros(4, labels, dtype=torch.bool)
+    silenced[:2, list(rules.never)] = True
     silenced[1, list(rules.not_first)] = True
+    preset = rules.prompt()[1]
+    silenced[2:] = True
+    silenced[2, list(rules.languages.values()) if preset is None else [preset]] = False
+    silenced[3, rules.end] = False
     return silenced
+
+
+def check_rules(rules: GenerationRules) -> None:
+    """Raise OptionError where onnx-asr, which knows one form of prompt and no rules, would write other texts."""
+    if rules.task == "translate":
+        raise OptionError("task", rules.task, "onnx-asr only transcribes: export to onnx")
+    prompt = rules.prompt()
+    if len(prompt) != 4 or prompt[2:] != (rules.tasks.get("transcribe"), rules.untimed):
+        advice = "it begins every text with a language, the task and no times, and this model's texts begin otherwise: "
+        raise OptionError(
+            "to", "onnx-asr", advice + ("give a task, or " if rules.multilingual else "") + "export to onnx"
+        )
+    for name, plain in (("repetition_penalty", 1), ("no_repeat_ngram_size", 0)):
+        if (value := getattr(rules, name)) != plain:
+            advice = f"the model's generation config asks for {name}={value:g}, which it does not do: export to onnx"
+            raise OptionError("to", "onnx-asr", advice)
+
+
+@torch.no_grad()
+def first_gap(model: Any, exported: Any, inputs: Mapping[str, Tensor]) -> float | None:
+    """How far apart two tokens are for the model where its text and that of the exported model begin to differ.
+
+    Args:
+        exported: its `ExportedWhisper`.
+        inputs: one window, (1, mel bands, frames).
+
+    Returns:
+        The difference of the two tokens' scores, relative to the largest score; None for equal texts.
+    """
+    features = inputs["input_features"]
+    own: GenerationRules = exported.generation_config
+    config = own.config(model.generation_config, None, None)
+    if None in own.prompt():
+        ours = int(model.detect_language(features, generation_config=config))
+        theirs = int(exported.detect_language(features))
+        if ours != theirs:
+            scores = model(features, decoder_input_ids=torch.tensor([[own.start]])).logits[0, -1]
+            return _gap(scores, ours, theirs)
+        own = own.decided(ours)
+    prompt = [token for token in own.prompt() if token is not None]
+    rules = replace(own, max_new_tokens=min(CHECKED_TEXT, own.most(len(prompt)) - len(prompt)))
+    config = rules.config(model.generation_config, None, None)
+    mask = torch.ones(features.shape[::2], dtype=torch.long)
+    tokens = model.generate(features, attention_mask=mask, generation_config=config)[0].tolist()
+    found = exported.generate(features, generation_config=rules)[0].tolist()
+    if tokens == found:
+        return None
+    same = next((i for i, (one, other) in enumerate(zip(tokens, found, strict=False)) if one != other), None)
+    same = min(len(tokens), len(found)) if same is None else same
+    text = torch.tensor([[*prompt, *tokens[:same]]])
+    scores = model(features, decoder_input_ids=text).logits[:, -1]
+    differing = (*(each[same] if same < len(each) else rules.end for each in (tokens, found)),)
+    return _gap(by_rules(rules, text, scores, len(prompt))[0], *differing)
+
+
+def _gap(scores: Tensor, one: int, other: int) -> float:
+    """How far apart two labels' scores are, relative to the largest of all."""
+    return float((scores[one] - scores[other]).abs() / scores[scores.isfinite()].abs().max())
 
 
 def check_fit(model: PreTrainedModel, processor: ProcessorMixin) -> None:

@@ -54,16 +54,18 @@ class CachedDecoder(nn.Module):
     """The decoder and its output projection, with caches as inputs and outputs.
 
     Args:
-        silenced: suppressed labels, (2, labels) bool; see `silenced_by`.
+        silenced: suppressed labels, (4, labels) bool; see `silenced_by`.
+        most: tokens of a text at most, for which they count.
     """
 
     silenced: Tensor | None
 
-    def __init__(self, model: Any, caches: list[Cache], silenced: Tensor | None):
+    def __init__(self, model: Any, caches: list[Cache], silenced: Tensor | None, most: int = 0):
         super().__init__()
         self.decoder = model.model.decoder
         self.head = model.proj_out
         self.names = [cache.name for cache in caches]
+        self.most = most
         self.register_buffer("silenced", silenced)
 
     def forward(self, input_ids: Tensor, hidden: Tensor, use_cache_branch: Tensor, *given: Tensor) -> Any:
@@ -108,7 +110,7 @@ class CachedDecoder(nn.Module):
             states = states + layer.fc2(layer.activation_fn(layer.fc1(normed)))
         logits = self.head(self.decoder.layer_norm(states))
         if self.silenced is not None:
-            logits = silence(logits, positions, self.silenced)
+            logits = silence(logits, positions, self.silenced, self.most)
         return logits, *(present[name] for name in self.names)
 
 
@@ -143,17 +145,21 @@ def in_heads(attention: Any, states: Tensor) -> Tensor:
     return states.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
 
 
-def silence(logits: Tensor, positions: Tensor, silenced: Tensor) -> Tensor:
-    """Logits (batch, tokens, labels) with those of suppressed labels set to the lowest.
+def silence(logits: Tensor, positions: Tensor, silenced: Tensor, most: int) -> Tensor:
+    """Logits (batch, tokens, labels) with those of suppressed labels set below the lowest.
 
-    onnx-asr takes the label with the highest logit, so that suppression has to be part of the graph.
+    onnx-asr takes the label with the highest logit, so that suppression has to be part of the graph: also to detect
+    none but the model's languages, or only the preset one, and to end a text of `most` tokens.
     """
-    first = (positions == FIRST_WRITTEN - 1)[:, None]
-    return torch.where(silenced[0] | (silenced[1] & first), logits.amin(-1, keepdim=True), logits)
+    positions = positions[:, None]
+    begins, ends = positions == 0, positions >= most - 1
+    written = silenced[0] | (silenced[1] & (positions == FIRST_WRITTEN - 1))
+    kept_out = (written & ~begins & ~ends) | (silenced[2] & begins) | (silenced[3] & ends)
+    return torch.where(kept_out, logits.amin(-1, keepdim=True) - 1, logits)
 
 
 @torch.no_grad()
-def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | None) -> Iterator[Trial]:
+def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | None, most: int = 0) -> Iterator[Trial]:
     """Two for each of `CHECKED_TOKENS`: without caches, then with transformers' own caches after the first tokens."""
     for batch, first, more in CHECKED_TOKENS:
         features = features_of(noise([3.7] * batch, rate_of(processor)), processor)["input_features"]
@@ -161,7 +167,7 @@ def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | N
         text = torch.arange(batch * (first + more)).reshape(batch, -1) * 7 % model.config.vocab_size
         logits, _ = written_by(model, hidden, text, caches)
         if silenced is not None:
-            logits = silence(logits, torch.arange(first + more), silenced)
+            logits = silence(logits, torch.arange(first + more), silenced, most)
         begun = written_by(model, hidden, text[:, :first], caches)[1]
         ended = written_by(model, hidden, text, caches)[1]
         empty = {cache.name: torch.zeros(0, cache.heads, 0, cache.head_dim) for cache in caches}

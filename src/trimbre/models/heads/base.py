@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
+from trimbre.errors import OptionError
 from trimbre.models.regularisation import without_regularisation
 
 CHUNK_SECONDS = 20.0
@@ -158,9 +159,31 @@ class Head(ABC):
     def example_inputs(self, model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
         """What a forward takes: the inputs and, for a model that reads text, so many tokens of made-up text each."""
 
+    def check_asked(self, model: Any, processor: Any, *, language: str | None, task: str | None) -> None:
+        """Raise OptionError where a model cannot be given a language or a task.
+
+        Only texts that begin with tokens for both are written by them: here any language may be stated.
+        """
+        if task not in (None, "transcribe"):
+            advice = f"a {type(model).__name__} only transcribes, and multilingual Whispers translate: leave it out"
+            raise OptionError("task", task, advice)
+
     @abstractmethod
-    def greedy(self, model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
-        """The greedy text of every utterance of a padded batch; labels in `inputs` are left out."""
+    def greedy(
+        self,
+        model: Any,
+        inputs: Mapping[str, Tensor],
+        processor: Any,
+        *,
+        languages: Sequence[str | None] = (),
+        task: str | None = None,
+    ) -> list[str]:
+        """The text of every utterance of a padded batch; labels in `inputs` are left out.
+
+        Args:
+            languages: of each utterance, for models that are told it; None is left to the model.
+            task: `transcribe` or `translate`, for models that are told it; None is left to the model.
+        """
 
     @abstractmethod
     def by_graph(self, model: Any, inputs: Mapping[str, Tensor], graph: TextDecoder) -> list[str]:
@@ -175,12 +198,15 @@ class Head(ABC):
         *,
         chunk_seconds: float = CHUNK_SECONDS,
         overlap_seconds: float = OVERLAP_SECONDS,
+        language: str | None = None,
+        task: str | None = None,
     ) -> Transcriber:
         """Long-form decoding.
 
         Args:
             chunk_seconds: audio that goes through the model in one forward.
             overlap_seconds: audio that two neighbouring chunks share, half of it as context for each of the two.
+            language, task: as `greedy` takes them.
         """
 
     @abstractmethod

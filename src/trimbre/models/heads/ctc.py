@@ -105,7 +105,15 @@ class CTC(Head):
         """Log-probabilities, (frames, labels), of each utterance; takes what `frame_logits` takes."""
         return [logits.float().log_softmax(-1).cpu().numpy() for logits in self.frame_logits(model, inputs)]
 
-    def greedy(self, model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
+    def greedy(
+        self,
+        model: Any,
+        inputs: Mapping[str, Tensor],
+        processor: Any,
+        *,
+        languages: Sequence[str | None] = (),
+        task: str | None = None,
+    ) -> list[str]:
         blank = blank_id(model)
         return [spell(labels, processor=processor, blank=blank) for labels in self.frame_labels(model, inputs)]
 
@@ -120,6 +128,8 @@ class CTC(Head):
         *,
         chunk_seconds: float = CHUNK_SECONDS,
         overlap_seconds: float = OVERLAP_SECONDS,
+        language: str | None = None,
+        task: str | None = None,
     ) -> Transcriber:
         """Long-form decoding in overlapping chunks; a graph reads the scores of all of their frames at once."""
         stride, blank = self.samples_per_frame(model, processor), blank_id(model)

@@ -14,6 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from trimbre.errors import UserError
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
+from trimbre.models.heads.generation import GenerationRules, written_language
 from trimbre.models.inputs import features_of, rate_of, window_of
 from trimbre.models.labels import letters_of
 
@@ -91,18 +92,25 @@ class Seq2Seq(Head):
         is no label; the end of the text is one.
         """
         features = batch.inputs["input_features"].to(teacher.device)
-        prefixes = _prefixes(teacher, features, languages, precision)
-        texts = _texts(teacher, processor, features, batch.texts, prefixes, precision)
-        longest, end = teacher.config.max_target_positions, teacher.config.eos_token_id
+        rules = GenerationRules.of(teacher, processor)
+        if rules.timed:
+            raise UserError(
+                "the model's generation config asks for return_timestamps=True, and texts without times are what it is "
+                "pruned on: set return_timestamps to false in generation_config.json"
+            )
+        rules = rules.of_transcripts
+        prefixes = _prefixes(teacher, features, rules, languages, precision)
+        texts = _texts(teacher, processor, features, batch.texts, rules, prefixes, precision)
+        longest = teacher.config.max_target_positions
         read, expected = [], []
         for prefix, text in zip(prefixes, texts, strict=True):
             spelled = processor.tokenizer(f" {text}".rstrip(), add_special_tokens=False).input_ids
-            tokens = [*prefix, *spelled, end]
+            tokens = [*prefix, *spelled, rules.end]
             read.append(torch.tensor(tokens[:-1][:longest]))
             expected.append(torch.tensor([*[-100] * (len(prefix) - 1), *tokens[len(prefix) :]][:longest]))
         inputs = {
             **batch.inputs,
-            "decoder_input_ids": _padded(read, end),
+            "decoder_input_ids": _padded(read, rules.end),
             "decoder_attention_mask": _padded([torch.ones_like(row) for row in read], 0),
         }
         return Texts(inputs, _padded(expected, -100), texts)
@@ -113,13 +121,24 @@ class Seq2Seq(Head):
         return {**inputs, "decoder_input_ids": text.to(model.device)}
 
     def language(self, model: Any) -> str | None:
-        settings = model.generation_config
-        if getattr(settings, "is_multilingual", None) is False:
-            return "en"
-        return getattr(settings, "language", None)
+        return written_language(model) if is_prompted(model) else None
 
-    def greedy(self, model: Any, inputs: Mapping[str, Tensor], processor: Any) -> list[str]:
-        return generated(model, inputs, processor)
+    def check_asked(self, model: Any, processor: Any, *, language: str | None, task: str | None) -> None:
+        if is_prompted(model):
+            GenerationRules.of(model, processor).checked(language, task)
+        else:
+            super().check_asked(model, processor, language=language, task=task)
+
+    def greedy(
+        self,
+        model: Any,
+        inputs: Mapping[str, Tensor],
+        processor: Any,
+        *,
+        languages: Sequence[str | None] = (),
+        task: str | None = None,
+    ) -> list[str]:
+        return generated(model, inputs, processor, language=languages or None, task=task)
 
     def by_graph(self, model: Any, inputs: Mapping[str, Tensor], graph: TextDecoder) -> list[str]:
         raise UserError("a model with a decoder of its own takes no decoding graph: leave the graph out")
@@ -132,11 +151,14 @@ class Seq2Seq(Head):
         *,
         chunk_seconds: float = CHUNK_SECONDS,
         overlap_seconds: float = OVERLAP_SECONDS,
+        language: str | None = None,
+        task: str | None = None,
     ) -> Transcriber:
         """Long-form decoding in pieces side by side, cut where it is quietest, of the model's window at most.
 
         The decoder writes text and not frames, so that the texts of overlapping pieces would have words twice. A model
-        without a window of its own gets pieces of `chunk_seconds` at most.
+        without a window of its own gets pieces of `chunk_seconds` at most. Where the language is detected, the first
+        piece decides for the recording, as in transformers.
         """
         if graph is not None:
             self.by_graph(model, {}, graph)
@@ -145,10 +167,14 @@ class Seq2Seq(Head):
 
         def recognise(audio: np.ndarray) -> str:
             texts: list[str] = []
+            rules = None
             while len(audio):
                 begin = window * 2 // 3
                 end = len(audio) if len(audio) <= window else _quietest(audio[begin:window], rate) + begin
-                texts += self.greedy(model, features_of([audio[:end]], processor), processor)
+                inputs = features_of([audio[:end]], processor)
+                if end < len(audio) and not texts and is_prompted(model):
+                    rules = _decided(model, inputs, processor, language=language, task=task)
+                texts += generated(model, inputs, processor, language=language, task=task, rules=rules)
                 audio = audio[end:]
             return " ".join(text for text in texts if text)
 
@@ -167,26 +193,87 @@ def generated(
     inputs: Mapping[str, Tensor],
     processor: Any,
     *,
-    language: str | list[str] | None = None,
+    language: str | Sequence[str | None] | None = None,
+    task: str | None = None,
     until: StoppingCriteria | None = None,
+    rules: GenerationRules | None = None,
 ) -> list[str]:
-    """Let the decoder write the text of every window of a batch greedily, the most likely token at each step.
+    """Let the decoder write the text of every window of a batch, by the rules of the model's own generation config.
 
     Args:
-        model: in eval mode; its generation config says which tokens it may not write.
-        language: what is spoken, such as `en`, or that of every window; None lets a multilingual model decide. An
-            English-only one needs none.
+        model: in eval mode.
+        language: what is spoken, such as `en`, or that of every window; None is left to the model, which takes its
+            preset one or detects it.
+        task: `transcribe` or `translate`; None is the model's preset one.
         until: ends a text before the model does.
+        rules: those of the model by default.
+
+    Raises:
+        OptionError: the model does not have that language or task.
+        UserError: `generate` refuses the model's generation config.
     """
-    moved = {name: value.to(model.device) for name, value in inputs.items() if name not in ("labels", "attention_mask")}
-    spoken = {"language": language, "task": "transcribe"} if _is_multilingual(model) else {}
+    if not is_prompted(model):
+        moved = {name: value.to(model.device) for name, value in inputs.items() if name != "labels"}
+        tokens = model.generate(**moved, num_beams=1, do_sample=False)
+        return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+    rules = rules or GenerationRules.of(model, processor)
+    features = inputs["input_features"].to(model.device)
+    stated = [language] * len(features) if language is None or isinstance(language, str) else language
+    asked = [rules.checked(one, task) for one in stated]
+    texts = [""] * len(asked)
+    for named in (True, False):  # those without a language begin as the model has it, whatever others are beside them
+        rows = [row for row, (spoken, _) in enumerate(asked) if (spoken is not None) == named]
+        if rows:
+            spoken = [asked[row][0] or "" for row in rows] if named else None
+            tokens = _generate(model, features[rows], rules, spoken, asked[rows[0]][1], until)
+            for row, text in zip(rows, processor.batch_decode(tokens, skip_special_tokens=True), strict=True):
+                texts[row] = text.strip()
+    return texts
+
+
+def is_prompted(model: Any) -> bool:
+    """Whether the texts of a model begin with tokens for language and task: a Whisper's, exported or not."""
+    return hasattr(model, "detect_language")
+
+
+def _decided(
+    model: Any, inputs: Mapping[str, Tensor], processor: Any, *, language: str | None, task: str | None
+) -> GenerationRules:
+    """The rules of a model, with the language that it detects in a window, a batch of one, where it detects one."""
+    rules = GenerationRules.of(model, processor)
+    asked = rules.checked(language, task)
+    if None not in rules.prompt(*asked):
+        return rules
+    config = rules.config(model.generation_config, *asked)
+    with torch.no_grad():
+        (token,) = model.detect_language(inputs["input_features"].to(model.device), generation_config=config)
+    return rules.preset(*asked).decided(int(token))
+
+
+def _generate(
+    model: Any,
+    features: Tensor,
+    rules: GenerationRules,
+    language: list[str] | None,
+    task: str | None,
+    until: StoppingCriteria | None,
+) -> Tensor:
+    """The tokens of every window, (batch, tokens), after the prompt."""
     # All of a window counts, silence included. Tokens that pad a batch's texts are the end token again.
-    mask = torch.ones(moved["input_features"].shape[::2], dtype=torch.long, device=model.device)
-    ends = None if until is None else StoppingCriteriaList([until])
-    tokens = model.generate(
-        **moved, attention_mask=mask, num_beams=1, do_sample=False, stopping_criteria=ends, **spoken
-    )
-    return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+    mask = torch.ones(features.shape[::2], dtype=torch.long, device=features.device)
+    try:
+        tokens: Tensor = model.generate(
+            features,
+            generation_config=rules.config(model.generation_config, language[0] if language else None, task),
+            attention_mask=mask,
+            language=language,
+            task=task,
+            stopping_criteria=None if until is None else StoppingCriteriaList([until]),
+        )
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"transformers refuses the model's generation config, correct it: {said}") from error
+    return tokens
 
 
 def _named_tokens(model: Any) -> dict[str, int]:
@@ -198,28 +285,24 @@ def _named_tokens(model: Any) -> dict[str, int]:
     return {token: number for token, number in found.items() if number is not None}
 
 
-def _is_multilingual(model: Any) -> bool:
-    return bool(getattr(model.generation_config, "is_multilingual", False))
-
-
 def _prefixes(
     teacher: Any,
     features: Tensor,
+    rules: GenerationRules,
     languages: Sequence[str | None],
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> list[list[int]]:
     """The tokens that every text starts with; where the language is not known, the teacher detects it."""
-    special = teacher.generation_config
-    start, plain = special.decoder_start_token_id, special.no_timestamps_token_id
-    if not _is_multilingual(teacher):
-        return [[start, plain]] * len(features)
-    named = [special.lang_to_id.get(f"<|{language}|>") for language in languages]
-    if None in named:
+    named = languages if rules.multilingual and languages else [None] * len(features)
+    prompts = [rules.prompt(*rules.checked(language, None)) for language in named]
+    unknown = [row for row, prompt in enumerate(prompts) if None in prompt]
+    detected: dict[int, int] = {}
+    if unknown:
+        config = rules.config(teacher.generation_config, None, None)
         with torch.no_grad(), precision():
-            detected = teacher.detect_language(features).tolist()
-        named = [known if known is not None else guess for known, guess in zip(named, detected, strict=True)]
-    task = special.task_to_id["transcribe"]
-    return [[start, language, task, plain] for language in named]
+            found = teacher.detect_language(features[unknown], generation_config=config).tolist()
+        detected = dict(zip(unknown, found, strict=True))
+    return [[detected[row] if token is None else token for token in prompt] for row, prompt in enumerate(prompts)]
 
 
 def _texts(
@@ -227,6 +310,7 @@ def _texts(
     processor: Any,
     features: Tensor,
     texts: Sequence[str | None],
+    rules: GenerationRules,
     prefixes: Sequence[list[int]],
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> list[str]:
@@ -234,11 +318,17 @@ def _texts(
     missing = [number for number, text in enumerate(texts) if text is None]
     if not missing:
         return [text or "" for text in texts]
-    spoken = processor.tokenizer.convert_ids_to_tokens([prefixes[number][1] for number in missing])
+    # A language that was detected for the prefix is not detected again, unless naming it would change the prompt.
+    names = {token: name for name, token in rules.languages.items()}
+    known = [names.get(prefixes[number][1]) if len(prefixes[number]) > 1 else None for number in missing]
+    spoken = [
+        name if name is not None and list(rules.prompt(name)) == prefixes[number] else None
+        for number, name in zip(missing, known, strict=True)
+    ]
     # Token by token, weights are read once and used once: autocast would cast each to bfloat16 every time.
     with nullcontext() if teacher.dtype == torch.float32 else precision():
         inputs = {"input_features": features[missing]}
-        written = generated(teacher, inputs, processor, language=spoken, until=StopRepetition())
+        written = generated(teacher, inputs, processor, language=spoken, until=StopRepetition(), rules=rules)
     found = iter(written)
     return [next(found) if text is None else text for text in texts]
 
