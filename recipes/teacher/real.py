@@ -15,8 +15,8 @@ from typing import Any
 
 from trimbre.data.audio import read_audio
 from trimbre.data.corpus import Utterance, write_corpus
-from trimbre.data.cuts import metadata_rows
 from trimbre.data.splits import place_of
+from trimbre.data.tables import read_table
 from trimbre.data.text import normalise
 from trimbre.errors import UserError
 
@@ -41,9 +41,9 @@ class Clip:
 
 
 def read(folder: Path) -> list[Clip]:
-    """The clips of an AudioFolder whose rows have a speaker."""
-    rows = metadata_rows(folder / "metadata.csv")
-    return [Clip(folder / row["file_name"], row["text"], row["speaker"]) for row in rows]
+    """The clips of an AudioFolder, of the rows with a transcript and a speaker."""
+    rows = read_table(folder / "metadata.csv")
+    return [Clip(folder / row.files[0], row.text, row.speaker) for row in rows if row.text and row.speaker]
 
 
 def splits_of(name: str, train: Sequence[Clip], test: Sequence[Clip]) -> dict[str, list[Clip]]:

@@ -74,3 +74,24 @@ def test_the_command_writes_corpora_and_what_may_not_be_said(tmp_path: Path) -> 
         ("Rubout G 3", "c", 1600),
         ("no", "c", 1601),
     ]
+
+
+def test_what_ships_was_not_trained_on_those_it_is_judged_by() -> None:
+    """`real.json` is the record of the corpora that the shipped recogniser was trained and judged on."""
+    record = json.loads((RECIPE / "real.json").read_text())
+    for name in ("an4", "so762"):
+        speakers = {split: set(found) for split, found in record[name]["speakers"].items()}
+        assert speakers["test"]
+        assert not speakers["train"] & speakers["test"]
+        assert not speakers["dev"] & (speakers["train"] | speakers["test"])
+    assert record["so762"]["shared_sentences"] == record["lj"]["shared_sentences"] == []
+    # AN4's own split shares spelled names and numbers; without these, its sentences are apart too.
+    assert len(record["an4"]["shared_sentences"]) < 0.15 * record["an4"]["utterances"]["test"]
+
+
+def test_no_stage_of_what_ships_trained_on_a_test_or_a_dev_set() -> None:
+    trained = json.loads((ROOT / "models" / "telephone-en" / "train.json").read_text())
+    commands = [stage["command"] for stage in [*trained["earlier"], trained]]
+    paths = [part for command in commands for part in command.partition("--train ")[2].split()[0].split(",")]
+    assert len(paths) > len(commands)
+    assert all(Path(path).name not in ("test", "dev") and "tight" not in path for path in paths)
