@@ -66,7 +66,7 @@ def splits_of(name: str, train: Sequence[Clip], test: Sequence[Clip]) -> dict[st
 
 def record_of(splits: Mapping[str, Sequence[Clip]]) -> dict[str, Any]:
     """Speakers of each split, and the test sentences of two words and more that are said in train too."""
-    said = {split: {normalise(clip.text, "basic") for clip in clips} for split, clips in splits.items()}
+    said = {split: {normalise(clip.text, "basic", language="en") for clip in clips} for split, clips in splits.items()}
     return {
         "speakers": {split: sorted({clip.speaker for clip in clips}) for split, clips in splits.items()},
         "utterances": {split: len(clips) for split, clips in splits.items()},
@@ -96,7 +96,7 @@ def main() -> None:
         splits = splits_of(name, read(asked.speech / name / "train"), read(asked.speech / name / "test"))
         corpus = write_corpus(_utterances(splits), asked.out / name, source=name, licence=licence)
         record[name] = record_of(splits)
-        texts = (normalise(clip.text, "basic") for clip in splits["test"])
+        texts = (normalise(clip.text, "basic", language="en") for clip in splits["test"])
         judged |= {text for text in texts if " " in text}
         print(f"{name}: {corpus.utterances}, {len(record[name]['shared_sentences'])} test sentences also in train")
     (asked.out / "judged.txt").write_text("".join(f"{text}\n" for text in sorted(judged)))

@@ -80,7 +80,8 @@ def _cut(job: tuple[Any, int]) -> list[Utterance | str]:
     cut, seed = job
     draw = random.Random(f"{seed}:{cut.id}")
     found: list[Utterance | str] = []
-    for number, (word, clip) in enumerate(words_of(load_cut(cut), normalise(transcript_of(cut) or "", "basic"))):
+    text = normalise(transcript_of(cut) or "", "basic", language="en")
+    for number, (word, clip) in enumerate(words_of(load_cut(cut), text)):
         clip = tight(clip, draw)
         if not SECONDS[0] <= len(clip) / SAMPLE_RATE <= SECONDS[1]:
             continue
