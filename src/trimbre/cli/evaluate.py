@@ -59,7 +59,7 @@ def evaluate(
     graph
         Decoding graph that trimbre graph wrote; greedy decoding by default.
     normalize
-        Text normalisation of transcripts and hypotheses: none, basic or whisper-en.
+        Text normalisation of transcripts and hypotheses: none, basic, whisper or whisper-en.
     task
         transcribe, or translate (into English, for multilingual Whispers); the model's preset task by default.
     show_worst

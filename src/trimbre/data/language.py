@@ -23,6 +23,8 @@ tet tg:tgk th:tha ti:tir tk:tuk tl:tgl,fil tr:tur tt:tat ug:uig uk:ukr ur:urd uz
 yo:yor yue zh:zho,chi,cmn zu:zul
 """
 """Codes of languages as Whisper writes them, which are those of ISO 639-1 where there is one; with others for each."""
+SPACELESS = ("bo", "ja", "km", "lo", "my", "th", "yue", "zh")
+"""Languages that are written without spaces between words."""
 NOT_STATED = ("", "und", "mul", "mis", "zxx", "unknown", "none", "n/a")
 """What manifests write where the language is not known."""
 

@@ -1,25 +1,49 @@
 """Text normalisation of transcripts, and their spelling in the tokens of a model."""
 
-import re
+import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
-from functools import cache, partial
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-from num2words import CONVERTER_CLASSES, num2words
+import regex
 
 from trimbre.config import NORMALISERS
-from trimbre.errors import one_of
+from trimbre.data.numerals import in_words
+from trimbre.errors import OptionError, one_of
+
+APOSTROPHES = dict.fromkeys(map(ord, "’‘‛´`ʼʻʹ′＇׳"), "'")
+"""Signs that are written for an apostrophe."""
+INVISIBLE = r"[\p{Cf}\p{Me}\u034f\ufe00-\ufe0f]"
+"""Soft hyphens, joiners, byte order marks, directions, variants of emoji."""
+OPTIONAL = r"[\u064b-\u0652\u0670\u0640\u06d6-\u06ed\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]"
+"""Vowel signs of Arabic and Hebrew, which most writers leave out, and the Arabic stretching stroke."""
+NOISES = (
+    "laugh giggl chuckl cough sneez sniff sigh breath inhal exhal gasp groan crying sobbing yawn humming throat noise "
+    "music applau clap cheering inaudible unintelligible indistinct crosstalk silence pause beep clicks? static lachen "
+    "lacht gelächter husten räusper seufz geräusch musik stille unverständlich rires? toux soupir bruit musique risas? "
+    "tos ruido música aplauso silencio suspiro riso risate ruído silêncio gelach hoest смех кашель шум музыка 笑 拍手 "
+    "音楽 咳 掌声 音乐 噪音"
+).split()
+"""How words for noises begin: these tell a noise in round brackets or asterisks from an aside, which is spoken."""
+NOISE = rf"(?:[\w'-]+ ){{0,3}}(?:{'|'.join(NOISES)})[\w'-]*(?: [\w'-]+){{0,2}}"
+BRACKETED = regex.compile(rf"\[[^\[\]]*\]|【[^【】]*】|\{{[^{{}}]*\}}|<(?!\s)[^<>]*>|\(\s*{NOISE}\W*\)|\*{NOISE}\*")
+WORD = r"[\p{L}\p{M}\p{N}]"
 
 
-def normalise(text: str, how: str = "basic", *, language: str | None = None) -> str:
+def normalise(
+    text: str, how: str = "basic", *, language: str | None = None, spelling: Mapping[str, str] | None = None
+) -> str:
     """Normalise a transcript, for training and for error rates.
 
     Args:
         how: `none` leaves it as it is; `basic` lower-cases, spells out numbers and drops punctuation except apostrophes
-            within words; `whisper-en` is Whisper's English normaliser.
-        language: in which `basic` spells numbers; None leaves digits.
+            within words; `whisper` and `whisper-en` are Whisper's normalisers, for all languages and for English.
+        language: code of the language, in which `basic` spells numbers; digits stay where it is None or num2words does
+            not know it.
+        spelling: British words -> American ones, for `whisper-en`; those of OpenAI's normaliser by default.
 
     Raises:
         OptionError: `how` is none of these.
@@ -27,21 +51,59 @@ def normalise(text: str, how: str = "basic", *, language: str | None = None) -> 
     one_of("normalize", how, NORMALISERS)
     if how == "none":
         return text
-    if how == "whisper-en":
-        return _whisper()(text)
-    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
-    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    if language is not None and language in CONVERTER_CLASSES:
-        text = re.sub(r"\d+", partial(_number, language=language), text)
-    text = re.sub(r"[^\w\s']|_", lambda sign: sign[0] if _is_mark(sign[0]) else " ", text)
-    text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
+    if how == "basic":
+        return _basic(text, language)
+    return _whisper(text) if how == "whisper" else _whisper_en(text, spelling)
+
+
+def spelling_of(processor: Any) -> Mapping[str, str] | None:
+    """The words that a Whisper's own `normalizer.json` spells otherwise; None for a model without one."""
+    return getattr(getattr(processor, "tokenizer", None), "english_spelling_normalizer", None)
+
+
+def refuse_foreign(normalize: str, languages: Iterable[str | None], *, name: str) -> None:
+    """Raise OptionError where an English normaliser is to read another language.
+
+    Args:
+        languages: codes of the languages of the texts.
+        name: of the data, for messages.
+    """
+    others = sorted({language for language in languages if language not in (None, "en")})  # type: ignore[type-var]
+    if normalize == "whisper-en" and others:
+        advice = f"it is for English, and {name} is in {', '.join(map(str, others))}: choose basic or whisper"
+        raise OptionError("normalize", normalize, advice)
+
+
+def _basic(text: str, language: str | None) -> str:
+    text = regex.sub(r"(?<=\d)[\u00a0\u202f\u2009'’](?=\d{3}(?!\d))", "", text)  # 1 234 and 1'234, with no plain space
+    text = regex.sub(r"(?<=\d)\.?([ºª])", r"\1", text.translate(APOSTROPHES)).replace("\u200b", " ")
+    text = _compatible(regex.sub(INVISIBLE, "", text))
+    if language in ("az", "tr"):
+        text = text.replace("I", "ı").replace("İ", "i")
+    text = text.lower() if language == "lt" else text.lower().replace("i\u0307", "i")  # of İ
+    shorter = ""
+    while text != shorter:  # one in another
+        shorter, text = text, BRACKETED.sub(" ", text)
+    if language is not None:
+        text = in_words(text, language)
+    text = regex.sub(r"(?<=\p{Hebrew})[\"״](?=\p{Hebrew})", "", regex.sub(OPTIONAL, "", text))
+    text = regex.sub(rf"(?:(?!{WORD}|\s|').)|(?<!{WORD})\p{{M}}+", " ", text)
+    text = regex.sub(rf"(?<!{WORD})'|'(?!{WORD})", " ", text)
     return " ".join(text.split())
+
+
+def _compatible(text: str) -> str:
+    """The text in Unicode's compatible form, but for º and ª after digits, and with all digits as 0 to 9."""
+    parts = regex.split(r"(?<=\d)([ºª])", text)
+    joined = "".join(part if part in ("º", "ª") else unicodedata.normalize("NFKC", part) for part in parts)
+    joined = joined.replace("٫", ".").replace("٬", ",")  # Arabic decimal and thousands separators
+    return regex.sub(r"\p{Nd}", lambda digit: str(unicodedata.decimal(digit[0])), joined)
 
 
 def labels_of(text: str, *, processor: Any, normalize: str, language: str | None = None) -> list[int]:
     """Token ids of a transcript, normalised in its language, in capitals where the vocabulary has only these."""
     tokenizer = processor.tokenizer
-    text = normalise(text, normalize, language=language)
+    text = normalise(text, normalize, language=language, spelling=spelling_of(processor))
     ids = tokenizer(text).input_ids
     if tokenizer.unk_token_id == tokenizer.eos_token_id:  # its tokens are bytes: nothing is unknown
         return ids
@@ -78,21 +140,24 @@ def unspellable_characters(texts: Iterable[tuple[str, str | None]], *, processor
     return Counter({character: count for character, count in seen.items() if not spellable(character)})
 
 
-def _number(found: re.Match[str], *, language: str) -> str:
-    digits = found[0]
-    try:
-        return f" {num2words(int(digits), lang=language)} "
-    except (OverflowError, ValueError):  # too long to have a name: digit by digit
-        return f" {' '.join(num2words(int(digit), lang=language) for digit in digits)} "
+@cache
+def _whisper_of(spelling: tuple[tuple[str, str], ...] | None) -> Any:
+    """Whisper's normaliser of English with a spelling, or that of all languages."""
+    from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+
+    return BasicTextNormalizer() if spelling is None else EnglishTextNormalizer(dict(spelling))
 
 
-def _is_mark(character: str) -> bool:
-    """Whether a character belongs to the letter before it, as vowel signs of Indic scripts do; `re` says no word."""
-    return unicodedata.category(character).startswith("M")
+def _whisper(text: str) -> str:
+    return str(_whisper_of(None)(text)).strip()
+
+
+def _whisper_en(text: str, spelling: Mapping[str, str] | None) -> str:
+    return str(_whisper_of(_americanised() if spelling is None else tuple(spelling.items()))(text)).strip()
 
 
 @cache
-def _whisper() -> Any:
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-
-    return EnglishTextNormalizer({})
+def _americanised() -> tuple[tuple[str, str], ...]:
+    """British words and American ones, as OpenAI's normaliser has them."""
+    listed = files("whisper_normalizer") / "normalizers" / "english.json"
+    return tuple(json.loads(listed.read_text(encoding="utf-8")).items())

@@ -105,7 +105,7 @@ def score(
         data: a corpus folder, a manifest or cuts.
         name: what messages call the set; by default its path.
         allow_outside: as in `read_cuts`.
-        normalize: `none`, `basic` or `whisper-en` (`trimbre.data.text.normalise`), applied to both sides.
+        normalize: `none`, `basic`, `whisper` or `whisper-en` (`trimbre.data.text.normalise`), applied to both sides.
         max_seconds: seconds of audio in a batch, padding included.
         bfloat16: run under autocast; quicker on some hardware, not for final figures.
         graph: decode by this graph instead of greedily; for CTC models.
