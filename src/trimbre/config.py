@@ -80,6 +80,10 @@ class BatchConfig(_Checked):
     max_duration: float = 32.0
     """Seconds of audio in a batch, at most (for a Whisper one window at least). A step of training takes this on every
     process, times `accumulate`."""
+    longest: float = 40.0
+    """Seconds of an utterance, at most: memory grows with the longest. A longer one with a transcript is left out and
+    counted, as its words cannot be assigned to parts of it; without one it is cut into equal pieces. For a Whisper its
+    window is the limit."""
     accumulate: int = 1
     """Batches per optimizer step."""
     buckets: int = 8
@@ -94,6 +98,7 @@ class BatchConfig(_Checked):
 
     def __post_init__(self) -> None:
         self._above_zero("max_duration")
+        self._at_least("longest", 1)
         self._at_least("accumulate", 1)
         self._at_least("buckets", 1)
         self._at_least("workers", 0)

@@ -14,7 +14,7 @@ from helpers.tones import corpus_of, tone
 from trimbre.config import AugmentConfig, BatchConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.batches import Batch, collate, evaluation_batches, training_batches
-from trimbre.data.check import UnreadableClips
+from trimbre.data.check import UnreadableClips, check_training_data
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 
@@ -272,6 +272,28 @@ def test_many_bad_clips_are_an_error_that_counts_them():
     tolerance.note({"b": "no sound in b.wav", "a": "no sound in a.wav"})  # read again in a later epoch
     with pytest.raises(UserError, match=r"^no sound in a.wav \(3 of 250 utterances of mine so far\)$"):
         tolerance.note({"c": "no sound in c.wav"})
+
+
+def test_long_utterances_are_cut_or_left_out_and_counted(tmp_path):
+    """With a transcript they are left out; without one the teacher teaches on equal pieces of them."""
+    long = clips(2.6)[0]
+    folder = corpus_of(tmp_path, [*clips(0.4, 0.5), long, long[: round(2.2 * 16_000)]], ["a", "b", "a bad", None])
+    options = BatchConfig(max_duration=1.0, longest=1.0, buckets=1, augment=AugmentConfig.none())
+    how = {"name": "mine", "processor": mini_processor(), "normalize": "basic"}
+    assert check_training_data(read_cuts(folder), **how).too_long == 0
+    found = check_training_data(read_cuts(folder), **how, longest=1.0)
+    assert (found.utterances, found.transcribed, found.too_long) == (4, 3, 1)
+    seen = epoch(stream(folder, options), 5)
+    assert sorted(ids(seen)) == ["0", "1", "3-0", "3-1", "3-2"]
+    assert max(batch.inputs["input_features"].shape[1] for batch in seen) <= 101  # frames of 10 ms
+    assert sum(batch.seconds for batch in seen) == pytest.approx(0.4 + 0.5 + 2.2, abs=1e-3)
+    assert all((batch.labels is None) == (None in batch.texts) for batch in seen)
+    whole = ids(epoch(stream(folder, BatchConfig(max_duration=9.0, buckets=1, augment=AugmentConfig.none())), 4))
+    assert sorted(whole) == ["0", "1", "2", "3"]
+    with pytest.raises(UserError, match=r"^longest=0.3: every utterance of mine is longer"):
+        check_training_data(read_cuts(folder).filter(lambda cut: cut.id != "3"), **how, longest=0.3)
+    with pytest.raises(UserError, match="the training data hold no utterance of at most 1 s"):
+        next(stream(corpus_of(tmp_path / "long", [long], ["a"]), options))
 
 
 def test_nothing_to_train_on_is_refused(tmp_path):

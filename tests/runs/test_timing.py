@@ -35,6 +35,18 @@ def test_all_models_are_timed_by_the_graph_that_is_given(recogniser, noise_corpu
     assert not lengths
 
 
+def test_a_long_recording_is_timed_in_part_and_an_unreadable_one_is_passed_over(recogniser, noise_corpus, monkeypatch):
+    monkeypatch.setattr("trimbre.runs.timing.LONGEST", 2.0)
+    cuts = list(read_cuts(noise_corpus))
+    gone, *others = (cut for cut in cuts if cut.duration > 1)
+    gone.recording.sources[0].source = "gone.flac"
+    timed = real_time_factors({"one": recogniser}, data=[gone, *others], clips=5)
+    assert timed["utterances"].audio_seconds == pytest.approx(2.0, abs=1e-3)
+    assert timed["utterances"].clips == 2
+    with pytest.raises(UserError, match=r"gone\.flac"):
+        real_time_factors({"one": recogniser}, data=[gone], clips=5)
+
+
 def test_as_many_utterances_are_timed_as_asked(recogniser, noise_corpus):
     timed = real_time_factors({"one": recogniser}, data=noise_corpus, clips=3)
     seconds = sum(cut.duration for cut in list(read_cuts(noise_corpus))[:3])

@@ -20,8 +20,10 @@ def watched(words: Sequence[str]) -> dict[str, str]:
     return sets
 
 
-def note_unreadable(report: Mapping[str, Any]) -> None:
-    """Print which utterances a run left out, the first of them by name."""
+def note_left_out(report: Mapping[str, Any]) -> None:
+    """Print which utterances a run left out: how many were too long, and the first of the unreadable by name."""
+    if too_long := report["data"]["too_long"]:
+        tell(f"note: {too_long} utterances with transcripts were left out as too long: cut them at pauses")
     if unreadable := list(report["data"]["unreadable"]):
         named = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")
         tell(f"note: {len(unreadable)} utterances were left out because their audio cannot be read: {named}")

@@ -129,6 +129,8 @@ class RunFlags:
 class BatchFlags:
     max_duration: float = 32.0
     """Seconds of audio in a batch, at most (for Whisper at least one window of 30 s)."""
+    longest: float = 40.0
+    """Seconds of an utterance, at most; longer ones are left out, or cut where they have no transcript."""
     accumulate: int = 1
     """Batches per optimizer step."""
     buckets: int = 8

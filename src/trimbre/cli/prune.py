@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trimbre.cli.console import DATA, DONE, MISSED, AllowOutside, Device, Json, Margin, Seed, app, show, tell
-from trimbre.cli.notes import note_unreadable, watched
+from trimbre.cli.notes import note_left_out, watched
 from trimbre.cli.options import RUN, PruneFlags
 from trimbre.errors import UserError
 
@@ -84,7 +84,7 @@ def prune(
         found = api.preview(model, **given)  # type: ignore[arg-type]
         return show(found, json, *models.preview(found))
     report = api.prune(model, out=out, margin_percent=margin, resume=resume, **given).report  # type: ignore[arg-type]
-    note_unreadable(report)
+    note_left_out(report)
     show(report, json, *models.pruning(report, out))
     if report["missed"]:
         tell(report["missed"])

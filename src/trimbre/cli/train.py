@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trimbre.cli.console import DATA, AllowOutside, Device, Json, Seed, app, show
-from trimbre.cli.notes import note_unreadable
+from trimbre.cli.notes import note_left_out
 from trimbre.cli.options import RUN, TrainFlags
 
 
@@ -64,7 +64,7 @@ def train(
         resume=resume,
         device=device,
     ).report
-    note_unreadable(report)
+    note_left_out(report)
     best = report["best"]
     rate = f", best WER on dev {best['wer']:.2%} at step {best['step']}" if best else ""
     return show(report, json, f"{out}: {report['steps']} steps in {report['minutes']:.1f} min{rate}")

@@ -159,9 +159,9 @@ class _Loader(Dataset):
 
     def _spare(self, reason: str) -> tuple[Any, np.ndarray]:
         """The first readable utterance of the data, for a batch that has none; without one, raises `reason`."""
-        given = (
-            self.cuts if self.window is None else pieces(self.cuts, window=self.window, transcripts=self.transcripts)
-        )
+        windows = self.window is not None
+        longest = self.window or self.options.longest
+        given = pieces(self.cuts, window=longest, transcripts=self.transcripts or not windows)
         for cut in islice(given, SPARE):
             try:
                 return cut, load_cut(cut, self.rate)
@@ -188,6 +188,7 @@ def training_batches(
     A batch is closed when another utterance as long as its longest would exceed `max_duration`, padding included; if
     the last one is longer than those before it, the batch exceeds that by less than its length. The ranks divide the
     utterances of an epoch; at its end some are repeated, so that all ranks have equally many batches.
+    An utterance longer than `longest` is left out or, without a transcript, cut into pieces.
 
     For a model whose input is a window of fixed length, a batch is as many windows as `max_duration` holds, at least
     one, each of several utterances (`trimbre.data.windows`). Its texts are their transcripts, joined; labels are made

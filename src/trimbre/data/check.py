@@ -1,6 +1,7 @@
 """Checks of data before a run: transcripts, spelling, length; and the count of unreadable audio during it."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -67,7 +68,7 @@ class TrainingData:
     unspellable: dict[str, int]
     """How often each character occurs that the tokenizer cannot spell."""
     too_long: int = 0
-    """Utterances with a transcript that are longer than the window of the model, and left out."""
+    """Utterances with a transcript that are left out: longer than the window of the model, or than `longest`."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -82,26 +83,32 @@ def check_training_data(
     normalize: str,
     languages: Languages = Languages(),  # noqa: B008  frozen
     transcripts: bool = True,
+    longest: float = math.inf,
 ) -> TrainingData:
     """Count utterances, hours and characters that cannot be spelled; no audio is read.
 
     Args:
         name: of the data, for messages.
         transcripts: whether training uses the transcripts, and not the teacher's own text in their place.
+        longest: seconds of an utterance, at most, for a model that takes audio of any length.
 
     Raises:
-        UserError: there is no utterance, or more than 1 % of the characters cannot be spelled.
+        UserError: there is no utterance, all are too long, or more than 1 % of the characters cannot be spelled.
     """
     utterances, seconds, too_long, texts = 0, 0.0, 0, []
-    window = window_of(processor) if transcripts else None
+    window = window_of(processor)
+    limit = longest if window is None else window if transcripts else math.inf
     for cut in tracked(cuts, "checking the data"):
         utterances += 1
         seconds += cut.duration
         if (text := transcript_of(cut)) is not None:
             texts.append((text, languages.written(cut)))
-            too_long += window is not None and cut.duration > window
+            too_long += cut.duration > limit
     if not utterances:
         raise OptionError("train", name, "there is no utterance in it: check the manifest")
+    if too_long == utterances and window is None:
+        advice = f"every utterance of {name} is longer: cut them at their pauses, or raise it"
+        raise OptionError("longest", longest, advice, owner="BatchConfig")
     return TrainingData(
         utterances,
         round(seconds / 3600, 4),

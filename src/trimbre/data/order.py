@@ -12,7 +12,7 @@ from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 from torch.utils.data import IterableDataset
 
 from trimbre.config import BatchConfig
-from trimbre.data.windows import window_batches, windows_in
+from trimbre.data.windows import Pieces, window_batches, windows_in
 from trimbre.errors import UserError
 
 
@@ -53,14 +53,15 @@ class Order(IterableDataset):
         return islice(enumerate(batches), self.start, None)
 
     def _buckets(self) -> Iterator[tuple[int, CutSet]]:
-        bounds = self._bounds()
+        fitting = CutSet(Pieces(self.cuts, self.options.longest))
+        bounds = self._bounds(fitting)
         index = 0
         for epoch in count():
             with warnings.catch_warnings():
-                # lhotse warns of cuts in memory, as an AudioFolder has them.
+                # lhotse knows its own readers alone to be lazy.
                 warnings.filterwarnings("ignore", message=".* with an eagerly read CutSet")
                 sampler = DynamicBucketingSampler(
-                    self.cuts,
+                    fitting,
                     max_duration=self.options.max_duration,
                     duration_bins=bounds,
                     shuffle=True,
@@ -74,11 +75,12 @@ class Order(IterableDataset):
                     yield index, cuts
                 index += 1
 
-    def _bounds(self) -> list[float]:
+    def _bounds(self, cuts: CutSet) -> list[float]:
         """Bounds between the buckets in seconds; fewer than asked for where there are few utterances."""
-        first = list(islice(self.cuts, 10_000))
+        first = list(islice(cuts, 10_000))
         if not first:
-            raise UserError("the training data hold no utterance: check the manifest")
+            fitting = f" of at most {self.options.longest:g} s" if any(True for _ in self.cuts) else ""
+            raise UserError(f"the training data hold no utterance{fitting}: check the manifest")
         buckets = min(self.options.buckets, len(first))
         bounds = estimate_duration_buckets(first, num_buckets=buckets) if buckets > 1 else []
         return bounds or [math.inf]

@@ -35,7 +35,7 @@ def windows_in(seconds: float, window: float) -> int:
 
 
 def pieces(cuts: Iterable[Any], *, window: float, transcripts: bool) -> Iterator[Any]:
-    """The cuts that fit into a `window` of seconds, and longer ones in equal pieces, for pseudo-labels of the teacher.
+    """The cuts that fit into a `window` of seconds, and longer ones in equal pieces, where the teacher alone teaches.
 
     Args:
         transcripts: leave out longer cuts with a transcript, whose words cannot be assigned to the pieces.
@@ -48,6 +48,16 @@ def pieces(cuts: Iterable[Any], *, window: float, transcripts: bool) -> Iterator
             for index in range(number):
                 piece = cut.truncate(offset=index * cut.duration / number, duration=cut.duration / number)
                 yield piece.with_id(f"{cut.id}-{index}")
+
+
+class Pieces:
+    """`pieces` of cuts that are read anew at every pass, for models that take audio of any length."""
+
+    def __init__(self, cuts: CutSet, longest: float):
+        self.cuts, self.longest = cuts, longest
+
+    def __iter__(self) -> Iterator[Any]:
+        return pieces(self.cuts, window=self.longest, transcripts=True)
 
 
 def packed(cuts: Iterable[Any], *, window: float) -> Iterator[list[Any]]:

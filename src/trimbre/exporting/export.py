@@ -18,9 +18,11 @@ from trimbre.data.audio import load_cut
 from trimbre.data.cuts import CutsLike
 from trimbre.data.language import Languages, stated_language
 from trimbre.data.source import IN_MEMORY, resolve_cuts
+from trimbre.data.windows import pieces
 from trimbre.errors import OptionError, UserError, at_least, one_of
 from trimbre.evaluation.score import score
 from trimbre.files import directory_written_whole, refuse_existing
+from trimbre.models.heads.base import CHUNK_SECONDS
 from trimbre.models.inputs import features_of, rate_of
 from trimbre.models.loading import Recogniser
 from trimbre.models.source import ModelLike, resolve_model
@@ -218,8 +220,9 @@ def _float32_folder(folder: Path, precision: str) -> Iterator[Path]:
 
 
 def _batches(cuts: Any, recogniser: Recogniser, layout: Any) -> Iterator[Mapping[str, np.ndarray]]:
-    """Inputs of a graph, clip by clip."""
-    for cut in islice(cuts, CALIBRATION_CLIPS):
+    """Inputs of a graph, clip by clip; what is longer than a chunk of long-form decoding in pieces."""
+    clips = islice(pieces(cuts, window=CHUNK_SECONDS, transcripts=False), CALIBRATION_CLIPS)
+    for cut in clips:
         inputs = layout.feed(features_of([load_cut(cut, rate_of(recogniser.processor))], recogniser.processor))
         yield {name: value.numpy() for name, value in inputs.items()}
 

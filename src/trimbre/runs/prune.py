@@ -169,6 +169,7 @@ def _checked(train: NamedCuts, processor: Any, config: PruneConfig, languages: L
         normalize=config.batches.normalize,
         languages=languages,
         transcripts=config.distillation.text == "transcripts",
+        longest=config.batches.longest,
     )
     if checked.transcribed < checked.utterances and not config.distillation.from_teacher:
         raise OptionError(

@@ -1,6 +1,7 @@
 """Real-time factors of models side by side, on the utterances of an evaluation set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -8,11 +9,14 @@ from trimbre.benchmark.timing import RealTimeFactors, real_time_factor
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import CutsLike
 from trimbre.data.source import resolve_cuts
-from trimbre.errors import at_least
+from trimbre.errors import UserError, at_least
 from trimbre.inference.graph.source import GraphLike, resolve_graph
 from trimbre.models.device import resolve_device
 from trimbre.models.inputs import rate_of
 from trimbre.models.source import ModelLike, resolve_model
+
+LONGEST = 300.0
+"""Seconds of audio that are timed, at most: each repeat recognises all of it twice with every model."""
 
 
 def real_time_factors(
@@ -29,7 +33,7 @@ def real_time_factors(
 
     Args:
         models: by the name to show; the first is what the others are compared with.
-        clips: how many utterances of `data` are timed, the first ones.
+        clips: how many utterances of `data` are timed: the first readable ones, of five minutes together at most.
         graph: decoding graph of all models; greedy decoding by default.
         threads: of torch, on the CPU.
 
@@ -45,10 +49,29 @@ def real_time_factors(
     loaded = {name: resolve_model(model, device=place).recogniser for name, model in models.items()}
     cuts = resolve_cuts("data", data, allow_outside=allow_outside).cuts
     rate = max(rate_of(one.processor) for one in loaded.values())
-    audio = [load_cut(cut, rate) for cut in cuts.subset(first=clips)]
+    audio = _first(cuts, clips, rate)
     decoder = resolve_graph(graph, *loaded.values())
     timed = {"utterances": audio, "recording": [np.concatenate(audio)]}
     return {
         name: real_time_factor(loaded, clips=each, rate=rate, graph=decoder, threads=threads)
         for name, each in timed.items()
     }
+
+
+def _first(cuts: Iterable[Any], count: int, rate: int) -> list[np.ndarray]:
+    """Audio of the first readable cuts, (samples,) each; what exceeds `LONGEST` in all is cut off."""
+    found: list[np.ndarray] = []
+    left, unreadable = LONGEST, UserError("there is no utterance to time")
+    for cut in cuts:
+        if len(found) == count or left <= 0:
+            break
+        part = cut if cut.duration <= left else cut.truncate(duration=left)
+        try:
+            found.append(load_cut(part, rate))
+        except UserError as error:
+            unreadable = error
+            continue
+        left -= part.duration
+    if not found:
+        raise unreadable
+    return found

@@ -47,7 +47,12 @@ def train_run(
     normalize = config.batches.normalize
     languages = Languages.of(config.batches.language, start)
     checked = check_training_data(
-        data.cuts, name=data.name, processor=start.processor, normalize=normalize, languages=languages
+        data.cuts,
+        name=data.name,
+        processor=start.processor,
+        normalize=normalize,
+        languages=languages,
+        longest=config.batches.longest,
     )
     if checked.transcribed < checked.utterances:
         raise OptionError(

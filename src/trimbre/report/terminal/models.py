@@ -44,7 +44,8 @@ def preview(found: Mapping[str, Any]) -> Iterator[Any]:
             f"(at most {found['reachable'][cost]:.1%} can be removed)"
         )
     labelled = f"{data['transcribed']} of them with transcripts"
-    yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}"
+    too_long = f", {data['too_long']} left out as too long" if data["too_long"] else ""
+    yield f"training data: {data['utterances']} utterances, {data['hours']:.2f} h, {labelled}{too_long}"
     steps = f"{found['learn_steps']} of gates, {options['recovery']['steps']} of recovery"
     yield f"steps: {steps}, {batch_line(found)}; nothing is written"
 
