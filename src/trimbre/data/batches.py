@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lhotse import CutSet
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from trimbre.config import BatchConfig
 from trimbre.data.audio import load_cut
@@ -22,6 +22,7 @@ from trimbre.data.language import Languages
 from trimbre.data.order import Order
 from trimbre.data.text import labels_of
 from trimbre.data.windows import joined, pieces
+from trimbre.data.workers import from_workers
 from trimbre.errors import UserError
 from trimbre.models.inputs import features_of, rate_of, window_of
 from trimbre.models.labels import padded_labels
@@ -217,17 +218,7 @@ def training_batches(
     check = partial(_checked, tolerance=tolerance or UnreadableClips(0, "the data"))
     if options.workers == 0:
         return map(check, map(loader.__getitem__, order))
-    # Its own generator: the global one belongs to the training step.
-    own = torch.Generator().manual_seed(seed)
-    batches = DataLoader(
-        loader,
-        sampler=order,  # type: ignore[arg-type]
-        batch_size=None,
-        num_workers=options.workers,
-        prefetch_factor=4,
-        generator=own,
-    )
-    return map(check, batches)
+    return map(check, from_workers(loader, order, workers=options.workers, seed=seed))
 
 
 def _checked(made: Batch | UserError, *, tolerance: UnreadableClips) -> Batch:
