@@ -229,7 +229,7 @@ class GenerationRules:
         if self.forced:
             forced = [[position, token] for position, token in enumerate(self.forced, start=1)]
             setattr(found, "forced_decoder_ids", forced)  # noqa: B010  not declared any more
-        found.num_return_sequences = found.return_dict_in_generate = None
+        found.num_return_sequences, found.return_dict_in_generate = 1, False
         return found
 
     def decided(self, token: int) -> "GenerationRules":
