@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lhotse import CutSet
 
 from trimbre.data.cuts import transcript_of
 from trimbre.data.language import Languages
-from trimbre.data.text import unspellable_characters
+from trimbre.data.text import normalise, refuse_foreign, unspellable_characters
 from trimbre.errors import OptionError, UserError
 from trimbre.files import write_json
 from trimbre.models.inputs import window_of
@@ -104,6 +104,7 @@ def check_training_data(
         if (text := transcript_of(cut)) is not None:
             texts.append((text, languages.written(cut)))
             too_long += cut.duration > limit
+    refuse_foreign(normalize, (language for _, language in texts), name=name)
     if not utterances:
         raise OptionError("train", name, "there is no utterance in it: check the manifest")
     if too_long == utterances and window is None:
@@ -119,29 +120,37 @@ def check_training_data(
 
 
 def refuse_unjudgeable(
-    cuts: CutSet,
+    cuts: Iterable[Any],
     *,
-    option: str,
     name: str,
+    option: str = "data",
     of: str | None = None,
     processor: Any,
     normalize: str,
     languages: Languages = Languages(),  # noqa: B008  frozen
-) -> None:
-    """Raise UserError for an evaluation set without transcripts, or with ones that the tokenizer cannot spell.
-
-    A run calls it at its start; `evaluate` raises the same at its end.
+) -> Counter[str]:
+    """Count the characters of an evaluation set that the tokenizer cannot spell, before anything is recognised.
 
     Args:
-        option: argument that the set was given by, such as `dev`.
         name: of the set, such as its path.
+        option: argument that the set was given by, such as `dev`.
         of: key of the set, where the argument is a mapping, such as `watch`.
+
+    Raises:
+        UserError: the set has no transcript, none with a word in it, ones of a language that the normaliser is not for,
+            or ones that the tokenizer cannot spell.
     """
-    texts = [(text, languages.written(cut)) for cut in cuts if (text := transcript_of(cut))]
+    texts = [(text, languages.written(cut)) for cut in cuts if (text := transcript_of(cut)) is not None]
+    given = name if of is None else {of: name}
     if not texts:
-        given = name if of is None else {of: name}
         raise OptionError(option, given, "it has no transcribed utterance to evaluate on: give one with transcripts")
-    refuse_unspellable(texts, name=name, processor=processor, normalize=normalize)
+    refuse_foreign(normalize, (language for _, language in texts), name=name)
+    if not any(normalise(text, normalize, language=language).strip() for text, language in texts):
+        written = next((text for text, _ in texts if text.strip()), None)
+        lost = f"normalised by {normalize}, no transcript has a word left, such as {written!r}"
+        said = "every transcript is empty" if written is None else lost
+        raise OptionError(option, given, f"{said}, and without a word there is no error rate: give one with speech")
+    return refuse_unspellable(texts, name=name, processor=processor, normalize=normalize)
 
 
 def refuse_unspellable(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trimbre.config import differing
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import PairedDifference, bootstrap_difference, bootstrap_interval
+from trimbre.evaluation.units import Rate
 
 MARGIN_PERCENT = 5.0
 """Largest relative increase of the error rate that is "not worse" in a comparison of runs."""
@@ -195,6 +196,11 @@ class Comparison:
         """Names of the sets, the main one first."""
         return tuple(self.entries[0].runs[0].sets)
 
+    def rate(self, name: str) -> Rate:
+        """The rate that decides on a set; words alone did in older reports."""
+        found: Rate = self.entries[0].runs[0].sets[name].get("decides", "wer")
+        return found
+
     @cached_property
     def control(self) -> Entry | None:
         """The dense model trained for as many steps, if it is among the entries."""
@@ -248,6 +254,7 @@ class Comparison:
                     "interval": [100 * end for end in entry.interval(name)],
                     "seeds": [100 * end for end in entry.range(name)],
                     "words": int(entry.words(name).sum()),
+                    "rate": self.rate(name),
                 }
                 for name in self.sets
             },

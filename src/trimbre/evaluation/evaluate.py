@@ -8,6 +8,7 @@ from typing import Any
 from trimbre.costs.size import Size, size
 from trimbre.data.cuts import CutsLike, read_cuts
 from trimbre.data.language import Languages
+from trimbre.data.text import spelling_of
 from trimbre.errors import OptionError
 from trimbre.evaluation.bootstrap import PairedDifference, paired_difference
 from trimbre.evaluation.score import Evaluation, score, seconds_done
@@ -27,13 +28,14 @@ class ReferenceResult:
 
     @property
     def fails(self) -> bool:
-        """Whether the reference's own WER is above 30 %."""
-        return self.evaluation.wer > FAILS
+        """Whether the reference's own error rate is above 30 %."""
+        return self.evaluation.rate > FAILS
 
     def sentence(self, name: str) -> str:
         """The verdict in words, which says where the reference itself fails."""
         said = self.comparison.sentence
-        return f"{said}; {name} itself fails here, {100 * self.evaluation.wer:.1f} % WER" if self.fails else said
+        own = f"{100 * self.evaluation.rate:.1f} % {self.evaluation.decides.upper()}"
+        return f"{said}; {name} itself fails here, {own}" if self.fails else said
 
     def to_json(self, name: str) -> dict[str, Any]:
         comparison = self.comparison.to_json() | {"sentence": self.sentence(name), "reference_fails": self.fails}
@@ -50,6 +52,7 @@ class SetResult:
     def utterances(self) -> list[dict[str, Any]]:
         """`id`, `reference` and `hypothesis` as they were compared, `errors` and `words` of every utterance.
 
+        Where a language is written without spaces, errors and words are characters.
         Every reference recogniser adds its own, such as `baseline_hypothesis` and `baseline_errors`.
         """
         ours = self.evaluation
@@ -57,12 +60,12 @@ class SetResult:
             "id": ours.ids,
             "reference": ours.references,
             "hypothesis": ours.hypotheses,
-            "errors": ours.words.per_sentence.tolist(),
-            "words": ours.words.reference.tolist(),
+            "errors": ours.units.per_sentence.tolist(),
+            "words": ours.units.reference.tolist(),
         }
         for name, other in self.references.items():
             columns[f"{name}_hypothesis"] = other.evaluation.hypotheses
-            columns[f"{name}_errors"] = other.evaluation.words.per_sentence.tolist()
+            columns[f"{name}_errors"] = other.evaluation.units.per_sentence.tolist()
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_json(self, *, utterances: bool = False) -> dict[str, Any]:
@@ -135,7 +138,8 @@ def evaluate_sets(
     refuse_name(watch, name)
     recognisers = [recogniser, *references.values()]
     languages = Languages.of(language, *recognisers, task=task)
-    how = {"graph": graph, "normalize": normalize, "languages": languages, "task": task}
+    how: dict[str, Any] = {"graph": graph, "normalize": normalize, "languages": languages, "task": task}
+    how["spelling"] = spelling_of(recogniser.processor)  # one for both sides of a comparison
     found = {}
     for each, where in {name: data, **watch}.items():
         ours, *theirs = _score_all(recognisers, each, where, allow_outside, **how)
@@ -175,14 +179,14 @@ def _score_all(
 
 
 def compare(candidate: Evaluation, baseline: Evaluation, *, margin_percent: float = 10.0) -> PairedDifference:
-    """Compare the word errors of two recognisers on the same sentences.
+    """Compare the errors of two recognisers on the same sentences, in the units that decide.
 
     Raises:
         ValueError: the two were evaluated on different sentences.
     """
     if (candidate.ids, candidate.references) != (baseline.ids, baseline.references):
         raise ValueError("the two recognisers were evaluated on different sentences")
-    return paired_difference(candidate.words, baseline.words, margin_percent=margin_percent)
+    return paired_difference(candidate.units, baseline.units, margin_percent=margin_percent)
 
 
 def refuse_name(watch: Iterable[str], name: str) -> None:

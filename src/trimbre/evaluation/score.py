@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from trimbre.data.check import UnreadableClips, refuse_unspellable
+from trimbre.data.check import UnreadableClips, refuse_unjudgeable
 from trimbre.data.cuts import CutsLike, read_cuts, transcript_of
 from trimbre.data.language import Languages
-from trimbre.data.text import normalise
+from trimbre.data.text import normalise, spelling_of
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import ErrorCounts, character_errors, word_errors
+from trimbre.evaluation.units import Rate, by_characters, rate_of
 from trimbre.inference.long_form import recognise_cuts
 from trimbre.models.device import device_of
 from trimbre.models.heads.base import TextDecoder
@@ -41,6 +42,40 @@ class Evaluation:
     """Occurrences of every character of the transcripts that the tokenizer cannot spell."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Utterances that were left out because of their audio: id -> reason."""
+    languages: Sequence[str | None] = ()
+    """Codes of the languages of the texts; none where they are not known."""
+
+    @cached_property
+    def by_characters(self) -> tuple[bool, ...]:
+        """Whether each utterance is judged by characters: where its language is written without spaces."""
+        return by_characters(self.references, self.languages or [None] * len(self.references))
+
+    @property
+    def decides(self) -> Rate:
+        """The rate that decides: `wer`, `cer`, or `mer` for a set of both kinds of languages."""
+        return rate_of(self.by_characters)
+
+    @cached_property
+    def units(self) -> ErrorCounts:
+        """Errors of what is judged: words, or characters in utterances that are judged by these."""
+        if not any(self.by_characters):
+            return self.words
+        return word_errors(*(self._joined(texts, " ") for texts in (self.references, self.hypotheses)))
+
+    @property
+    def rate(self) -> float:
+        """The rate that decides, a fraction."""
+        return self.units.rate
+
+    @property
+    def hallucinated(self) -> int:
+        """Words, or characters, that were recognised in utterances whose transcript is empty."""
+        return int(self.units.insertions[self.units.reference == 0].sum())
+
+    def _joined(self, texts: Sequence[str], gap: str) -> list[str]:
+        """The texts, with a gap between all characters of those that are judged by these."""
+        pairs = zip(texts, self.by_characters, strict=True)
+        return [gap.join("".join(text.split())) if alone else text for text, alone in pairs]
 
     @cached_property
     def words(self) -> ErrorCounts:
@@ -48,7 +83,7 @@ class Evaluation:
 
     @cached_property
     def characters(self) -> ErrorCounts:
-        return character_errors(self.references, self.hypotheses)
+        return character_errors(*(self._joined(texts, "") for texts in (self.references, self.hypotheses)))
 
     @property
     def wer(self) -> float:
@@ -57,7 +92,7 @@ class Evaluation:
 
     @property
     def cer(self) -> float:
-        """Character error rate, spaces included, a fraction."""
+        """Character error rate, a fraction; spaces count where words are written with them."""
         return self.characters.rate
 
     def to_json(self) -> dict[str, Any]:
@@ -67,17 +102,21 @@ class Evaluation:
             "audio_seconds": round(self.seconds, 2),
             "wer": self.words.to_json(),
             "cer": self.characters.to_json(),
+            **({"mer": self.units.to_json()} if self.decides == "mer" else {}),
+            "decides": self.decides,
+            "empty_transcripts": int((self.units.reference == 0).sum()),
+            "hallucinated": self.hallucinated,
             "unspellable_characters": dict(self.unspellable),
             "unreadable": dict(self.unreadable),
             "sentences": self.sentences(),
         }
 
     def sentences(self) -> dict[str, str]:
-        """Word errors and words of each sentence, and a hash of the references, for later paired comparisons."""
+        """Errors and units of each sentence, and a hash of the references, for later paired comparisons."""
         spoken = json.dumps([self.ids, self.references], ensure_ascii=False)
         return {
-            "errors": " ".join(map(str, self.words.per_sentence.tolist())),
-            "words": " ".join(map(str, self.words.reference.tolist())),
+            "errors": " ".join(map(str, self.units.per_sentence.tolist())),
+            "words": " ".join(map(str, self.units.reference.tolist())),
             "sha256": hashlib.sha256(spoken.encode()).hexdigest(),
         }
 
@@ -94,6 +133,7 @@ def score(
     bfloat16: bool = False,
     graph: TextDecoder | None = None,
     languages: Languages | None = None,
+    spelling: Mapping[str, str] | None = None,
     task: str | None = None,
     on_batch: Callable[[float], None] = lambda seconds: None,
 ) -> Evaluation:
@@ -111,16 +151,19 @@ def score(
         graph: decode by this graph instead of greedily; for CTC models.
         languages: which language utterances are in; by default their own, else the model's.
         task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
+        spelling: as `normalise` takes it; by default the model's own.
         on_batch: called with the seconds of audio of each batch that is done.
 
     Raises:
-        UserError: there is no transcribed utterance, the model cannot be given that task or a language, more than 1 %
-            of the audio cannot be read (fewer are left out, as in training), or the tokenizer cannot spell more than
-            1 % of the characters of the transcripts.
+        UserError: no transcript has a word, the normaliser is for another language, the model cannot be given that
+            task or a language, more than 1 % of the audio cannot be read (fewer are left out, as in training), or the
+            tokenizer cannot spell more than 1 % of the characters of the transcripts.
     """
     name = name or (str(data) if isinstance(data, str | Path) else "the data")
     cuts = list(read_cuts(data, allow_outside=allow_outside))
     languages = languages or Languages.of(None, (model, processor), task=task)
+    spelling = spelling or spelling_of(processor)
+    unspellable = refuse_unjudgeable(cuts, name=name, processor=processor, normalize=normalize, languages=languages)
     tolerance = UnreadableClips(len(cuts), name)
     texts: dict[int, str] = {}  # by position: several sets together may have an id twice
     seconds = 0.0
@@ -148,31 +191,32 @@ def score(
         for position, cut in sorted(enumerate(cuts), key=lambda one: one[1].id)
         if position in texts and cut.id not in tolerance.unreadable and (reference := transcript_of(cut)) is not None
     ]
-    if not any(reference for _, reference, _, _ in found):
-        raise UserError(f"{name} has no transcribed utterance to evaluate on: give recordings with transcripts")
-    ids, references, hypotheses, spoken = zip(*found, strict=True)
-    unspellable = refuse_unspellable(
-        list(zip(references, spoken, strict=True)), name=name, processor=processor, normalize=normalize
-    )
+    if not found:
+        raise UserError(f"{name} has no transcribed utterance whose audio can be read: give others")
+    ids, references, hypotheses, written = zip(*found, strict=True)
     return Evaluation(
         ids=ids,
-        references=_normalised(references, spoken, normalize),
-        hypotheses=_normalised(hypotheses, spoken, normalize),
+        references=_normalised(references, written, normalize, spelling),
+        hypotheses=_normalised(hypotheses, written, normalize, spelling),
         normalize=normalize,
         seconds=seconds,
         unspellable=unspellable,
         unreadable=tolerance.unreadable,
+        languages=written,
     )
 
 
-def _normalised(texts: Sequence[str], languages: Sequence[str | None], normalize: str) -> list[str]:
-    return [normalise(text, normalize, language=one) for text, one in zip(texts, languages, strict=True)]
+def _normalised(
+    texts: Sequence[str], languages: Sequence[str | None], how: str, spelling: Mapping[str, str] | None
+) -> list[str]:
+    pairs = zip(texts, languages, strict=True)
+    return [normalise(text, how, language=language, spelling=spelling) for text, language in pairs]
 
 
 def validation_wer(
     model: nn.Module, processor: Any, data: CutsLike, *, normalize: str, languages: Languages, bfloat16: bool
 ) -> float:
-    """Word error rate on the dev set, a fraction, for the curve of a training run, in the precision of that run."""
+    """The rate that decides on the dev set, a fraction, for the curve of a run, in the precision of that run."""
     cuts = list(read_cuts(data))
     with seconds_done("validation", sum(cut.duration for cut in cuts)) as on_batch:
         return score(
@@ -183,7 +227,7 @@ def validation_wer(
             languages=languages,
             bfloat16=bfloat16,
             on_batch=on_batch,
-        ).wer
+        ).rate
 
 
 @contextmanager

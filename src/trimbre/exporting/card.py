@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trimbre.evaluation.units import UNITS
+
 CTC = {
     "onnx": """\
 from itertools import groupby
@@ -134,8 +136,9 @@ def card(described: Mapping[str, Any]) -> str:
         for type, shape, meaning in (ROWS[described["family"]][name],)
     ]
     rates = [
-        f"- {precision}: {words['percent']:.2f} % WER on {words['reference']} words"
-        for precision, words in described["wer"].items()
+        f"- {precision}: {found['percent']:.2f} % {found['rate'].upper()} "
+        f"on {found['reference']} {UNITS[found['rate']]}"
+        for precision, found in described["wer"].items()
     ]
     title = f"# {Path(described['model']).name} for {described['to']}, {described['precision']}"
     files = " and ".join(f"`{file}`" for file in described["files"].values())

@@ -190,12 +190,12 @@ def _quantised(
 
 
 def _word_errors(folder: Path, cuts: Any, normalize: str, languages: Languages) -> dict[str, Any]:
-    """Word errors of an exported directory."""
+    """Errors of an exported directory, in the units that decide."""
     from trimbre.exporting.runtime import load_exported
 
     exported, processor = load_exported(folder, threads=torch.get_num_threads())
     found = score(model=exported, processor=processor, data=cuts, normalize=normalize, languages=languages)
-    return found.words.to_json()
+    return found.units.to_json() | {"rate": found.decides}
 
 
 def _no_ranges(calibrate: Any, advice: str) -> OptionError:

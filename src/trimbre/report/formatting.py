@@ -1,7 +1,9 @@
 """Numbers and phrases as tables, lines and model cards write them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from trimbre.evaluation.units import Rate
 
 PER_SECOND = {"params": "", "macs": " per second of audio", "latency": " s per second of audio"}
 """Unit of each cost, to follow its amount."""
@@ -10,6 +12,18 @@ PER_SECOND = {"params": "", "macs": " per second of audio", "latency": " s per s
 def amount(cost: str, value: float) -> str:
     """An amount of a cost, with as many digits as it needs."""
     return f"{value:.3g}" if cost == "latency" else f"{value:,.0f}"
+
+
+def deciding(found: Mapping[str, Any]) -> tuple[Rate, Mapping[str, Any]]:
+    """Name and figures of the error rate that decides, of `Evaluation.to_json`; words alone did in older reports."""
+    name: Rate = found.get("decides", "wer")
+    return name, found[name]
+
+
+def title_of(rates: Iterable[Rate]) -> str:
+    """What a column of these rates is called."""
+    named = set(rates)
+    return named.pop().upper() if len(named) == 1 else "error rate"
 
 
 def rate(wer: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
         axes.yaxis.set_minor_locator(ticker.NullLocator())
         axes.set_xlabel("parameters of the blocks left, % (points of equal cost are moved apart)")
-        axes.set_ylabel(f"WER on {main}, %")
+        axes.set_ylabel(f"{rows[0]['wer'][main]['rate'].upper()} on {main}, %")
         axes.grid(axis="y", linewidth=0.3)
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         figure.savefig(path, metadata={"Date": None})

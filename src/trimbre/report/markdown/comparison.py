@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from trimbre.evaluation.units import UNITS
 from trimbre.report.formatting import points, rate, verdict
 
 HEADINGS = ("method", "seeds", "parameters, MACs removed", "times faster")
@@ -20,7 +21,7 @@ def comparison_markdown(found: Mapping[str, Any]) -> str:
     words = rows[0]["wer"]
     headings = [
         *HEADINGS,
-        *(f"{name} ({words[name]['words']:,} words)" for name in sets),
+        *(f"{name} ({words[name]['words']:,} {UNITS[words[name]['rate']]})" for name in sets),
         *(DIFFERENCES[kind] for kind in kinds),
         "steps",
         "min",

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trimbre.costs.cost import TITLES
-from trimbre.report.formatting import PER_SECOND, amount, batch_line, latency_line, rate
+from trimbre.evaluation.units import UNITS
+from trimbre.report.formatting import PER_SECOND, amount, batch_line, deciding, latency_line, rate
 
 
 def model_card(report: Mapping[str, Any]) -> str:
@@ -63,8 +64,15 @@ def _error_rates(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """A table of word error rates, a column for each reference, then the comparison with each."""
     sets = evaluation["sets"]
     names = list(next(iter(sets.values())).get("references", {}))
+    kinds = [deciding(one)[0] for one in sets.values()]
+    title = (
+        "word error rates"
+        if set(kinds) == {"wer"}
+        else f"error rates ({', '.join(map(str.upper, sorted(set(kinds))))})"
+    )
     yield (
-        f"Word error rates in % (normalised `{evaluation['normalize']}`) with 95 % bootstrap intervals over sentences"
+        f"{title[0].upper()}{title[1:]} in % (normalised `{evaluation['normalize']}`) "
+        "with 95 % bootstrap intervals over sentences"
         + (
             "; `control` is the dense model fine-tuned for as many steps as the pruned one:"
             if "control" in names
@@ -72,11 +80,13 @@ def _error_rates(evaluation: Mapping[str, Any]) -> Iterator[str]:
         )
     )
     yield ""
-    yield f"| set | utterances | words | {' | '.join([*names, 'pruned'])} |"
+    yield f"| set | utterances | {'words' if set(kinds) == {'wer'} else 'length'} | {' | '.join([*names, 'pruned'])} |"
     yield f"|{'---|' * (len(names) + 4)}"
     for name, one in sets.items():
-        rates = [rate(one["references"][other]["wer"]) for other in names] + [rate(one["wer"])]
-        yield f"| {name} | {one['utterances']} | {one['wer']['reference']} | {' | '.join(rates)} |"
+        kind, ours = deciding(one)
+        rates = [rate(deciding(one["references"][other])[1]) for other in names] + [rate(ours)]
+        length = f"{ours['reference']}" + ("" if set(kinds) == {"wer"} else f" {UNITS[kind]}")
+        yield f"| {name} | {one['utterances']} | {length} | {' | '.join(rates)} |"
     if not names:
         return
     yield ""

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from trimbre.evaluation.units import UNITS
 from trimbre.report.formatting import points, rate, verdict
 from trimbre.report.terminal.tables import new_table, stacked
 
@@ -22,7 +23,8 @@ def comparison(found: Mapping[str, Any]) -> Iterator[Table]:
 def comparison_table(found: Mapping[str, Any]) -> Table:
     """A row for each run or mean over seeds, sections by the share removed."""
     sets, rows = found["sets"], found["rows"]
-    sizes = [f"{name}\n{rows[0]['wer'][name]['words']:,} words" for name in sets]
+    found_on = rows[0]["wer"]
+    sizes = [f"{name}\n{found_on[name]['words']:,} {UNITS[found_on[name]['rate']]}" for name in sets]
     table = new_table(
         [
             "method",
@@ -47,9 +49,10 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
 
 def differences_table(found: Mapping[str, Any]) -> Table:
     """Paired differences on the main set, in points, with their verdicts."""
+    main = found["rows"][0]["wer"][found["sets"][0]]["rate"]
     table = new_table(
         ["method", "compared with", "difference", "verdict"],
-        title=f"Paired differences on {found['sets'][0]}, points of WER",
+        title=f"Paired differences on {found['sets'][0]}, points of {main.upper()}",
         left=["compared with", "verdict"],
     )
     for row in found["rows"]:

@@ -7,8 +7,15 @@ from typing import Any
 from rich.table import Table
 
 from trimbre.evaluation.bootstrap import FEWEST_SENTENCES
-from trimbre.report.formatting import plural, rate
+from trimbre.evaluation.units import UNITS, Rate
+from trimbre.report.formatting import deciding, plural, rate, title_of
 from trimbre.report.terminal.tables import new_table, stacked
+
+DECIDED: Mapping[Rate, str] = {
+    "cer": "without spaces: the language is written without them",
+    "mer": "characters where a language is written without spaces, words in the others",
+}
+"""What a rate other than the WER counts."""
 
 
 def evaluation(found: Mapping[str, Any]) -> Iterator[Any]:
@@ -21,35 +28,48 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
     """Error rates of a recogniser, a row for each set and a column for each reference."""
     decoding = "" if found["graph"] is None else f", decoded by the graph {found['graph']['out']}"
     names = references_of(found)
+    title = title_of(deciding(one)[0] for one in found["sets"].values())
     table = new_table(
-        ["set", "words", *names, "WER", "sub/del/ins", "CER"],
+        [
+            "set",
+            "words" if title == "WER" else "length",
+            *names,
+            title,
+            "sub/del/ins",
+            "WER" if title == "CER" else "CER",
+        ],
         title=f"Error rates in %, 95 % intervals over sentences, normalize={found['normalize']}{decoding}",
         caption="\n".join(notes(found)),
     )
     for name, one in found["sets"].items():
-        wer, others = one["wer"], one.get("references", {})
+        (kind, ours), others = deciding(one), one.get("references", {})
+        other_rate = one["wer" if title == "CER" else "cer"]
+        length = f"{ours['reference']:,}" + ("" if title == "WER" else f"\n{UNITS[kind]}")
         table.add_row(
             f"{name}\n{plural(one['utterances'], 'utterance')}",
-            f"{wer['reference']:,}",
-            *(stacked(rate(others[other]["wer"])) for other in names),
-            stacked(rate(wer)),
-            "/".join(str(wer[kind]) for kind in ("substitutions", "deletions", "insertions")),
-            rate(one["cer"]).partition(" ")[0],
+            length,
+            *(stacked(rate(deciding(others[other])[1])) for other in names),
+            stacked(rate(ours)),
+            "/".join(str(ours[errors]) for errors in ("substitutions", "deletions", "insertions")),
+            rate(other_rate).partition(" ")[0],
         )
     return table
 
 
 def rates_table(found: Mapping[str, Any], candidate: str = "pruned") -> Table:
-    """Word error rates alone: a column for each reference, such as `dense` and `control`, and one for the candidate."""
+    """The rates that decide, alone: a column for each reference, such as `dense`, and one for the candidate."""
     names = references_of(found)
+    title = title_of(deciding(one)[0] for one in found["sets"].values())
     table = new_table(
-        ["set", "words", *names, candidate],
-        title=f"WER in %, 95 % intervals over sentences, normalize={found['normalize']}",
+        ["set", "words" if title == "WER" else "length", *names, candidate],
+        title=f"{title[0].upper()}{title[1:]} in %, 95 % intervals over sentences, normalize={found['normalize']}",
     )
     for name, one in found["sets"].items():
         others = one.get("references", {})
-        rates = [rate(others[other]["wer"]) for other in names] + [rate(one["wer"])]
-        table.add_row(name, f"{one['wer']['reference']:,}", *(stacked(each) for each in rates))
+        kind, ours = deciding(one)
+        rates = [rate(deciding(others[other])[1]) for other in names] + [rate(ours)]
+        length = f"{ours['reference']:,}" + ("" if title == "WER" else f"\n{UNITS[kind]}")
+        table.add_row(name, length, *(stacked(each) for each in rates))
     return table
 
 
@@ -79,6 +99,13 @@ def notes(found: Mapping[str, Any]) -> Iterator[str]:
         if unreadable := list(one["unreadable"]):
             named = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")
             yield f"{name}: {plural(len(unreadable), 'utterance')} left out, whose audio cannot be read: {named}"
+    for name, one in found["sets"].items():
+        if (kind := deciding(one)[0]) != "wer":
+            yield f"{name}: decided by {kind.upper()}, {DECIDED[kind]}"
+        if empty := one.get("empty_transcripts"):
+            unit = UNITS[kind].partition(" ")[0].rstrip("s")
+            where = plural(empty, "utterance")
+            yield f"{name}: {plural(one['hallucinated'], unit)} recognised in {where} with an empty transcript"
     lost: Counter[str] = Counter()
     for one in found["sets"].values():
         lost.update(one["unspellable_characters"])

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from trimbre.costs.cost import TITLES
+from trimbre.evaluation.units import UNITS
 from trimbre.inference.graph.decoder import GraphReport
 from trimbre.report.formatting import PER_SECOND, amount, batch_line, latency_line
 from trimbre.report.terminal.evaluation import rates_table, verdicts
@@ -79,7 +80,8 @@ def exported(found: Mapping[str, Any]) -> Iterator[Any]:
     )
     yield f"the float32 graph equals the model within {found['equal_to_model_within']:.1e} of the output's norm"
     for precision, words in found["wer"].items():
-        yield f"WER of {precision}: {words['percent']:.2f} % ({words['reference']:,} words)"
+        length = f"{words['reference']:,} {UNITS[words['rate']]}"
+        yield f"{words['rate'].upper()} of {precision}: {words['percent']:.2f} % ({length})"
 
 
 def graph(made: GraphReport) -> Iterator[Any]:

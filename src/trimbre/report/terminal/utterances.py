@@ -21,28 +21,35 @@ def worst_utterances(sets: Mapping[str, SetResult], count: int) -> Iterator[Text
     """
     yield Text("S substituted, D deleted, I inserted")
     for name, result in sets.items():
-        rows = [row for row in result.utterances() if row["errors"]]
-        rows.sort(key=lambda row: (-row["errors"], row["words"], row["id"]))
+        judged = zip(result.utterances(), result.evaluation.by_characters, strict=True)
+        rows = [(row, alone) for row, alone in judged if row["errors"]]
+        rows.sort(key=lambda one: (-one[0]["errors"], one[0]["words"], one[0]["id"]))
         shown = rows[:count]
         said = f"the {len(shown)} with the most errors" if shown else "none with an error"
         yield Text(f"{name}: of {plural(len(result.evaluation.ids), 'utterance')} {said}")
-        for row in shown:
+        for row, alone in shown:
             yield Text()
-            yield Text(f"{row['id']}: {plural(row['errors'], 'error')} in {plural(row['words'], 'word')}")
-            yield from map(Text, aligned(row["reference"], row["hypothesis"]))
+            length = plural(row["words"], "character" if alone else "word")
+            yield Text(f"{row['id']}: {plural(row['errors'], 'error')} in {length}")
+            yield from map(Text, aligned(row["reference"], row["hypothesis"], characters=alone))
             for reference in result.references:
                 text, errors = (row[f"{reference}_{what}"] for what in ("hypothesis", "errors"))
                 yield Text(f"{reference}: {plural(errors, 'error')}")
                 if errors:
-                    yield from map(Text, aligned(row["reference"], text))
+                    yield from map(Text, aligned(row["reference"], text, characters=alone))
         yield Text()
 
 
-def aligned(reference: str, hypothesis: str, *, width: int = WIDTH) -> Iterator[str]:
+def aligned(reference: str, hypothesis: str, *, width: int = WIDTH, characters: bool = False) -> Iterator[str]:
     """Lines `REF:`, `HYP:` and one of marks, of `width` columns at most; longer texts go on below.
 
     Columns are counted as a terminal does: Chinese characters take two.
+
+    Args:
+        characters: align these, without spaces, and not words.
     """
+    if characters:
+        reference, hypothesis = (" ".join("".join(text.split())) for text in (reference, hypothesis))
     line: list[tuple[str, str, str]] = []
     room = width - len("REF: ")
     for words in _columns(reference, hypothesis):
