@@ -1,5 +1,6 @@
 """Tiny random models of every family, what to feed them, and plans to cut them by."""
 
+import copy
 import json
 import random
 import tempfile
@@ -260,3 +261,16 @@ def twin(model, group) -> None:
             for run in range(repeats):
                 first = run * group.size * rows
                 value.narrow(axis, first + rows, rows).copy_(value.narrow(axis, first, rows))
+
+
+def at_8_khz(family: Family) -> ProcessorMixin:
+    """The processor of a model for telephone audio."""
+    processor = copy.copy(family.processor())
+    own = processor.feature_extractor
+    made = {
+        ParakeetFeatureExtractor: lambda: ParakeetFeatureExtractor(sampling_rate=8000),
+        Wav2Vec2FeatureExtractor: lambda: Wav2Vec2FeatureExtractor(sampling_rate=8000, return_attention_mask=True),
+        WhisperFeatureExtractor: lambda: WhisperFeatureExtractor(sampling_rate=8000, chunk_length=2, hop_length=80),
+    }
+    processor.feature_extractor = made[type(own)]()
+    return processor

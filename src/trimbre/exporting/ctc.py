@@ -20,6 +20,9 @@ from trimbre.models.inputs import features_of, rate_of
 CHECKED_SECONDS = ((0.1,), (1.37,), (0.6, 2.5, 1.9), (4.0, 4.0), (0.2, 11.3))
 """Batches that a graph is compared on, by the lengths of their clips in seconds, with and without padding."""
 
+EXAMPLE = (20_800, 11_200)
+"""Samples of the clips that a graph is traced with: whole frames, for the exporter takes a remainder for a rule."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -48,12 +51,13 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin, **asked: 
         UserError: that runtime cannot run it.
     """
     form = plain(model, processor) if to == "onnx" else nemo(to, model, processor)
+    rate = rate_of(processor)
     graph = OnnxGraph(
         name="model",
         sizes=form.sizes,
         outputs=(form.output,),
         wrap=form.wrap,
-        example=form.feed(features_of(noise((1.3, 0.7), rate_of(processor)), processor)),
+        example=form.feed(features_of(noise([samples / rate for samples in EXAMPLE], rate), processor)),
         trials=partial(trials, form, model, processor),
         metadata=form.metadata,
     )

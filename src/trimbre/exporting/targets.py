@@ -91,5 +91,5 @@ def layout_for(
 def noise(seconds: Sequence[float], rate: int) -> list[np.ndarray]:
     """Clips of noise of rising amplitude, (samples,) each at `rate` Hz."""
     draw = np.random.default_rng(0)
-    sizes = [int(length * rate) for length in seconds]
+    sizes = [round(length * rate) for length in seconds]
     return [(draw.standard_normal(size) * np.linspace(0.02, 0.2, size)).astype(np.float32) for size in sizes]
