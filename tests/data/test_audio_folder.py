@@ -8,6 +8,7 @@ import soundfile
 from helpers.tones import corpus_of, pitch, tone
 
 from trimbre.data.audio import load_cut
+from trimbre.data.check import refuse_unjudgeable
 from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
 from trimbre.data.folder import folder as corpus_folder
 from trimbre.errors import UserError
@@ -161,6 +162,20 @@ def test_a_table_that_was_not_read_is_named(tmp_path, name):
     assert ("(columns: file, words)" in note) == name.endswith(("csv", "json"))
     with pytest.raises(UserError, match=f"but {tmp_path}/in/{name}.*: name one of them"):
         read_cuts(tmp_path / "in")
+
+
+@pytest.mark.parametrize("place", ["", "clips/"])
+def test_a_set_without_transcripts_names_the_table_that_has_none(tmp_path, place):
+    record(tmp_path / place / "a.wav")
+    put(tmp_path, csv=f"file_name,words\n{place}a.wav,x\n")
+    with pytest.raises(UserError, match=r"metadata.csv \(columns: file_name, words\), of which") as refused:
+        refuse_unjudgeable(read_cuts(tmp_path), option="dev", name="d", processor=None, normalize="basic")
+    assert "no transcribed utterance" in str(refused.value)
+    put(tmp_path, csv=f"file_name\n{place}a.wav\n")
+    (tmp_path / "metadata.csv").rename(tmp_path / "list.csv")
+    corpus_folder(source=tmp_path / "list.csv", out=tmp_path / "out/in")
+    with pytest.raises(UserError, match=r"give one with transcripts$"):
+        refuse_unjudgeable(read_cuts(tmp_path / "out/in"), option="dev", name="d", processor=None, normalize="basic")
 
 
 def test_recordings_that_are_passed_over_are_said(tmp_path):

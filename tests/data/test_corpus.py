@@ -95,14 +95,13 @@ def test_a_folder_with_transcripts_beside_its_recordings(recordings, tmp_path):
     (recordings / "a.txt").write_text(" Hello, 1! \n", encoding="utf-8-sig")
     (recordings / "sub/b c.txt").write_text("\n")
     made = folder(source=recordings, out=tmp_path / "out")
-    split, silent = split_of("hello one"), split_of("sub/b c.m4a")
-    assert split != silent
-    assert made.utterances == {"train": 1, "dev": 1, "all": 1}
-    assert list(said(tmp_path / "out" / split).values()) == ["Hello, 1!"]
-    assert said(tmp_path / "out" / silent) == {"000003-sub-b-c": ""}  # a blank transcript says that nothing is spoken
+    assert split_of("Hello, 1!") == split_of("sub/b c.m4a") == "train"  # a silence is divided by its name
+    assert made.utterances == {"train": 2, "all": 1}
+    # A blank transcript says that nothing is spoken.
+    assert said(tmp_path / "out/train") == {"000000-a": "Hello, 1!", "000003-sub-b-c": ""}
     assert said(tmp_path / "out") == {"000001-d": None}
     assert made.notes == ["1 of 4 recordings have an empty transcript: nothing is spoken in them"]
-    assert [pitch(load_cut(cut)) for cut in read_cuts(tmp_path / "out" / silent)] == pytest.approx([500], abs=1)
+    assert [pitch(load_cut(cut)) for cut in read_cuts(tmp_path / "out/train")] == pytest.approx([300, 500], abs=1)
     assert len(made.skipped) == 1
     assert str(recordings / "e.mp3") in made.skipped[0]
 

@@ -3,10 +3,11 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lhotse import SupervisionSegment
 from lhotse.cut import MonoCut
@@ -115,6 +116,16 @@ def overlooked(folder: Path, used: Sequence[Path] = ()) -> str:
         return ""
     shown = [f"{path}{_columns(path)}" for path in tables[:3]]
     return f"{' and '.join(shown)}, of which none was read for transcripts"
+
+
+def overlooked_beside(cuts: Iterable[Any]) -> str:
+    """The same for cuts without transcripts, by the folder of their audio and the one above, to end a sentence with."""
+    first = next(iter(cuts), None)
+    sources = first.recording.sources if isinstance(first, MonoCut) and first.recording else ()
+    for folder in [place for source in sources if source.type == "file" for place in Path(source.source).parents[:2]]:
+        if folder.is_dir() and (found := overlooked(folder, metadata_of(folder))):
+            return f"; there is {found}"
+    return ""
 
 
 class _Files:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lhotse import CutSet
 
+from trimbre.data.audio_folder import overlooked_beside
 from trimbre.data.cuts import transcript_of
 from trimbre.data.language import Languages
 from trimbre.data.text import normalise, refuse_foreign, unspellable_characters
@@ -143,7 +144,8 @@ def refuse_unjudgeable(
     texts = [(text, languages.written(cut)) for cut in cuts if (text := transcript_of(cut)) is not None]
     given = name if of is None else {of: name}
     if not texts:
-        raise OptionError(option, given, "it has no transcribed utterance to evaluate on: give one with transcripts")
+        advice = f"give one with transcripts{overlooked_beside(cuts)}"
+        raise OptionError(option, given, f"it has no transcribed utterance to evaluate on: {advice}")
     refuse_foreign(normalize, (language for _, language in texts), name=name)
     if not any(normalise(text, normalize, language=language).strip() for text, language in texts):
         written = next((text for text, _ in texts if text.strip()), None)
