@@ -265,6 +265,7 @@ def _generation(
     if multilingual:
         settings["lang_to_id"] = dict(_languages(tokenizer, own.get("lang_ids") or []))
         settings["task_to_id"] = {task: ids(f"<|{task}|>") for task in ("transcribe", "translate")}
+        settings["task"] = "transcribe"  # else `generate` leaves the token of the task out of the prompt
     return GenerationConfig(**settings)
 
 
