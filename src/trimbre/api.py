@@ -18,7 +18,7 @@ from trimbre.config import PruneConfig, TrainConfig
 from trimbre.data.cuts import CutsLike
 from trimbre.data.language import stated_language
 from trimbre.data.source import resolve_cuts
-from trimbre.errors import OptionError, at_least
+from trimbre.errors import OptionError, at_least, usable_seed
 from trimbre.evaluation.compare_runs import Comparison, Run
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets
 from trimbre.inference import long_form
@@ -298,7 +298,9 @@ def inspect(
     Returns:
         Plain data; with `verify`, the largest relative difference of the outputs as `masked_equals_sliced_within`.
     """
-    source = resolve_model(model, processor, device=resolve_device(device) if verify else "cpu")
+    usable_seed("seed", seed)
+    place = resolve_device(device)
+    source = resolve_model(model, processor, device=place if verify else "cpu")
     network, processor = source.recogniser
     anatomy = anatomy_of(network)
     costs = ModelCosts.of(network, anatomy, processor)

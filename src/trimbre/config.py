@@ -3,11 +3,12 @@
 Nothing heavy is imported here, so that `trimbre --help` is immediate.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trimbre.errors import OptionError, UserError, above_zero, at_least, one_of
+from trimbre.errors import OptionError, UserError, above_zero, at_least, one_of, usable_seed
 
 BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs"), "latency": ("latency",)}
 NORMALISERS = ("none", "basic", "whisper", "whisper-en")
@@ -62,6 +63,8 @@ class AugmentConfig(_Checked):
         for name in ("speed", "room", "noise", "telephone", "shift"):
             if not 0 <= getattr(self, name) <= 1:
                 raise self._refuse(name, "give a chance between 0 and 1")
+        if not all(map(math.isfinite, self.snr)):
+            raise self._refuse("snr", "give two finite numbers")
         if self.snr[0] > self.snr[1]:
             raise self._refuse("snr", "give the lowest first")
         for name in ("time_masks", "mel_masks"):
@@ -143,6 +146,9 @@ class TrainConfig(_Checked):
                 raise self._refuse("stop_at", f"it comes after the last of the {self.steps} steps: lower it")
         if self.vocab_size is not None:
             self._at_least("vocab_size", 2)
+        for name in ("warmup", "short_steps", "short_seconds", "validate_every", "save_every"):
+            self._at_least(name, 0)
+        usable_seed("seed", self.seed, owner=type(self).__name__)
         self._above_zero("rate")
         if not 0 <= self.average < 1:
             raise self._refuse("average", "give a decay from 0 to below 1")
@@ -216,6 +222,7 @@ class GateConfig(_Checked):
             raise self._refuse("ramp", "give a share of the steps above 0, at most 1")
         self._above_zero("rate")
         self._above_zero("weight_rate")
+        self._at_least("spread", 0)
 
 
 @dataclass(frozen=True)
@@ -320,6 +327,7 @@ class PruneConfig(_Checked):
         for name, least in {"multiple_of": 1, "calibration_batches": 1, "validate_every": 0, "save_every": 0}.items():
             self._at_least(name, least)
         self._one_of("precision", PRECISIONS)
+        usable_seed("seed", self.seed, owner=type(self).__name__)
         if self.budget != "latency" and self.latency != LatencyConfig():
             raise UserError("a latency table, runtime or threads need the latency budget or a real-time factor")
         if self.control and self.low_memory:

@@ -1,5 +1,6 @@
 """Errors about input: one sentence that names the option or file and says what to do."""
 
+import math
 from typing import Any
 
 
@@ -28,16 +29,37 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
+def reason(error: BaseException) -> str:
+    """What an error of a library says, in one line and without Python's own names: `No such file or directory`."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]!r}" if error.args else "something is missing in it"
+    return " ".join(str(error).split()) or "it is not what it should be"
+
+
 def at_least(name: str, value: float, least: float, *, owner: str = "") -> None:
-    """Raise OptionError for a number that is too low."""
-    if not value >= least:
-        raise OptionError(name, value, f"give {least} or more", owner=owner)
+    """Raise OptionError for a number that is too low or not finite."""
+    if not least <= value < math.inf:
+        raise OptionError(name, value, f"give {least} or more" + _finite(value), owner=owner)
 
 
 def above_zero(name: str, value: float, *, owner: str = "") -> None:
-    """Raise OptionError for a number that is not above zero."""
-    if not value > 0:
-        raise OptionError(name, value, "give a number above 0", owner=owner)
+    """Raise OptionError for a number that is not above zero or not finite."""
+    if not 0 < value < math.inf:
+        raise OptionError(name, value, "give a number above 0" + _finite(value), owner=owner)
+
+
+def usable_seed(name: str, value: int, *, owner: str = "") -> None:
+    """Raise OptionError for a seed that the generators of torch and NumPy do not both take."""
+    if not 0 <= value < 2**63:
+        raise OptionError(name, value, "give a whole number from 0 to below 2**63", owner=owner)
+
+
+def _finite(value: float) -> str:
+    return ", but a finite one" if value == math.inf else ""
 
 
 def one_of(name: str, value: str, known: tuple[str, ...], *, owner: str = "") -> None:

@@ -132,21 +132,21 @@ def refuse_existing(out: str | Path, *, mark: str | None = None, model: Any = No
         mark: a file that marks an earlier output of the same kind, which may be replaced.
         model: the model as it was given; a directory of this name is not written into.
     """
-    out = named_path(out)
+    given, out = str(out), named_path(out)
     try:
         if out.exists() and not out.is_dir():
-            raise OptionError("out", str(out), "it already exists and is a file: name a folder to write")
+            raise OptionError("out", given, "it already exists and is a file: name a folder to write")
         if out.exists() and not _is_empty(out) and not (mark is not None and (out / mark).is_file()):
-            raise OptionError("out", str(out), "it already exists: name another folder or remove it")
+            raise OptionError("out", given, "it already exists: name another folder or remove it")
         if (
             isinstance(model, str | Path)
             and os.path.isdir(model)
             and out.resolve().is_relative_to(Path(model).resolve())
         ):
-            raise OptionError("out", str(out), f"it lies in the directory of the model {model}: name one outside it")
+            raise OptionError("out", given, f"it lies in the directory of the model {model}: name one outside it")
         _try_writing(out)
     except OSError as error:
-        raise OptionError("out", str(out), f"it cannot be written ({error.strerror}): name another folder") from error
+        raise OptionError("out", given, f"it cannot be written ({error.strerror}): name another folder") from error
 
 
 def refuse_file(out: Path, option: str, *, replaceable: Callable[[Path], Any]) -> None:
@@ -172,7 +172,7 @@ def refuse_file(out: Path, option: str, *, replaceable: Callable[[Path], Any]) -
 
 def _try_writing(out: Path) -> None:
     """Raise OSError or OptionError where no directory can be made in the place of `out`."""
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    there = next(folder for folder in (out, *out.parents, Path.cwd()) if folder.exists())
     if not there.is_dir():
         raise OptionError("out", str(out), f"{there} is a file: name another folder")
     if there == out and _replaceable(out):

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 from trimbre.files import write_json
 
 FORMAT = 1
@@ -129,7 +129,7 @@ class Plan:
         try:
             return cls.from_json(json.loads(Path(path).read_text()))
         except (OSError, ValueError, UserError) as error:
-            raise UserError(f"cannot read the plan {path}: {error}") from error
+            raise UserError(f"cannot read the plan {path}: {reason(error)}") from error
 
 
 def _check(sizes: Mapping[str, int], kept: Mapping[str, tuple[int, ...]], skipped: frozenset[str]) -> None:

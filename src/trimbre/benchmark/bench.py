@@ -15,7 +15,7 @@ import torch
 from trimbre.benchmark.memory import held_on
 from trimbre.benchmark.timing import Spread, noise, seconds_to, spread, timed_transcriber, using_threads
 from trimbre.config import BENCH_RUNTIMES
-from trimbre.errors import UserError, at_least, one_of
+from trimbre.errors import UserError, at_least, one_of, usable_seed
 from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.device import resolve_device
@@ -98,6 +98,7 @@ def bench(
     for count in threads:
         at_least("threads", count, 1)
     at_least("repeats", repeats, 1)
+    usable_seed("seed", seed)
     runtimes, threads, torch_device = _once(runtimes), _once(threads), resolve_device(device)
     devices = {runtime: torch_device if _in_torch(runtime) else torch.device("cpu") for runtime in runtimes}
     with tempfile.TemporaryDirectory() as folder:
@@ -155,18 +156,27 @@ def _once(given: Iterable[Any]) -> list[Any]:
 
 
 def _paths(models: str | Path | Sequence[str | Path] | Mapping[str, ModelLike], folder: Path) -> dict[str, str]:
-    """Name -> path of every model; models in memory are saved to `folder`, for other processes load them too."""
+    """Name -> path of every model; models in memory are saved to `folder`, for other processes load them too.
+
+    Every one is loaded once, so that a bad one is refused before the first is measured.
+    """
     if isinstance(models, str | Path):
         models = [models]
     named = models if isinstance(models, Mapping) else {str(model): model for model in models}
     return {
         name: str(
-            locate(model)
+            _checked(model)
             if isinstance(model, str | Path)
             else save(*resolve_model(model).recogniser, folder / f"{number}")
         )
         for number, (name, model) in enumerate(named.items())
     }
+
+
+def _checked(model: str | Path) -> Path:
+    """The directory of a model that can be loaded; raises UserError for any other."""
+    load(model)
+    return locate(model)
 
 
 def _in_torch(runtime: str) -> bool:

@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from cyclopts import CycloptsError, UnusedCliTokensError
+from cyclopts import CoercionError, CycloptsError, UnusedCliTokensError
 
 from trimbre.cli import (  # noqa: F401  importing a command adds it to the app
     bench,
@@ -42,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(error))
     except UnusedCliTokensError as error:
         return _fail(f"unexpected: {' '.join(error.unused_tokens or ())}{_see_help(error)}")
+    except CoercionError as error:
+        return _fail(_misread(error))
     except CycloptsError as error:
         return _fail(f"{str(error).strip().removesuffix('.')}{_see_help(error)}")
     except FileNotFoundError as error:
@@ -69,6 +71,15 @@ def prepare_libraries() -> None:
         import warnings
 
         warnings.simplefilter("ignore")
+
+
+def _misread(error: CoercionError) -> str:
+    """A word that is no number, or no value of another type, as it was typed."""
+    given = f"{error.token.keyword} {error.token.value}" if error.token and error.token.keyword else ""
+    wanted = {int: "a whole number", float: "a number"}.get(error.target_type)  # type: ignore[arg-type]
+    return (
+        f"{given}: give {wanted}" if given and wanted else f"{str(error).strip().removesuffix('.')}{_see_help(error)}"
+    )
 
 
 def _see_help(error: CycloptsError) -> str:

@@ -3,11 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token, convert
 
 
 def default_shown(value: Any) -> str | None:
@@ -17,13 +17,22 @@ def default_shown(value: Any) -> str | None:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def from_words(hint: Any, words: Sequence[Token]) -> Any:
+    """A value of a parameter's type; a number that is not whole is no int, while cyclopts would round it."""
+
+    def one(kind: type, word: str) -> Any:
+        return kind(word) if kind in (int, float) else convert(kind, [word])
+
+    return convert(hint, words, converter=one)
+
+
 app = App(
     name="trimbre",
     help="Structured pruning for speech recognition: make a trained model smaller and faster, evaluate it, export it.",
     help_format="plaintext",
     version_flags=["--version"],
     help_epilogue="trimbre COMMAND --help shows a command's options with examples.",
-    default_parameter=Parameter(negative="", consume_multiple=True, show_default=default_shown),
+    default_parameter=Parameter(negative="", consume_multiple=1, converter=from_words, show_default=default_shown),
     suppress_keyboard_interrupt=False,  # trimbre.cli says how to resume
 )
 

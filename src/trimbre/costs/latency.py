@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 
 from trimbre.costs.cost import Budget, piecewise_linear
 from trimbre.data.audio import SAMPLE_RATE
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 from trimbre.files import write_json
 from trimbre.models.anatomy import Anatomy, Group
 
@@ -50,8 +51,11 @@ class LatencyTable:
         object.__setattr__(self, "curves", points)
         for key, curve in points.items():
             steps = zip([(0, 0.0), *curve], curve, strict=False)
-            if not curve or any(before[0] >= after[0] or before[1] > after[1] for before, after in steps):
-                raise UserError(f"the latency table's curve of {key} does not rise with the width: measure it again")
+            if not curve or not all(before[0] < after[0] and before[1] <= after[1] for before, after in steps):
+                raise UserError(f"its curve of {key} does not rise with the width: measure it again")
+        times = [self.fixed, self.seconds, *(cost for curve in points.values() for _, cost in curve)]
+        if not all(0 <= time < math.inf for time in times):
+            raise UserError("a time in it is below zero or not finite: measure it again")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the inverse of `from_json`."""
@@ -63,11 +67,15 @@ class LatencyTable:
         try:
             given = dict(data)
             known = given.pop("format")
-            if known > FORMAT:
-                raise UserError(f"it is of format {known}, newer than this Trimbre reads ({FORMAT}): update Trimbre")
-            return cls(**given)
+            newer = known > FORMAT
+            table = None if newer else cls(**given)
+        except UserError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"not a latency table: {error!r} (`trimbre bench --table` writes one)") from error
+            raise UserError("it is not a latency table: give one that `trimbre bench --table` wrote") from error
+        if table is None:
+            raise UserError(f"it is of format {known}, newer than this Trimbre reads ({FORMAT}): update Trimbre")
+        return table
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -79,7 +87,7 @@ class LatencyTable:
         try:
             return cls.from_json(json.loads(path.read_text()))
         except (OSError, ValueError, UserError) as error:
-            raise UserError(f"cannot read the latency table {path}: {error}") from error
+            raise UserError(f"cannot read the latency table {path}: {reason(error)}") from error
 
 
 def latency_budget(table: LatencyTable, anatomy: Anatomy, *, scope: str = "blocks") -> Budget:

@@ -16,7 +16,7 @@ from trimbre.data.audio_folder import METADATA, SPLIT_WORDS, audio_folder, metad
 from trimbre.data.columns import FILE, indices
 from trimbre.data.outside import outside, refuse_outside
 from trimbre.data.tables import SUFFIXES as TABLES
-from trimbre.errors import OptionError, UserError
+from trimbre.errors import OptionError, UserError, reason
 from trimbre.files import written_whole
 
 MANIFEST = "cuts.jsonl.gz"
@@ -129,7 +129,7 @@ class _Manifest:
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path}, line {number}: not UTF-8, save the file in the encoding UTF-8") from error
         except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"cannot read {self.path}: {error}") from error
+            raise UserError(f"cannot read {self.path}: {reason(error)}") from error
 
     def _cut(self, line: str, number: int) -> Any:
         try:
@@ -149,7 +149,7 @@ class _Manifest:
         except OptionError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-            raise UserError(f"{self.path}, line {number}: not a cut that lhotse reads ({error})") from error
+            raise UserError(f"{self.path}, line {number}: not a cut that lhotse reads ({reason(error)})") from error
 
 
 class _Shards:
@@ -173,7 +173,7 @@ class _Shards:
         except UserError:
             raise
         except Exception as error:  # lhotse's reader raises whatever its archive and its lines do
-            raise UserError(f"cannot read the shards of {self.folder}: {error}") from error
+            raise UserError(f"cannot read the shards of {self.folder}: {reason(error)}") from error
 
 
 def _sources(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

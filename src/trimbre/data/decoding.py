@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 import soundfile
 
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 
 Source: TypeAlias = Path | bytes
 """A file, or the content of one."""
@@ -196,7 +196,9 @@ def _by_ffmpeg(source: Source, place: str, start: float) -> Iterator[Stream]:
     except (av.FFmpegError, ValueError, IndexError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"cannot decode {place}: it is not audio that libsndfile or FFmpeg reads ({error})") from error
+        raise UserError(
+            f"cannot decode {place}: it is not audio that libsndfile or FFmpeg reads ({reason(error)})"
+        ) from error
 
 
 def _is_wav(source: Source) -> bool:

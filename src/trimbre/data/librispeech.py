@@ -10,7 +10,7 @@ from lhotse.recipes.librispeech import LIBRISPEECH, MINI_LIBRISPEECH, download_l
 
 from trimbre.data.corpus import Corpus
 from trimbre.data.cuts import write_cuts
-from trimbre.errors import OptionError, UserError
+from trimbre.errors import OptionError, UserError, reason
 from trimbre.progress import tracked
 
 PARTS = (*LIBRISPEECH, *MINI_LIBRISPEECH)
@@ -36,26 +36,35 @@ def librispeech(*, source: str | Path, parts: Sequence[str] = (), download: bool
         try:
             download_librispeech(source, dataset_parts=list(parts or MINI_LIBRISPEECH))
         except OSError as error:
-            raise UserError(f"cannot download LibriSpeech: {error}; try again, or download it by hand") from error
-    root = (source / "LibriSpeech" if (source / "LibriSpeech").is_dir() else source).absolute()
+            raise UserError(
+                f"cannot download LibriSpeech: {reason(error)}; try again, or download it by hand"
+            ) from error
+    given = source / "LibriSpeech" if (source / "LibriSpeech").is_dir() else source
+    root = given.absolute()
     found = [part for part in PARTS if (root / part).is_dir()]
     for part in parts:
         if part not in found:
-            raise OptionError("parts", part, f"there is no such folder in {root}: download it first")
+            raise OptionError("parts", part, f"there is no such folder in {given}: download it first")
     if not found:
         raise OptionError("source", str(source), "it holds no part of LibriSpeech, such as dev-clean: give its folder")
     utterances, hours = {}, {}
     for part in tracked(parts or found, "LibriSpeech"):
-        cuts = _cuts(root, part)
+        cuts = _cuts(root, part, given / part)
         write_cuts(cuts, root / part)
         utterances[part] = len(cuts)
         hours[part] = round(sum(cut.duration for cut in cuts) / 3600, 4)
     return Corpus(root, "LibriSpeech (openslr.org 12, 31)", LICENCE, utterances, hours, [], [])
 
 
-def _cuts(root: Path, part: str) -> list[Any]:
+def _cuts(root: Path, part: str, given: Path) -> list[Any]:
+    """The utterances of a part, which the user named by `given`."""
+    if (
+        next(root.joinpath(part).rglob("*.trans.txt"), None) is None
+        or next(root.joinpath(part).rglob("*.flac"), None) is None
+    ):
+        raise UserError(f"{given} holds no FLAC files with their .trans.txt: unpack this part of LibriSpeech again")
     try:
         manifests = prepare_librispeech(root, dataset_parts=part, num_jobs=os.cpu_count() or 1)[part]
         return list(CutSet.from_manifests(**manifests))
     except (ValueError, AssertionError, OSError, LookupError) as error:
-        raise UserError(f"cannot read {root / part} as a part of LibriSpeech: {error}") from error
+        raise UserError(f"cannot read {given} as a part of LibriSpeech: {reason(error)}") from error

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from trimbre.data.text import normalise
-from trimbre.errors import OptionError, one_of
+from trimbre.errors import OptionError, one_of, reason
 
 SPLITS = ("train", "dev", "test")
 
@@ -34,7 +34,7 @@ def sentences_in(
     try:
         lines = [line.strip() for line in Path(file).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError("sentences", str(file), f"it cannot be read: {error}") from error
+        raise OptionError("sentences", str(file), f"it cannot be read: {reason(error)}") from error
     spoken = [line for line in lines if normalise(line, language=language)]
     found = [(line, split) for line in spoken if (split := split_of(line, language=language)) in splits]
     if not found:

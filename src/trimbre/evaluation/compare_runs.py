@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimbre.config import differing
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 from trimbre.evaluation.bootstrap import PairedDifference, bootstrap_difference, bootstrap_interval
 from trimbre.evaluation.units import Rate
 
@@ -63,14 +63,21 @@ class Run:
         Raises:
             UserError: the report has no evaluation.
         """
+        if not isinstance(report, Mapping):
+            raise UserError(f"{place} is no report of a run: name another")
         try:
             name = name or report.get("name") or report["options"]["method"]
-            sets = report["evaluation"]["sets"]
+            complete = all("sentences" in found for found in report["evaluation"]["sets"].values())
         except (LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{place} holds no evaluation: give dev to prune, or name another run") from error
-        if any("sentences" not in found for found in sets.values()):
+        if not complete:
             raise UserError(f"{place} lacks the errors of each sentence: evaluate the model again")
-        return cls(place, name, report)
+        run = cls(place, name, report)
+        try:
+            _read_all(run)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{place} is no report of a whole run, {reason(error)}: name another") from error
+        return run
 
     @property
     def target(self) -> Mapping[str, Any]:
@@ -262,6 +269,14 @@ class Comparison:
             "steps": entry.runs[0].steps,
             "minutes": float(np.mean([run.minutes for run in entry.runs])),
         }
+
+
+def _read_all(run: Run) -> None:
+    """Read every figure of a report that a comparison needs; raises as a report that lacks one does."""
+    entry = Entry(run.name, (run,))
+    figures = [run.share, run.seed, run.minutes, run.steps, entry.faster, *map(entry.removed, ("params", "macs"))]
+    for name, found in run.sets.items():
+        figures += [found["sentences"]["sha256"], entry.rate(name)]
 
 
 def _refuse_other_sentences(runs: Sequence[Run]) -> None:

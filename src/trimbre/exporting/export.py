@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import ProcessorMixin
 
-from trimbre.config import EXPORT_PRECISIONS, RUNTIMES
+from trimbre.config import EXPORT_PRECISIONS, NORMALISERS, RUNTIMES
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import CutsLike
 from trimbre.data.language import Languages, stated_language
@@ -81,6 +81,7 @@ def export(
     """
     one_of("to", to, RUNTIMES)
     one_of("precision", precision, EXPORT_PRECISIONS)
+    one_of("normalize", normalize, NORMALISERS)
     at_least("tolerance", tolerance, 0)
     language = stated_language(language)
     if calibrate is not None and precision != "int8":

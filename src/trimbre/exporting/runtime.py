@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoProcessor, PreTrainedConfig, ProcessorMixin
 
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 from trimbre.exporting.session import session
 from trimbre.exporting.whisper_runtime import ExportedWhisper
 from trimbre.models.heads.ctc import CTC
@@ -87,6 +87,6 @@ def load_exported(folder: str | Path, *, threads: int = 1) -> Exported:
         described = json.loads((folder / DESCRIPTION).read_text())
         model: Any = FAMILIES[described["family"]](folder, described, threads=threads)
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise UserError(f"{folder} holds no exported model: {error}") from error
+        raise UserError(f"{folder} holds no exported model: {reason(error)}") from error
     model.name_or_path = str(folder)
     return Exported(model, AutoProcessor.from_pretrained(folder, trust_remote_code=False))

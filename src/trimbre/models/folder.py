@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 from trimbre.models.modeling_trimbre import FORMAT
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -188,7 +188,7 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
     if not isinstance(found, dict):
         raise UserError(f"cannot read {path}: it holds no JSON object")
     return found
@@ -232,7 +232,7 @@ def _header(path: Path, name: str) -> list[str]:
             found = list(opened.keys())
             dtypes = {opened.get_slice(weight).get_dtype() for weight in found}
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged or was cut off ({error}): fetch it again") from error
+        raise UserError(f"{path} is damaged or was cut off ({reason(error)}): fetch it again") from error
     if strange := sorted(dtypes - DTYPES):
         raise _quantised(name, f" (weights in {strange[0]})")
     return found

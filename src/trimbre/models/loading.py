@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 import trimbre.auto  # noqa: F401  registers the pruned classes
-from trimbre.errors import OptionError, UserError
+from trimbre.errors import OptionError, UserError, reason
 from trimbre.models.device import resolve_device
 from trimbre.models.families.registry import UnknownModelError, expose, family_of, unknown_family
 from trimbre.models.fitness import check_recogniser
@@ -105,8 +105,7 @@ def load_processor(folder: Path, name: str) -> ProcessorMixin:
 
 
 def _cannot_load(what: str, error: Exception) -> UserError:
-    reason = " ".join(f"{error}".split())[:300] or type(error).__name__
-    return UserError(f"cannot load the model {what}: {reason}")
+    return UserError(f"cannot load the model {what}: {reason(error)[:300]}")
 
 
 def _refuse_other_weights(model: nn.Module, found: Any, architectures: list[str] | None, name: str) -> None:

@@ -27,7 +27,7 @@ from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import transcript_of
 from trimbre.data.language import Languages
 from trimbre.data.text import normalise
-from trimbre.errors import OptionError, UserError
+from trimbre.errors import OptionError, UserError, reason
 from trimbre.evaluation.score import validation_wer
 from trimbre.models.loading import Recogniser
 from trimbre.training.loop import FitResult, cosine, fit
@@ -105,7 +105,7 @@ def build(path: str | Path, cuts: CutSet, options: TrainConfig) -> Recogniser:
     try:
         fields = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the model config {path}: {error}") from error
+        raise UserError(f"cannot read the model config {path}: {reason(error)}") from error
     family = fields.pop("model_type", None) if isinstance(fields, dict) else None
     if family not in FROM_SCRATCH:
         raise UserError(f'{path} needs a "model_type" that can be trained from scratch: {", ".join(FROM_SCRATCH)}')
@@ -121,8 +121,9 @@ def build(path: str | Path, cuts: CutSet, options: TrainConfig) -> Recogniser:
         processor = ParakeetProcessor(ParakeetFeatureExtractor(feature_size=mels), tokenizer, decoder_type="ctc")
         model = ParakeetForCTC(config)
     except Exception as error:  # transformers checks some fields, and fails on the others in as many ways as there are
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} is not a config of a ParakeetForCTC with an encoder_config: {reason}") from error
+        raise UserError(
+            f"{path} is not a config of a ParakeetForCTC with an encoder_config: {reason(error)[:300]}"
+        ) from error
     initialise(model)
     return Recogniser(model, processor)
 

@@ -106,7 +106,9 @@ def make_graph(
     left_out = [word for word in ngrams.words if word not in spellings]
     if not spellings:
         example = f", such as {left_out[0]!r}" if left_out else ""
-        raise UserError(f"the vocabulary of {source.name} spells none of the words{example}: give others")
+        places = [str(one) for one in (sentences, transcripts, arpa) if isinstance(one, str | Path)]
+        of = " and ".join(places) or "the transcripts"
+        raise UserError(f"the vocabulary of {source.name} spells none of the words of {of}{example}: give others")
     report = GraphReport(
         out=str(out),
         model=source.name,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimbre.errors import OptionError
+from trimbre.errors import OptionError, reason
 
 START, END = "<s>", "</s>"
 BLANKS = " \t\r\n"
@@ -112,7 +112,7 @@ def read_arpa(path: Path) -> NGrams:
                         costs.setdefault(words, {})
                         backoff[words] = weight
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError("arpa", str(path), str(error)) from error
+        raise OptionError("arpa", str(path), f"it cannot be read: {reason(error)}") from error
     if not order:
         raise OptionError("arpa", str(path), "there are no n-grams in it; give a file that KenLM or SRILM wrote")
     if not ended:

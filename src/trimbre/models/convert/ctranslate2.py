@@ -20,7 +20,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 from trimbre.files import refuse_existing
 from trimbre.models.checkpoint import save
 from trimbre.models.convert.model_bin import QUANTISED, ModelBin, read_model_bin
@@ -99,7 +99,7 @@ def read_tokenizer(file: Path) -> WhisperTokenizer:
             special = [token for token in added if token != "<|endoftext|>"]
             tokenizer = WhisperTokenizer.from_pretrained(folder, extra_special_tokens=special, **end)
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise UserError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"cannot read {file}: {reason(error)[:200]}") from error
     known = tokenizer.get_vocab()
     for token in ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>"):
         if token not in known:
@@ -229,7 +229,7 @@ def _own_config(source: Path, config: WhisperConfig) -> dict[str, Any]:
         lists = {name: [int(i) for i in ids if i != -1] for name, ids in lists.items()}  # -1: CTranslate2's default
         heads = [[int(layer), int(head)] for layer, head in found.get("alignment_heads") or []]
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"cannot read {file}: {error}") from error
+        raise UserError(f"cannot read {file}: {reason(error)}") from error
     for name, ids in lists.items():
         if any(not 0 <= i < config.vocab_size for i in ids):
             raise UserError(f"{file} names in {name} a token that the model does not have: it's another model's")
