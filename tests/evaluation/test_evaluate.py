@@ -1,6 +1,9 @@
 """Evaluation from audio to verdict, on a tiny recogniser whose own output makes the transcripts."""
 
+import gzip
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,12 +12,14 @@ from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 from lhotse import CutSet, Recording, SupervisionSegment
 from rich.console import Console
 
+from trimbre.data.cuts import read_cuts
 from trimbre.data.text import unspellable_characters
 from trimbre.errors import OptionError, UserError
 from trimbre.evaluation.evaluate import ReferenceResult, compare, evaluate_sets
 from trimbre.evaluation.score import Evaluation, score
 from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcribe
+from trimbre.models.checkpoint import save
 from trimbre.models.heads.base import CHUNK_SECONDS
 from trimbre.models.inputs import features_of
 from trimbre.models.loading import Recogniser
@@ -171,6 +176,30 @@ def test_sets_whose_ids_are_the_same_are_evaluated_whole(recogniser, spoken):
     found = score(**recogniser._asdict(), data=again)
     assert (len(found.ids), found.wer) == (7, 0)
     assert [text.split() for text in found.references] == [text.split() for text in spoken.values()]
+
+
+def test_an_id_twice_in_a_manifest_is_named_with_its_line(spoken, tmp_path):
+    with gzip.open(tmp_path / "cuts.jsonl.gz", "wt", encoding="utf-8") as file:
+        for cut in [*cutset(spoken), next(iter(cutset(spoken)))]:
+            file.write(json.dumps(cut.to_dict()) + "\n")
+    with pytest.raises(UserError, match=r"cuts\.jsonl\.gz, line 8: the id '0' stands in an earlier line too"):
+        list(read_cuts(tmp_path, allow_outside=True))
+
+
+@pytest.mark.slow
+def test_twenty_minutes_are_evaluated_in_less_than_a_gigabyte(recogniser, tmp_path):
+    """In one forward, the attention of 15,000 frames alone would take more."""
+    place = save(*recogniser, tmp_path / "mini")
+    soundfile.write(tmp_path / "long.wav", np.tile(clips(10.0)[0] / 8, 120), 16_000)
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\nlong.wav,{'bad bee ' * 500}\n")
+    script = (
+        "import resource, sys, trimbre.cli\n"
+        "assert trimbre.cli.run(sys.argv[1:]) == 0\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    command = [sys.executable, "-c", script, "eval", str(place), "--data", str(tmp_path), "--clips", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout.splitlines()[-1]) < 1e6  # kilobytes
 
 
 def evaluated(hypotheses, references) -> Evaluation:

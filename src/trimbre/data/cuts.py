@@ -121,11 +121,17 @@ class _Manifest:
     def __iter__(self) -> Iterator[Any]:
         opener = gzip.open if self.path.suffix == ".gz" else open
         number = 0
+        known: set[int] = set()  # hashes: a manifest may have millions of ids
         try:
             with opener(self.path, "rb") as file:
                 for number, line in enumerate(file, start=1):
                     if text := line.decode("utf-8-sig" if number == 1 else "utf-8").strip():
-                        yield self._cut(text, number)
+                        cut = self._cut(text, number)
+                        if hash(cut.id) in known:
+                            advice = f"the id {cut.id!r} stands in an earlier line too, give each utterance its own"
+                            raise UserError(f"{self.path}, line {number}: {advice}")
+                        known.add(hash(cut.id))
+                        yield cut
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path}, line {number}: not UTF-8, save the file in the encoding UTF-8") from error
         except (OSError, EOFError, zlib.error) as error:
