@@ -20,7 +20,7 @@ from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.device import resolve_device
 from trimbre.models.heads.base import Transcriber
-from trimbre.models.loading import load, locate
+from trimbre.models.loading import load
 from trimbre.models.source import ModelLike, resolve_model
 from trimbre.progress import progress
 from trimbre.training.low_memory import cast_matrices_to_bfloat16
@@ -175,8 +175,9 @@ def _paths(models: str | Path | Sequence[str | Path] | Mapping[str, ModelLike], 
 
 def _checked(model: str | Path) -> Path:
     """The directory of a model that can be loaded; raises UserError for any other."""
-    load(model)
-    return locate(model)
+    folder = resolve_model(model).path
+    assert folder is not None  # it was given by its path
+    return folder
 
 
 def _in_torch(runtime: str) -> bool:

@@ -14,6 +14,7 @@ from trimbre.config import differing
 from trimbre.errors import UserError, reason
 from trimbre.evaluation.bootstrap import PairedDifference, bootstrap_difference, bootstrap_interval
 from trimbre.evaluation.units import Rate
+from trimbre.models.hub import fetch, hub_model
 
 MARGIN_PERCENT = 5.0
 """Largest relative increase of the error rate that is "not worse" in a comparison of runs."""
@@ -35,14 +36,17 @@ class Run:
 
     @classmethod
     def read(cls, place: str | Path) -> "Run":
-        """Read a pruned model's directory or its report; NAME=PATH gives the run a name.
+        """Read a pruned model's directory, one of the Hub or a report; NAME=PATH gives the run a name.
 
         Raises:
             UserError: there is no report, or one without an evaluation.
         """
         place = str(place)
         given, equals, rest = place.partition("=")
-        where = Path(rest if equals and not Path(place).exists() else place)
+        is_named = bool(equals) and not Path(place).exists()
+        stated = rest if is_named else place
+        hub = None if Path(stated).exists() else hub_model(stated)
+        where = Path(stated) if hub is None else fetch(hub, weights=False)
         path = where / "prune.json" if where.is_dir() else where
         try:
             report = json.loads(path.read_text())
@@ -50,7 +54,7 @@ class Run:
             raise UserError(f"no run at {place}: name a directory that pruning wrote, or its prune.json") from error
         except ValueError as error:
             raise UserError(f"{path} is no report of a run: name another") from error
-        return cls.of(report, place=place, name=given if where != Path(place) else None)
+        return cls.of(report, place=place, name=given if is_named else None)
 
     @classmethod
     def of(cls, report: Any, *, place: str, name: str | None = None) -> "Run":

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from trimbre.errors import UserError
 from trimbre.models.families.registry import head_of
 from trimbre.models.folder import with_language_model
+from trimbre.models.inputs import rate_of
 from trimbre.models.labels import letters_of
 
 STRANGE = "\ue000"
@@ -34,11 +35,12 @@ def check_recogniser(model: PreTrainedModel, processor: Any, name: str) -> None:
         raise UserError(
             f"the processor of the model {name} has no feature extractor: give the one that it was trained with"
         )
+    rate_of(processor)  # refuses where there is none
     found = (
         _vocabulary_misfit(tokenizer)
-        or head_of(model).misfit(model, tokenizer)
-        or _unknown_misfit(tokenizer)
         or _features_misfit(model, extractor)
+        or head_of(model).misfit(model, processor)
+        or _unknown_misfit(tokenizer)
     )
     if found:
         raise UserError(f"the processor of the model {name} is not its own: {found}; give the one it was trained with")

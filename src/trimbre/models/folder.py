@@ -6,7 +6,7 @@ generation config or an adapter beside the weights, and the model then gives oth
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +101,25 @@ def check_processor_files(folder: Path, name: str) -> None:
             f"the model {name} has no tokenizer (tokenizer.json or vocab.json): copy its files from the model that it "
             "was trained from"
         )
+    for file in TOKENIZERS:
+        if file.endswith(".json") and (folder / file).is_file():
+            _refuse_nested(folder, file, _settings(folder / file))
     for file in (*EXTRACTORS, "tokenizer_config.json"):
         stated = _settings(folder / file).get("processor_class") if (folder / file).is_file() else None
         if str(stated).endswith("WithLM"):
             raise with_language_model(name, str(stated))
+
+
+def _refuse_nested(folder: Path, file: str, content: Mapping[str, Any]) -> None:
+    """Raise UserError for the vocabularies of several languages of which none is chosen."""
+    chosen = folder / "tokenizer_config.json"
+    if file != "vocab.json" or not content or not all(isinstance(one, dict) for one in content.values()):
+        return
+    if not (chosen.is_file() and _settings(chosen).get("target_lang")):
+        raise UserError(
+            f"{folder / file} has a vocabulary for each of {len(content)} languages and none is chosen: "
+            f"set target_lang in {chosen}, such as {next(iter(content))}"
+        )
 
 
 def with_language_model(name: str, stated: str) -> UserError:
@@ -172,7 +187,7 @@ def _base_of(folder: Path) -> str:
 
 
 def _refuse_pointer(path: Path) -> None:
-    """Raise UserError for a file that stands for one in Git LFS, and for an empty one."""
+    """Raise UserError for a file that stands for one in Git LFS."""
     if not path.is_file():
         return
     with path.open("rb") as opened:

@@ -20,7 +20,7 @@ from trimbre.errors import OptionError, UserError
 from trimbre.models.folder import ADAPTER, CONFIG, INDEX, READ, WEIGHTS
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@.+)?", re.ASCII)
-SITE = re.compile(r"(https?://|hf://|www\.|(huggingface\.co|hf\.co)/)", re.IGNORECASE)
+SITE = re.compile(r"(https?:/|hf:/|www\.|(huggingface\.co|hf\.co)/)", re.IGNORECASE)
 """How a URL begins, also one without its scheme."""
 BESIDE = ("train.json", "prune.json")
 """Reports that Trimbre writes beside a model and reads again."""
@@ -60,7 +60,8 @@ def hub_model(name: str, revision: str | None = None) -> HubModel | None:
 def _from_address(address: str) -> tuple[str, str]:
     """Repository and revision, where one is stated, of the address of a model's page or of a file beside its config."""
     advice = f"{address} is not the address of a model on the Hub: give OWNER/NAME, or OWNER/NAME@REVISION"
-    plain = re.sub(r"^(https?://)?www\.", r"\1", address, flags=re.IGNORECASE)
+    plain = re.sub(r"^(https?|hf):/(?!/)", r"\1://", address)  # as a Path has it
+    plain = re.sub(r"^(https?://)?www\.", r"\1", plain, flags=re.IGNORECASE)
     try:
         found = parse_hf_uri(plain.rstrip("/"), endpoint=constants.ENDPOINT)
     except HfUriError as error:
@@ -91,8 +92,12 @@ def fetch(model: HubModel, *, weights: bool = True) -> Path:
     try:
         wanted = [*READ, *BESIDE, INDEX, ADAPTER]
         folder = Path(snapshot_download(model.repository, revision=model.revision, allow_patterns=wanted))
+        if not folder.is_dir():
+            raise UserError(f"{model} on the Hub holds no model: it has no config.json")
         for file in _weight_files(folder) if weights else ():
             hf_hub_download(model.repository, file, revision=folder.name)
+    except UserError:
+        raise
     except Exception as error:  # of the network there are as many as of libraries
         raise UserError(_said(model, error)) from error
     return folder

@@ -36,13 +36,21 @@ def load(path: str | Path, *, revision: str | None = None, device: str | torch.d
         ValueError: nothing that can be loaded is there, its parts do not belong together, or there is no such device.
     """
     place = resolve_device(device)
-    folder = locate(path, revision=revision)
-    model, processor = load_model(folder, str(path)), load_processor(folder, str(path))
-    check_recogniser(model, processor, str(path))
+    name, folder = locate(path, revision=revision)
+    model, processor = load_model(folder, name), load_processor(folder, name)
+    check_recogniser(model, processor, name)
     return Recogniser(model.to(place), processor)  # type: ignore[arg-type]
 
 
-def locate(path: str | Path, *, revision: str | None = None) -> Path:
+class Located(NamedTuple):
+    """Where a model is."""
+
+    name: str
+    """Its path as given, or `OWNER/NAME@REVISION`."""
+    folder: Path
+
+
+def locate(path: str | Path, *, revision: str | None = None) -> Located:
     """The directory of a model: the one that is named, or that of its files from the Hub; `load` has the arguments.
 
     Raises:
@@ -53,10 +61,10 @@ def locate(path: str | Path, *, revision: str | None = None) -> Path:
     if name and local.exists():
         if revision is not None:
             raise OptionError("revision", revision, f"{name} is a directory here and no model on the Hub: leave it out")
-        return local
+        return Located(name, local)
     if (model := hub_model(name, revision)) is None:
         raise UserError(f"no model {name!r}: name a directory that holds a config.json, or OWNER/NAME on the Hub")
-    return fetch(model)
+    return Located(str(model), fetch(model))
 
 
 def load_model(folder: Path, name: str) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from trimbre.errors import OptionError, UserError
 from trimbre.models.checkpoint import load_plan
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.fitness import check_recogniser
-from trimbre.models.hub import fetch, hub_model, name_in_cache
+from trimbre.models.hub import name_in_cache
 from trimbre.models.loading import Recogniser, load_model, load_processor, locate
 from trimbre.plan import Plan
 
@@ -55,7 +55,7 @@ def resolve_model(
             raise UserError("model=(...): give a pair (model, processor), and no processor beside it")
         model, processor = model
     if isinstance(model, str | Path):
-        name, folder = str(model), locate(model)
+        name, folder = locate(model)
         loaded = load_model(folder, name)
         processor = processor or load_processor(folder, name)
         check_recogniser(loaded, processor, name)
@@ -83,26 +83,12 @@ def _ready(model: Any, device: torch.device, *, own: bool) -> PreTrainedModel:
 
 
 def _checkpoint_of(model: Any) -> Path | None:
-    """The checkpoint that a model in memory was loaded from, where it still has the shape that it had there.
-
-    Of a model that transformers loaded from the Hub it is the folder of its plan, which is fetched for it.
-    """
-    folder = Path(model.name_or_path) if model.name_or_path else None
-    if folder is not None and not folder.is_dir():
-        folder = _folder_of_plan(model)
-    if folder is None:
+    """The local checkpoint that a model in memory was loaded from, where it still has the shape that it had there."""
+    if not model.name_or_path or not Path(model.name_or_path).is_dir():
         return None
+    folder = Path(model.name_or_path)
     plan = load_plan(folder)
     if plan is None:
         return folder
     sizes = {path: size for path, size in anatomy_of(model).sizes.items() if size}
     return folder if sizes == {path: width for path, width in plan.widths.items() if width} else None
-
-
-def _folder_of_plan(model: Any) -> Path | None:
-    """Where the plan of a cut model lies that transformers loaded from the Hub; None for another model."""
-    commit = getattr(model.config, "_commit_hash", None)
-    if commit is None or not getattr(model.config, "trimbre", None):
-        return None
-    hub = hub_model(model.name_or_path, commit)
-    return None if hub is None else fetch(hub, weights=False)

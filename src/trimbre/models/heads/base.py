@@ -98,8 +98,8 @@ class Head(ABC):
         logits: Tensor = output.logits
         return logits
 
-    def misfit(self, model: Any, tokenizer: Any) -> str | None:
-        """What of a tokenizer is not the model's, as a clause of a sentence; None where it spells its output."""
+    def misfit(self, model: Any, processor: Any) -> str | None:
+        """What of a processor is not the model's, as a clause of a sentence; None where it spells its output."""
         return None
 
     def bands(self, model: Any) -> int | None:

@@ -33,8 +33,9 @@ class CTC(Head):
     takes_graph: ClassVar[bool] = True
     trains: ClassVar[bool] = True
 
-    def misfit(self, model: Any, tokenizer: Any) -> str | None:
+    def misfit(self, model: Any, processor: Any) -> str | None:
         """Whether the blank is the tokenizer's too, and the tokenizer's letters are labels of the model."""
+        tokenizer = processor.tokenizer
         labels, blank, pad = model.config.vocab_size, model.config.pad_token_id, tokenizer.pad_token_id
         if not isinstance(blank, int) or not 0 <= blank < labels:
             return f"the model's blank (pad_token_id in config.json) is {blank} and none of its {labels} labels"

@@ -18,7 +18,7 @@ def model_card(report: Mapping[str, Any]) -> str:
         "tags: [pruned, trimbre]",
         "---",
         "",
-        f"# {report['model'].rstrip('/').rpartition('/')[2]}, pruned",
+        f"# {report['model'].partition('@')[0].rstrip('/').rpartition('/')[2]}, pruned",
         "",
         f"Made from `{report['model']}` by Trimbre: structured pruning (method `{report['options']['method']}`)"
         f"{_after_the_cut(report)}. The licence of the original model applies.",
