@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import transformers
+from helpers.families import FAMILIES
 from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 
 import trimbre.cli
@@ -82,8 +83,12 @@ def place(tmp_path_factory) -> Path:
     tiny = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=9, **tiny)).save_pretrained(place / "reader")
     convolutions = {"conv_dim": (8,), "conv_kernel": (10,), "conv_stride": (5,), "num_conv_pos_embedding_groups": 2}
-    cousin = transformers.Wav2Vec2Config(**tiny, **convolutions)
-    save(transformers.Wav2Vec2ForCTC(cousin), processor, place / "cousin")
+    cousin = transformers.Wav2Vec2Config(vocab_size=30, pad_token_id=29, **tiny, **convolutions)
+    save(
+        transformers.Wav2Vec2ForCTC(cousin),
+        FAMILIES["wav2vec2-conformer, relative"].processor(),
+        place / "cousin",
+    )
     return place
 
 
@@ -235,7 +240,7 @@ def test_an_error_is_said_as_it_was_typed(error, typed):
     assert options.as_typed(error) == typed
 
 
-PYTHON_ALONE = {"processor", "chunk_seconds", "overlap_seconds", "classes", "runtimes", "name"}
+PYTHON_ALONE = {"processor", "chunk_seconds", "overlap_seconds", "classes", "runtimes", "name", "revision"}
 """Arguments of functions and fields that no command has."""
 
 
@@ -608,7 +613,7 @@ def test_ctrl_c_elsewhere_promises_nothing(there, run, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trimbre.models.source.load", interrupted)
+    monkeypatch.setattr("trimbre.models.source.load_model", interrupted)
     assert run("inspect mini") == (130, "", "trimbre: stopped\n")
     assert run("prune mini --train data --out new --dry-run") == (130, "", "trimbre: stopped\n")
 
