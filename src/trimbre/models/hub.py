@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import parse_hf_uri
 
-from trimbre.errors import OptionError, UserError
+from trimbre.errors import OptionError, UserError, reason
 from trimbre.models.folder import ADAPTER, CONFIG, INDEX, READ, WEIGHTS
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@.+)?", re.ASCII)
@@ -128,5 +128,4 @@ def _said(model: HubModel, error: Exception) -> str:
             f"{model} on the Hub has no weights in safetensors: name the revision that holds converted ones, such as "
             f"{model.repository}@refs/pr/1, or convert it where you trust it"
         )
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return f"cannot fetch {model}, which is no directory here, from the Hub: {reason}"
+    return f"cannot fetch {model}, which is no directory here, from the Hub: {reason(error)[:300]}"

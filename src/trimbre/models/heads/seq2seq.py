@@ -59,11 +59,9 @@ class Seq2Seq(Head):
     def misfit(self, model: Any, processor: Any) -> str | None:
         """Whether the window is the model's, and tokens are in their places: those that the generation config names."""
         tokenizer = processor.tokenizer
-        frames, positions = (
-            getattr(processor.feature_extractor, "nb_max_frames", None),
-            getattr(model.config, "max_source_positions", None),
-        )
-        if None not in (frames, positions) and frames != 2 * positions:
+        frames = getattr(processor.feature_extractor, "nb_max_frames", None)
+        positions = getattr(model.config, "max_source_positions", None)
+        if frames is not None and positions is not None and frames != 2 * positions:
             return f"its windows are of {frames} frames and the model's of {2 * positions}"
         labels, letters = getattr(model.config, "vocab_size", None), letters_of(tokenizer)
         if labels is not None and (beyond := next((one for one, number in letters.items() if number >= labels), None)):
