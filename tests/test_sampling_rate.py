@@ -26,6 +26,7 @@ from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.exporting import export as exporting
 from trimbre.exporting.ctc import CHECKED_SECONDS
+from trimbre.exporting.export import COMPARED_SECONDS
 from trimbre.exporting.runtime import load_exported
 from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcriber
@@ -211,7 +212,7 @@ def test_exports_are_at_the_models_rate(for_telephones, taken, tmp_path):
     path, data = for_telephones
     out = tmp_path / "exported"
     trimbre.export(path, to="onnx", out=out, data=data)
-    traced, checked = (1.4, 2.6), {length for batch in CHECKED_SECONDS for length in batch}
+    traced, checked = (1.4, 2.6), {length for batch in (*CHECKED_SECONDS, COMPARED_SECONDS) for length in batch}
     taken(*PIECES, *traced, *checked, 1.0)
     assert transcriber(*load_exported(out)).rate == 8000
     assert '"sampling_rate": 8000' in (out / "export.json").read_text()

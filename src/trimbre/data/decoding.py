@@ -39,6 +39,8 @@ class Stream:
     channels: int
     frames: int | None
     """Of the whole file, where its header can be believed."""
+    exact: bool
+    """Whether that is the length; of an MP3 it is what its header says of what may have been cut since."""
     floating: bool
     """Whether samples are stored as floating-point numbers, which may exceed full scale."""
     blocks: Iterator[np.ndarray]
@@ -64,10 +66,11 @@ def decoded(source: Source, place: str, *, start: float = 0.0) -> Iterator[Strea
                 if 0 < sound.frames < UNKNOWN:
                     floating = sound.subtype in ("FLOAT", "DOUBLE")
                     blocks = _blocks(sound, place, round(start * sound.samplerate))
-                    yield Stream(sound.samplerate, sound.channels, sound.frames, floating, blocks)
+                    exact = sound.format != "MP3"
+                    yield Stream(sound.samplerate, sound.channels, sound.frames, exact, floating, blocks)
                     return
                 if sound.frames == 0 and sound.format in ("WAV", "WAVEX", "RF64", "W64"):
-                    yield Stream(sound.samplerate, sound.channels, 0, False, iter(()))
+                    yield Stream(sound.samplerate, sound.channels, 0, True, False, iter(()))
                     return
         except (soundfile.SoundFileError, TypeError):  # TypeError: .raw, which has no header
             pass
@@ -103,7 +106,7 @@ def _blocks(sound: soundfile.SoundFile, place: str, start: int) -> Iterator[np.n
             yield block
     except soundfile.SoundFileError as error:
         raise UserError(f"cannot decode {place}: it is damaged or cut off, copy or record it again") from error
-    if sound.format != "MP3":  # whose length is estimated
+    if sound.format != "MP3":
         _refuse_short(done / sound.samplerate, sound.frames / sound.samplerate, place)
 
 
@@ -185,14 +188,14 @@ def _by_ffmpeg(source: Source, place: str, start: float) -> Iterator[Stream]:
             frames = _frames(container, track)
             first = next(frames, None)
             if first is None:
-                yield Stream(int(track.rate or 1), int(track.channels or 1), 0, False, iter(()))
+                yield Stream(int(track.rate or 1), int(track.channels or 1), 0, True, False, iter(()))
                 return
             rate = first.sample_rate
             floating = track.codec_context.name.startswith("pcm_f")
             # Its channels are kept: FFmpeg's own downmix is louder by 3 dB.
             resampler = av.AudioResampler(format="fltp", rate=rate, layout=first.layout)
             blocks = _after(_planes(chain([first], frames), resampler), round(start * rate))
-            yield Stream(rate, len(first.layout.channels), None, floating, blocks)
+            yield Stream(rate, len(first.layout.channels), None, True, floating, blocks)
     except (av.FFmpegError, ValueError, IndexError) as error:
         if isinstance(error, UserError):
             raise
