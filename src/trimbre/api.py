@@ -1,6 +1,6 @@
 """The functions of `import trimbre`: each takes models and data as paths or as objects in memory.
 
-A model is a directory or Hub id (`str` or `Path`), a model of transformers with its `processor` beside it, or a pair of
+A model is a directory or a name on the Hub, a model of transformers with its `processor` beside it, or a pair of
 both; it is never changed. Data are manifests or folders by path (several joined by commas), a lhotse `CutSet` or a
 sequence of cuts. `device` is `auto` (the accelerator where there is one), `cpu`, `cuda` or `mps`. `language` is that of
 utterances that state none, as a code such as `de` or an English name: the model's own, or what it detects, by default.

@@ -79,8 +79,8 @@ def bench(
     """Time models in runtimes, every combination in turn within each repeat, so that other load slows all alike.
 
     Args:
-        models: directories or Hub ids, or models in memory by the name to show; the first is what the others are
-            compared with.
+        models: directories or names on the Hub, or models in memory by the name to show; the first is what the others
+            are compared with.
         runtimes: of `BENCH_RUNTIMES`; the models are exported for ONNX Runtime into a temporary folder.
         threads: numbers of threads to compute with.
         repeats: measurements of each clip; the order is reversed every other repeat.

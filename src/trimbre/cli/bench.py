@@ -32,7 +32,7 @@ def bench(
     Parameters
     ----------
     models
-        Directories or Hub ids; the first is what the others are compared with.
+        Directories, or OWNER/NAME[@REVISION] on the Hub; the first is what the others are compared with.
     runtimes
         torch-fp32, torch-bf16, onnx-fp32 and onnx-int8 (the default; onnx-fp32 for a table), or some of them. The last
         two export the models first and run on the CPU.

@@ -49,11 +49,11 @@ def evaluate(
     Parameters
     ----------
     model
-        Directory or Hub id.
+        Directory, or OWNER/NAME[@REVISION] on the Hub.
     data
         Transcribed data: manifest or folder, several joined by commas.
     against
-        Directory or Hub id of a model to compare with, sentence by sentence.
+        Directory or name on the Hub of a model to compare with, sentence by sentence.
     watch
         NAME=CUTS: a further evaluation set. May be given several times.
     graph

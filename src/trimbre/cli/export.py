@@ -39,7 +39,7 @@ def export(
     Parameters
     ----------
     model
-        Directory or Hub id.
+        Directory, or OWNER/NAME[@REVISION] on the Hub.
     to
         onnx (CTC models and Whispers), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet models).
     out

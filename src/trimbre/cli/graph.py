@@ -37,7 +37,7 @@ def graph(
     Parameters
     ----------
     model
-        Directory or Hub id; only its vocabulary is used.
+        Directory, or OWNER/NAME[@REVISION] on the Hub; only its vocabulary is used.
     out
         Folder to write to: an OpenFst file, its words, and what it was made from.
     sentences

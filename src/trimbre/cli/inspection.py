@@ -16,7 +16,7 @@ def inspect(model: str, /, *, verify: bool = False, device: Device = "auto", see
     Parameters
     ----------
     model
-        Directory or Hub id.
+        Directory, or OWNER/NAME[@REVISION] on the Hub.
     verify
         Cut the model by random plans, drawn from --seed, and compare each with the same model behind gates.
     """

@@ -51,7 +51,7 @@ def prune(
     Parameters
     ----------
     model
-        Directory or Hub id.
+        Directory, or OWNER/NAME[@REVISION] on the Hub.
     train
         Training data: manifest or folder, several joined by commas; transcripts are optional.
     out

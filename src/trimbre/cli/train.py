@@ -39,7 +39,7 @@ def train(
     Parameters
     ----------
     model
-        Config file (JSON) to train from scratch, or directory or Hub id of a checkpoint.
+        Config file (JSON) to train from scratch, or a checkpoint: a directory, or OWNER/NAME[@REVISION] on the Hub.
     train
         Training data with transcripts: manifest or folder, several joined by commas.
     dev

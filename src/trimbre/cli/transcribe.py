@@ -33,7 +33,7 @@ def transcribe(
     Parameters
     ----------
     model
-        Directory or Hub id.
+        Directory, or OWNER/NAME[@REVISION] on the Hub.
     files
         Audio files.
     graph

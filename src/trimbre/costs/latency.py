@@ -27,7 +27,7 @@ class LatencyTable:
     """
 
     model: str
-    """Path or Hub id of the model that was measured."""
+    """Path or name on the Hub of the model that was measured."""
     signature: str
     """Signature of the parts that no cut changes (`signature_of`): a table serves every model that shares them."""
     runtime: str

@@ -57,7 +57,7 @@ def export(
     and its decoder with key-value caches as inputs and outputs.
 
     Args:
-        model: directory, Hub id, or a model in memory with its `processor`.
+        model: directory, name on the Hub, or a model in memory with its `processor`.
         to: `onnx` (ONNX Runtime: CTC models and Whispers), `onnx-asr` (Parakeet models, as NeMo CTC models, and
             Whispers) or `sherpa-onnx` (Parakeet models, as NeMo CTC models).
         out: directory to write.

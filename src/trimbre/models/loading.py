@@ -28,7 +28,8 @@ def load(path: str | Path, *, revision: str | None = None, device: str | torch.d
     """Load a recogniser, dense or pruned, in eval mode and float32.
 
     Args:
-        path: a directory as `save_pretrained` or Trimbre writes it, or the name of a model on the Hub.
+        path: a directory as `save_pretrained` or Trimbre writes it, or a model on the Hub: `OWNER/NAME`,
+            `OWNER/NAME@REVISION` or the address of its page.
         revision: branch, tag or commit of a model on the Hub; its newest by default.
         device: where the model is to run: `cpu`, `cuda`, `mps`, or `auto` for the accelerator where there is one.
 

@@ -1,4 +1,4 @@
-"""The model argument of public functions: a path, a Hub id, a model in memory or a (model, processor) pair."""
+"""The model argument of public functions: a path, a name on the Hub, a model in memory or a (model, processor) pair."""
 
 import copy
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def resolve_model(
         check_recogniser(loaded, processor, name)
         return ModelSource(name, Recogniser(loaded.to(device), processor), folder)  # type: ignore[arg-type]
     if not isinstance(model, PreTrainedModel):
-        raise OptionError("model", type(model).__name__, "give a path, a Hub id or a model of transformers")
+        raise OptionError("model", type(model).__name__, "give a path, a name on the Hub or a model of transformers")
     if processor is None:
         raise OptionError("processor", None, "a model in memory needs its processor beside it: give both")
     given = model.name_or_path or type(model).__name__

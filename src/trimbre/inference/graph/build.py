@@ -55,7 +55,7 @@ def make_graph(
     """Write the decoding graph of a CTC model and n-grams of words.
 
     Args:
-        model: directory, Hub id, or a model in memory with its `processor`; only its vocabulary is used, so
+        model: directory, name on the Hub, or a model in memory with its `processor`; only its vocabulary is used, so
             that a pruned model takes the same graph.
         sentences: a text file, one sentence a line.
         splits: splits of the sentences to read, by a hash of each (`trimbre.data.splits`); all by default.
