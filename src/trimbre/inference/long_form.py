@@ -125,7 +125,7 @@ def recognise_cuts(
         UserError: audio that cannot be read, or the model cannot be given that task, or the language of a cut.
     """
     given = list(cuts)
-    _check_languages(model, processor, given, languages, task)
+    check_languages(model, processor, given, languages, task)
     rate = rate_of(processor)
     longest = transcriber(model, processor, graph).longest / rate
     fitting = [number for number, cut in enumerate(given) if cut.duration <= longest]
@@ -155,8 +155,8 @@ def recognise_cuts(
             yield RecognisedCuts((number,), (cut.id,), (text,), cut.duration)
 
 
-def _check_languages(
-    model: nn.Module, processor: Any, cuts: Iterable[Cut], languages: Languages, task: str | None
+def check_languages(
+    model: nn.Module, processor: Any, cuts: Iterable[Cut], languages: Languages, task: str | None = None
 ) -> None:
     """Raise UserError where a model cannot be given the task, the language, or that of a cut."""
     check = partial(head_of(model).check_asked, model, processor)

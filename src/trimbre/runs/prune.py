@@ -1,7 +1,7 @@
 """Pruning runs: from checked arguments to a pruned model with its evaluation and report."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name
 from trimbre.evaluation.score import validation_wer
+from trimbre.inference.long_form import check_languages
+from trimbre.models.families.registry import head_of
 from trimbre.models.inputs import window_of
 from trimbre.models.loading import Recogniser, load_model
 from trimbre.models.source import ModelLike, ModelSource, resolve_model
@@ -88,6 +90,7 @@ class PruneJob:
         judged_on = None if dev is None else resolve("dev", dev)
         watched = {name: resolve("watch", value) for name, value in (watch or {}).items()}
         languages = Languages.of(config.batches.language, recogniser)
+        _refuse_untold(recogniser, (cuts, judged_on, *watched.values()), languages)
         _refuse_unjudgeable(judged_on, watched, recogniser.processor, config, languages)
         checked = _checked(cuts, recogniser.processor, config, languages)
         table = None
@@ -158,6 +161,13 @@ def _refuse_unjudgeable(
         refuse(dev.cuts, option="dev", name=dev.name)
     for name, data in watch.items():
         refuse(data.cuts, option="watch", of=name, name=data.name)
+
+
+def _refuse_untold(recogniser: Recogniser, data: Iterable[NamedCuts | None], languages: Languages) -> None:
+    """Raise UserError where the model cannot be given a language of the data, or writes texts of another kind."""
+    head_of(recogniser.model).check_taught(*recogniser)
+    for each in filter(None, data):
+        check_languages(*recogniser, each.cuts, languages)
 
 
 def _checked(train: NamedCuts, processor: Any, config: PruneConfig, languages: Languages) -> TrainingData:

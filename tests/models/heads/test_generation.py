@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from helpers.families import END, FAMILIES, random_plan, shaken
 from transformers import WhisperForConditionalGeneration
 
 import trimbre
+from trimbre.data.audio import load_cut
 from trimbre.data.batches import Batch
+from trimbre.data.corpus import Utterance, write_corpus
+from trimbre.data.cuts import read_cuts
 from trimbre.errors import OptionError, UserError
 from trimbre.exporting import whisper_runtime
 from trimbre.exporting.onnx import write_graph
@@ -305,8 +309,11 @@ class Seen:
 def test_texts_without_times_do_not_teach_a_model_that_writes_them(dense, features):
     model = with_settings(dense[MULTILINGUAL], {"return_timestamps": True})
     batch = Batch({"input_features": features}, None, ["a"] * 3, ["x"] * 3, 1.0, {}, [None] * 3)
-    with pytest.raises(UserError, match=r"asks for return_timestamps=True.*set return_timestamps to false"):
+    refused = r"asks for return_timestamps=True.*set return_timestamps to false"
+    with pytest.raises(UserError, match=refused):
         PseudoLabeller(model, FAMILIES[MULTILINGUAL].processor())(batch)
+    with pytest.raises(UserError, match=refused):
+        trimbre.preview(model, FAMILIES[MULTILINGUAL].processor(), train=[], device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -368,3 +375,48 @@ def test_an_export_is_told_language_and_task(dense, features, tmp_path):
         PLAIN,
     ]
     assert torch.equal(found.model.generate(features), own(model, features, language="de", task="translate"))
+
+
+@pytest.mark.parametrize(("name", "known"), [(ENGLISH, "the model is English-only"), (MULTILINGUAL, "it has de, en")])
+def test_utterances_in_a_language_that_a_model_lacks_are_named(name, known, tmp_path):
+    model, processor = FAMILIES[name].build(), FAMILIES[name].processor()
+    clip = noise((0.7,), 16_000)[0]
+    write_corpus([Utterance("a", clip, "oui", None)], tmp_path / "data", source="noise", licence="none")
+    cuts = list(read_cuts(tmp_path / "data"))
+    for each in cuts:
+        each.supervisions[0].language = "fr"
+    for verb in (
+        partial(trimbre.evaluate, data=cuts),
+        partial(trimbre.preview, train=cuts),
+        partial(trimbre.export, to="onnx", out=tmp_path / "out", data=cuts),
+    ):
+        with pytest.raises(UserError, match=f"the utterance .* states the language 'fr': .*{known}"):
+            verb(model, processor)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_set_of_several_languages_is_recognised_in_each(dense, tmp_path):
+    model, processor = dense[MULTILINGUAL], FAMILIES[MULTILINGUAL].processor()
+    clips = noise((0.7, 1.3, 4.5), 16_000)
+    spoken = ["de", "en", "de"]
+    utterances = [Utterance(f"{number}", clip, "a", None) for number, clip in enumerate(clips)]
+    write_corpus(utterances, tmp_path / "data", source="noise", licence="none")
+    cuts = sorted(read_cuts(tmp_path / "data"), key=lambda each: each.duration)
+    for each, language in zip(cuts, spoken, strict=True):
+        each.supervisions[0].language = language
+    found = trimbre.evaluate(model, processor, data=cuts, normalize="none", device="cpu").sets["data"].evaluation
+    expected = {
+        each.id: transcriber(model, processor, language=language)(load_cut(each, 16_000))
+        for each, language in zip(cuts, spoken, strict=True)
+    }
+    assert dict(zip(found.ids, found.hypotheses, strict=True)) == expected
+    unstated = [each.with_id(each.id) for each in cuts]
+    for each in unstated:
+        each.supervisions[0].language = None
+    all_german = (
+        trimbre.evaluate(model, processor, data=unstated, normalize="none", language="German", device="cpu")
+        .sets["data"]
+        .evaluation
+    )
+    assert all_german.hypotheses[0] == found.hypotheses[0]
+    assert all_german.hypotheses[1] == transcriber(model, processor, language="de")(load_cut(cuts[1], 16_000))

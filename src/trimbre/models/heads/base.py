@@ -168,6 +168,10 @@ class Head(ABC):
             advice = f"a {type(model).__name__} only transcribes, and multilingual Whispers translate: leave it out"
             raise OptionError("task", task, advice)
 
+    def check_taught(self, model: Any, processor: Any) -> None:
+        """Raise UserError where a model does not write texts of the kind that `add_texts` trains it on."""
+        return
+
     @abstractmethod
     def greedy(
         self,

@@ -97,13 +97,8 @@ class Seq2Seq(Head):
         is no label; the end of the text is one.
         """
         features = batch.inputs["input_features"].to(teacher.device)
-        rules = GenerationRules.of(teacher, processor)
-        if rules.timed:
-            raise UserError(
-                "the model's generation config asks for return_timestamps=True, and texts without times are what it is "
-                "pruned on: set return_timestamps to false in generation_config.json"
-            )
-        rules = rules.of_transcripts
+        self.check_taught(teacher, processor)
+        rules = GenerationRules.of(teacher, processor).of_transcripts
         prefixes = _prefixes(teacher, features, rules, languages, precision)
         texts = _texts(teacher, processor, features, batch.texts, rules, prefixes, precision)
         longest = teacher.config.max_target_positions
@@ -133,6 +128,13 @@ class Seq2Seq(Head):
             GenerationRules.of(model, processor).checked(language, task)
         else:
             super().check_asked(model, processor, language=language, task=task)
+
+    def check_taught(self, model: Any, processor: Any) -> None:
+        if is_prompted(model) and GenerationRules.of(model, processor).timed:
+            raise UserError(
+                "the model's generation config asks for return_timestamps=True, and texts without times are what it is "
+                "pruned on: set return_timestamps to false in generation_config.json"
+            )
 
     def greedy(
         self,
