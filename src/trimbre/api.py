@@ -228,11 +228,9 @@ def evaluate(
         recogniser=recogniser,
         references={} if other is None else {"baseline": other},
         graph=resolve_graph(graph, *filter(None, (recogniser, other)), normalize=normalize),
-        data=resolve_cuts("data", data, allow_outside=allow_outside).cuts,
+        data=resolve_cuts("data", data, allow_outside=allow_outside),
         name="data",
-        watch={
-            name: resolve_cuts("watch", cuts, allow_outside=allow_outside).cuts for name, cuts in (watch or {}).items()
-        },
+        watch={name: resolve_cuts("watch", cuts, allow_outside=allow_outside) for name, cuts in (watch or {}).items()},
         normalize=normalize,
         language=language,
         task=task,

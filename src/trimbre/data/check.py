@@ -171,8 +171,10 @@ def refuse_unspellable(
     share = unspellable.total() / max(1, sum(len("".join(text.split())) for text, _ in texts))
     if share > UNSPELLABLE:
         often = ", ".join(repr(character) for character, _ in unspellable.most_common(5))
+        digits = normalize == "basic" and any(map(str.isdigit, unspellable))
+        advice = "state the language, in which digits become words, or " if digits else ""
         raise UserError(
             f"{100 * share:.1f} % of the characters in the transcripts of {name} cannot be spelled by the "
-            f"model's tokenizer (most often {often}): use a model of that language, or the normalisation basic"
+            f"model's tokenizer (most often {often}): {advice}use a model of that language, or the normalisation basic"
         )
     return unspellable

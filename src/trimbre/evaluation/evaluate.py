@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from trimbre.costs.size import Size, size
-from trimbre.data.cuts import CutsLike, read_cuts
+from trimbre.data.check import refuse_unjudgeable
+from trimbre.data.cuts import CutsLike
 from trimbre.data.language import Languages
+from trimbre.data.source import NamedCuts, resolve_cuts
 from trimbre.data.text import spelling_of
 from trimbre.errors import OptionError
 from trimbre.evaluation.bootstrap import PairedDifference, paired_difference
@@ -107,9 +108,9 @@ class EvaluationReport:
 def evaluate_sets(
     *,
     recogniser: Recogniser,
-    data: CutsLike,
+    data: CutsLike | NamedCuts,
     name: str = "dev",
-    watch: Mapping[str, CutsLike] | None = None,
+    watch: Mapping[str, CutsLike | NamedCuts] | None = None,
     references: Mapping[str, Recogniser] | None = None,
     graph: TextDecoder | None = None,
     allow_outside: bool = False,
@@ -132,7 +133,8 @@ def evaluate_sets(
         margin_percent: largest relative increase of a reference's WER, in percent, that counts as "not worse".
 
     Raises:
-        UserError: as `score`, or a watched set has the name of the main one.
+        UserError: as `score`, for any of the sets before the first is recognised; or a watched set has the name of the
+            main one.
     """
     watch, references = watch or {}, references or {}
     refuse_name(watch, name)
@@ -140,9 +142,15 @@ def evaluate_sets(
     languages = Languages.of(language, *recognisers, task=task)
     how: dict[str, Any] = {"graph": graph, "normalize": normalize, "languages": languages, "task": task}
     how["spelling"] = spelling_of(recogniser.processor)  # one for both sides of a comparison
+    sets = {name: _named(name, data, allow_outside)}
+    sets |= {each: _named("watch", where, allow_outside) for each, where in watch.items()}
+    for each, (place, cuts) in sets.items():
+        set_as: dict[str, Any] = {"option": name} if each == name else {"option": "watch", "of": each}
+        check: dict[str, Any] = {"processor": recogniser.processor, "normalize": normalize, "languages": languages}
+        refuse_unjudgeable(cuts, name=place, **set_as, **check)
     found = {}
-    for each, where in {name: data, **watch}.items():
-        ours, *theirs = _score_all(recognisers, each, where, allow_outside, **how)
+    for each, where in sets.items():
+        ours, *theirs = _score_all(recognisers, each, where, **how)
         found[each] = SetResult(
             ours,
             {
@@ -159,20 +167,21 @@ def evaluate_sets(
     )
 
 
-def _score_all(
-    recognisers: Sequence[Recogniser], name: str, data: CutsLike, allow_outside: bool, **how: Any
-) -> list[Evaluation]:
+def _named(option: str, data: CutsLike | NamedCuts, allow_outside: bool) -> NamedCuts:
+    return data if isinstance(data, NamedCuts) else resolve_cuts(option, data, allow_outside=allow_outside)
+
+
+def _score_all(recognisers: Sequence[Recogniser], name: str, data: NamedCuts, **how: Any) -> list[Evaluation]:
     """Evaluations of one set, recogniser by recogniser, with progress in seconds of audio.
 
     What the first could not read, the others are not given.
     """
-    place = str(data) if isinstance(data, str | Path) else name
-    cuts = list(read_cuts(data, allow_outside=allow_outside))
+    cuts = list(data.cuts)
     found: list[Evaluation] = []
     with seconds_done(f"evaluating {name}", len(recognisers) * sum(cut.duration for cut in cuts)) as on_batch:
         for one in recognisers:
             found.append(
-                score(model=one.model, processor=one.processor, data=cuts, name=place, on_batch=on_batch, **how)
+                score(model=one.model, processor=one.processor, data=cuts, name=data.name, on_batch=on_batch, **how)
             )
             cuts = [cut for cut in cuts if cut.id not in found[0].unreadable]
     return found

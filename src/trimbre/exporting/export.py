@@ -15,6 +15,7 @@ from transformers import ProcessorMixin
 
 from trimbre.config import EXPORT_PRECISIONS, NORMALISERS, RUNTIMES
 from trimbre.data.audio import load_cut
+from trimbre.data.check import refuse_unjudgeable
 from trimbre.data.cuts import CutsLike
 from trimbre.data.language import Languages, stated_language
 from trimbre.data.source import IN_MEMORY, resolve_cuts
@@ -96,8 +97,11 @@ def export(
     clips = None if calibrate is None else resolve_cuts("calibrate", calibrate, allow_outside=allow_outside).cuts
     source = resolve_model(model, processor)
     recogniser = source.recogniser
-    languages = Languages.of(language, recogniser)
+    languages = Languages.of(language, recogniser, task=task)
     layout = layout_for(to, *recogniser, language=languages.stated, task=task)  # refuses before the work
+    if test is not None:
+        check: dict[str, Any] = {"processor": recogniser.processor, "normalize": normalize, "languages": languages}
+        refuse_unjudgeable(test.cuts, name=test.name, **check)
     if clips is not None and layout.feed is None:
         kind = type(recogniser.model).__name__
         raise _no_ranges(calibrate, f"static ranges are for models with a CTC head and this is a {kind}: leave it out")

@@ -238,7 +238,7 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
     """Error rates on dev and the watched sets; the main process runs it."""
     if job.dev is None:
         return None
-    dev, processor = job.dev.cuts, job.source.recogniser.processor
+    dev, processor = job.dev, job.source.recogniser.processor
 
     def evaluate() -> EvaluationReport:
         references = {"dense": _dense(job)}
@@ -248,7 +248,7 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
             recogniser=Recogniser(pruned.model, processor),
             references=references,
             data=dev,
-            watch={name: data.cuts for name, data in job.watch.items()},
+            watch=job.watch,
             normalize=job.config.batches.normalize,
             language=job.config.batches.language,
             margin_percent=margin_percent,

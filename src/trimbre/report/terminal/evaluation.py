@@ -44,7 +44,7 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
     for name, one in found["sets"].items():
         (kind, ours), others = deciding(one), one.get("references", {})
         other_rate = one["wer" if title == "CER" else "cer"]
-        length = f"{ours['reference']:,}" + ("" if title == "WER" else f"\n{UNITS[kind]}")
+        length = _length(ours, kind, title)
         table.add_row(
             f"{name}\n{plural(one['utterances'], 'utterance')}",
             length,
@@ -68,9 +68,15 @@ def rates_table(found: Mapping[str, Any], candidate: str = "pruned") -> Table:
         others = one.get("references", {})
         kind, ours = deciding(one)
         rates = [rate(deciding(others[other])[1]) for other in names] + [rate(ours)]
-        length = f"{ours['reference']:,}" + ("" if title == "WER" else f"\n{UNITS[kind]}")
+        length = _length(ours, kind, title)
         table.add_row(name, length, *(stacked(each) for each in rates))
     return table
+
+
+def _length(ours: Mapping[str, Any], kind: Rate, title: str) -> str:
+    """How much was judged, with its unit where that is not words in every set."""
+    unit = "" if title == "WER" else f"\n{UNITS[kind]}".replace(" and ", " and\n")
+    return f"{ours['reference']:,}{unit}"
 
 
 def verdicts(found: Mapping[str, Any]) -> Iterator[str]:
