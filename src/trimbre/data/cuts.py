@@ -127,10 +127,10 @@ class _Manifest:
                 for number, line in enumerate(file, start=1):
                     if text := line.decode("utf-8-sig" if number == 1 else "utf-8").strip():
                         cut = self._cut(text, number)
-                        if hash(cut.id) in known:
+                        if (key := hash(str(cut.id))) in known:
                             advice = f"the id {cut.id!r} stands in an earlier line too, give each utterance its own"
                             raise UserError(f"{self.path}, line {number}: {advice}")
-                        known.add(hash(cut.id))
+                        known.add(key)
                         yield cut
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path}, line {number}: not UTF-8, save the file in the encoding UTF-8") from error
