@@ -89,11 +89,16 @@ def test_metadata_of_any_content(tmp_path, data):
     (folder / MANIFEST).unlink(missing_ok=True)
     for old in folder.glob("metadata.*"):
         old.unlink()
-    metadata = folder / data.draw(some.sampled_from(["metadata.csv", "metadata.jsonl"]))
+    metadata = folder / data.draw(some.sampled_from(["metadata.csv", "metadata.tsv", "metadata.jsonl"]))
     row = some.dictionaries(some.sampled_from(["file_name", "text", "transcription", "other"]), VALUES, max_size=4)
     named = some.sampled_from([b'file_name,text\naudio/0.flac,"', b"file_name\n..\n", b"file_name,text\n,\n"])
+    cell = some.sampled_from(["file_name", "text", "a.wav", "0", "audio/0.flac", '"', '""', "x y", "..", " ", ""])
+    line = some.lists(cell | some.text(max_size=4), max_size=4)
+    byhand = some.tuples(some.sampled_from(",;\t|"), some.lists(line, max_size=4)).map(
+        lambda made: "\n".join(["file_name,text".replace(",", made[0]), *map(made[0].join, made[1])]).encode()
+    )
     rows = row.map(lambda one: json.dumps(one).encode() + b"\n")
-    metadata.write_bytes(data.draw(some.binary(max_size=100) | rows | named))
+    metadata.write_bytes(data.draw(some.binary(max_size=100) | rows | named | byhand))
     refused_or_read(lambda: list(read_cuts(folder)), metadata)
     refused_or_read(lambda: bring(source=folder, out=tmp_path / "out"), folder)
     made = tmp_path / "out"

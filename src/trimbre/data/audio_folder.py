@@ -160,9 +160,9 @@ class _Files:
         folder = self.folder.absolute()
         try:
             refuse_outside(folder / name, folder, place)
-        except ValueError as error:
-            if isinstance(error, UserError):
-                raise
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:  # too long, or with a null character
             raise UserError(f"{place}: no file can have the name {name[:60]!r}") from error
 
     @cached_property
