@@ -206,6 +206,21 @@ def test_the_readme_of_an_export_runs(small, processor, exported, monkeypatch):
     assert texts == greedy(small, features_of(CLIPS[:1], processor), processor) * 2
 
 
+def test_the_readme_of_an_export_follows_rules_against_repetition(small, processor, exported, tmp_path, monkeypatch):
+    """And takes the language that is preset for the detected one."""
+    shutil.copytree(exported, tmp_path / "other")
+    described = json.loads((tmp_path / "other" / "export.json").read_text())
+    rules = replace(GenerationRules.of(small, processor), language="de", no_repeat_ngram_size=2, repetition_penalty=1.3)
+    described["rules"] = rules.to_json()
+    (tmp_path / "other" / "export.json").write_text(json.dumps(described))
+    monkeypatch.chdir(tmp_path / "other")
+    program, *_ = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    names = {"samples": CLIPS[0]}
+    exec(program, names)
+    text = transcriber(*load_exported("."))(CLIPS[0])
+    assert names["text"] == text != transcriber(small, processor)(CLIPS[0])
+
+
 def test_silence_lets_nothing_forbidden_be_the_likeliest(small):
     """Labels: the start, the end, one that is never written, one not at first, a language, and another."""
     rules = replace(
@@ -228,6 +243,9 @@ def test_onnx_asr_writes_what_the_model_writes(small, place, processor, written,
     for language in ("en", "de"):
         texts = generated(small, features_of(CLIPS, processor), processor, language=language)
         assert [asr.recognize(clip, language=language).strip() for clip in CLIPS] == texts
+    trimbre.export(model=str(place), to="onnx-asr", out=tmp_path / "german", language="de")
+    german = onnx_asr.load_model("whisper", tmp_path / "german")
+    assert [german.recognize(clip).strip() for clip in CLIPS] == texts  # no language is named, and none detected
     alike = [CLIPS[0], CLIPS[0][::-1].copy()]  # its features of a clip depend on the loudest of the batch
     texts = generated(small, features_of(alike, processor), processor, language="de")
     assert [text.strip() for text in asr.recognize(alike, language="de")] == texts
