@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_next_are_recognised(tmp_pat
     garbage.write_bytes(b"this is no sound")
     empty.write_bytes(b"")
     soundfile.write(silent, np.zeros(0), 16000)
-    given = [gone, good, garbage, empty, silent, tmp_path, good]
+    given = [gone, good, garbage, empty, silent, tmp_path / ("long" * 80), good]  # the last: no name for a file
     found = list(transcribe(model=model, processor=processor, files=given))
     assert [each.file for each in found] == [str(file) for file in given]
     read = next(transcribe(model=model, processor=processor, files=[good]))

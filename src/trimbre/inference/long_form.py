@@ -89,6 +89,9 @@ def _transcripts(recognised: Transcriber, files: Iterable[str | Path]) -> Iterat
         except UserError as error:
             yield Transcript(str(file), None, 0.0, str(error))
             continue
+        except OSError as error:  # such as a folder that may not be entered
+            yield Transcript(str(file), None, 0.0, f"cannot read {file}: {error.strerror or error}")
+            continue
         yield Transcript(str(file), recognised(audio), len(audio) / recognised.rate)
 
 
