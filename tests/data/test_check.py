@@ -22,7 +22,22 @@ def test_utterances_hours_and_transcripts_are_counted():
     assert (found.utterances, found.transcribed, found.unspellable) == (126, 101, {})
     assert found.hours == round(126 * 2 / 3600, 4)
     counts = {"utterances": 126, "hours": found.hours, "transcribed": 101, "unspellable": {}, "too_long": 0}
-    assert found.to_json() == counts
+    assert found.to_json() == counts | {"language": None}
+
+
+@pytest.mark.parametrize(
+    ("languages", "found"), [(["German", "de"], "de"), (["de", "en"], None), (["de", None], None), ([None, None], None)]
+)
+def test_the_language_of_all_transcripts_is_found(languages, found):
+    cuts = [cut_of(Path("a.flac"), id=f"{n}", text="bad", samples=9, language=one) for n, one in enumerate(languages)]
+    how = {"name": "data/mine", "processor": mini_processor(), "normalize": "basic"}
+    assert check_training_data(CutSet.from_cuts(cuts), **how).language == found
+
+
+def test_the_english_normaliser_is_refused_for_another_language():
+    cuts = CutSet.from_cuts([cut_of(Path("a.flac"), id="a", text="bad", samples=9, language="de")])
+    with pytest.raises(UserError, match=r"^normalize='whisper-en': it is for English, and data/mine is in de"):
+        check_training_data(cuts, name="data/mine", processor=mini_processor(), normalize="whisper-en")
 
 
 def test_one_in_a_hundred_unspellable_characters_is_borne_and_more_is_not():

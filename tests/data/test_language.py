@@ -9,6 +9,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from trimbre.data.language import Languages, code_of, language_of, language_of_model, stated_language
 from trimbre.errors import OptionError
+from trimbre.report.markdown.model_card import training_card
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,15 @@ def test_the_only_language_of_a_model_card(tmp_path, front, found):
     (tmp_path / "README.md").write_text(f"---\n{front}\n---\n# A model\n")
     model.name_or_path = str(tmp_path)
     assert language_of_model(model, mini_processor()) == found
+
+
+@pytest.mark.parametrize("language", ["de", "no", None])
+def test_a_trained_model_keeps_the_language_that_it_was_trained_in(tmp_path, language):
+    report = {"language": language, "steps": 1, "train": "data/mine", "command": "trimbre train"}
+    (tmp_path / "README.md").write_text(training_card(report))
+    model = mini_parakeet()
+    model.name_or_path = str(tmp_path)
+    assert language_of_model(model, mini_processor()) == language
 
 
 def test_the_tokenizer_comes_before_the_card(tmp_path):

@@ -71,6 +71,9 @@ class TrainingData:
     too_long: int = 0
     """Utterances with a transcript that are left out: longer than the window of the model, or than `longest`."""
 
+    language: str | None = None
+    """Code of the language that all transcripts are in; None for several, or where none is known."""
+
     def to_json(self) -> dict[str, Any]:
         """The same as plain data."""
         return asdict(self)
@@ -117,6 +120,7 @@ def check_training_data(
         len(texts),
         dict(refuse_unspellable(texts, name=name, processor=processor, normalize=normalize)),
         too_long,
+        texts[0][1] if len({language for _, language in texts}) == 1 else None,
     )
 
 

@@ -12,7 +12,7 @@ from trimbre.errors import OptionError
 from trimbre.files import refuse_existing
 from trimbre.models.checkpoint import save
 from trimbre.plan import Plan
-from trimbre.report.markdown.model_card import model_card
+from trimbre.report.markdown.model_card import model_card, training_card
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class TrainResult:
     """Steps, audio seen, the curve on dev and its best point, as plain data; `train.json` of a checkpoint."""
 
     def save(self, out: str | Path, *, half: bool = False) -> Path:
-        """Write model, processor and report to a new directory, whole or not at all.
+        """Write model, processor, report and a short model card to a new directory, whole or not at all.
 
         Args:
             half: store the weights as float16; they load as float32.
@@ -68,7 +68,8 @@ class TrainResult:
             UserError: `out` exists.
         """
         report = {"train.json": json.dumps(self.report, indent=2) + "\n"}
-        return save(self.model, self.processor, _new(out), half=half, extra=report)
+        card = training_card(self.report)
+        return save(self.model, self.processor, _new(out), half=half, card=card, extra=report)
 
 
 def _new(out: Any) -> Path:

@@ -84,7 +84,7 @@ def train_run(
     )
     report = {
         **given,
-        "language": languages.text,
+        "language": languages.text or checked.language,
         "data": checked.to_json() | {"unreadable": gather_unreadable(tolerance)},
         "best": best_of(fitted),
         **step_size(accelerator, config.batches),

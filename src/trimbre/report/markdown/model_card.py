@@ -49,6 +49,26 @@ def model_card(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def training_card(report: Mapping[str, Any]) -> str:
+    """README.md of a trained checkpoint: its language, by which its texts are normalised later, and its command."""
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "pipeline_tag: automatic-speech-recognition",
+            *([f"language: {report['language']}"] if report.get("language") else []),
+            "---",
+            "",
+            f"Trained by Trimbre for {report['steps']:,} steps on {report['train']}:",
+            "",
+            "```",
+            report["command"],
+            "```",
+            "",
+        ]
+    )
+
+
 def _removed(report: Mapping[str, Any]) -> Iterator[str]:
     """A table of the shares removed."""
     removed, dense = report["removed"], report["dense"]
