@@ -201,3 +201,20 @@ def test_a_comma_in_a_path_and_paths_in_a_sequence(tmp_path):
         assert [pitch(load_cut(cut)) for cut in read_cuts(given)] == [300]
     with pytest.raises(UserError, match=f"^data='{tmp_path}/d': there is no such file \\(in '{one},{tmp_path}/d'\\)"):
         read_cuts(f"{one},{tmp_path}/d")
+
+
+@pytest.mark.parametrize("damaged", ["missing", "garbage", "empty"])
+def test_a_file_in_a_hundred_may_be_unreadable(tmp_path, damaged):
+    folder = put(tmp_path, csv="file_name,text\n" + "".join(f"{n}.wav,text {n}\n" for n in range(100)))
+    for n in range(99):
+        record(folder / f"{n}.wav", seconds=0.05)
+    if damaged != "missing":
+        (folder / "99.wav").write_bytes(b"" if damaged == "empty" else b"no audio at all" * 9)
+    cuts = list(read_cuts(folder))
+    assert [transcript_of(cut) for cut in cuts] == [f"text {n}" for n in range(100)]
+    assert sum(len(load_cut(cut)) for cut in cuts[:99]) == 99 * 0.05 * 16_000
+    with pytest.raises(UserError, match=r"99\.wav"):
+        load_cut(cuts[99])
+    (folder / "98.wav").unlink()
+    with pytest.raises(UserError, match=r"metadata\.csv, line (100|101): .*9[89]\.wav.*\(2 of 100 utterances"):
+        read_cuts(folder)

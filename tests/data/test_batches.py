@@ -14,8 +14,9 @@ from helpers.tones import corpus_of, tone
 from trimbre.config import AugmentConfig, BatchConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.batches import Batch, collate, evaluation_batches, training_batches
-from trimbre.data.check import UnreadableClips, check_training_data
+from trimbre.data.check import check_training_data
 from trimbre.data.cuts import read_cuts
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import UserError
 
 # Workers that load audio are forked by torch.

@@ -153,7 +153,7 @@ def test_features_are_masked_where_there_is_sound(data, processor):
 
 
 def test_bad_clips_leave_the_others_of_their_window(tmp_path, processor):
-    from trimbre.data.check import UnreadableClips
+    from trimbre.data.unreadable import UnreadableClips
 
     folder = corpus_of(tmp_path, [tone(200, 0.5)] * 3, ["a", "b", "c"])
     (folder / "audio/1.flac").write_bytes(b"this is no sound")

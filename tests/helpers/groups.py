@@ -13,8 +13,8 @@ from torch import nn
 from helpers.runs import QUICK
 from trimbre.config import BatchConfig
 from trimbre.data.batches import Batch, training_batches
-from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import read_cuts
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import OptionError, UserError
 from trimbre.models.loading import load
 from trimbre.pruning.pipeline import prune_model

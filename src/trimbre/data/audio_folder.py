@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lhotse import SupervisionSegment
+from lhotse import AudioSource, Recording, SupervisionSegment
 from lhotse.cut import MonoCut
 
-from trimbre.data.audio import recording_of
+from trimbre.data.audio import SAMPLE_RATE, recording_of
 from trimbre.data.columns import AUDIO, TEXT, canonical
 from trimbre.data.outside import refuse_outside
 from trimbre.data.tables import Row, columns_of, read_table
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import UserError
 
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
@@ -59,27 +60,52 @@ def nested_metadata(folder: Path) -> list[Path]:
     return [table for place in places for table in metadata_of(place)]
 
 
-def audio_folder(table: Path, *, allow_outside: bool = False) -> Iterator[MonoCut]:
+@dataclass(frozen=True)
+class Missing:
+    """A recording that a table lists and that is not there."""
+
+    id: str
+    row: Row
+    reason: str
+    """A sentence that names the table, the line and the file."""
+
+
+def audio_folder(table: Path, *, allow_outside: bool = False) -> list[MonoCut]:
     """Cuts of the recordings that a table lists; audio paths in it are relative to its folder.
 
+    One that is missing or cannot be read has a cut all the same, of a second, whose audio is refused on loading: so it
+    counts as it does in a manifest.
+
     Raises:
-        UserError: a row has more than one meaning, or its file is missing, cannot be read or lies outside the folder.
+        UserError: a row has more than one meaning or lies outside the folder, or more than 1 % cannot be read.
     """
     splits: dict[str, None] = {}
+    cuts: list[MonoCut] = []
+    unreadable: dict[str, str] = {}
     for one in listed(table, allow_outside=allow_outside):
-        if isinstance(one, str):
-            raise UserError(one)
+        if isinstance(one, Missing):
+            cuts.append(_stand_in(one.id, table.parent / one.row.files[0], one.row))
+            unreadable[one.id] = one.reason
+            continue
         splits |= {} if one.split is None else {one.split: None}
         if len(splits) > 1:
             raise UserError(
                 f"{table} lists the splits {', '.join(splits)}, which should not be mixed: make a corpus of it first, "
                 f"which keeps them apart (trimbre corpus folder {table.parent})"
             )
-        yield _cut(one)
+        try:
+            recording = recording_of(one.audio, id=one.id)
+        except UserError as error:
+            cuts.append(_stand_in(one.id, one.audio, one.row))
+            unreadable[one.id] = f"{one.place}: {error}"
+        else:
+            cuts.append(_cut(one, recording))
+    UnreadableClips(len(cuts), str(table)).note(unreadable)
+    return cuts
 
 
-def listed(table: Path, *, allow_outside: bool = False) -> Iterator[Listed | str]:
-    """The recordings that a table lists, each once; a sentence in place of one whose file is missing.
+def listed(table: Path, *, allow_outside: bool = False) -> Iterator[Listed | Missing]:
+    """The recordings that a table lists, each once.
 
     Raises:
         UserError: a row has more than one meaning, or names audio outside the folder.
@@ -95,7 +121,7 @@ def listed(table: Path, *, allow_outside: bool = False) -> Iterator[Listed | str
         if len(found) > 1:
             raise UserError(f"{place}: it names both {found[0]} and {found[1]}, keep one of the columns")
         if not found:
-            yield f"{place}: no audio file {table.parent / row.files[0]}"
+            yield Missing(_named(row.files[0], row), row, f"{place}: no audio file {table.parent / row.files[0]}")
             continue
         line, text = seen.setdefault((found[0], row.start), (row.line, row.text))
         if text != row.text:
@@ -200,24 +226,33 @@ def _key(name: str) -> str:
 
 def _id(audio: Path, folder: Path, row: Row) -> str:
     name = audio.relative_to(folder).as_posix() if audio.is_relative_to(folder) else row.files[0]
+    return _named(name, row)
+
+
+def _named(name: str, row: Row) -> str:
     return f"{name}-{row.start:g}" if row.start else name
 
 
-def _cut(one: Listed) -> MonoCut:
-    try:
-        recording = recording_of(one.audio, id=one.id)
-    except UserError as error:
-        raise UserError(f"{one.place}: {error}") from error
+def _cut(one: Listed, recording: Recording) -> MonoCut:
+    """A cut of a recording, or of the part of it that a row states."""
     cut, row = recording.to_cut(), one.row
     if row.start is not None:
         start, seconds = part_of(one, recording.duration)
         cut = cut.truncate(offset=start, duration=seconds).with_id(one.id)
+    return _told(cut, row)
+
+
+def _stand_in(id: str, audio: Path, row: Row) -> MonoCut:
+    """A cut of a file that cannot be read: of a second, for want of its length."""
+    source = AudioSource("file", [0], str(audio))
+    return _told(Recording(id, [source], SAMPLE_RATE, SAMPLE_RATE, 1.0).to_cut(), row)
+
+
+def _told(cut: MonoCut, row: Row) -> MonoCut:
+    """The cut with what its row says of it."""
     if (row.text, row.speaker, row.language) != (None, None, None):
-        cut.supervisions = [
-            SupervisionSegment(
-                one.id, recording.id, 0, cut.duration, text=row.text, speaker=row.speaker, language=row.language
-            )
-        ]
+        told = {"text": row.text, "speaker": row.speaker, "language": row.language}
+        cut.supervisions = [SupervisionSegment(cut.id, cut.recording_id, 0, cut.duration, **told)]
     return cut
 
 

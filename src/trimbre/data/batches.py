@@ -16,11 +16,11 @@ from torch.utils.data import Dataset
 from trimbre.config import BatchConfig
 from trimbre.data.audio import load_cut
 from trimbre.data.augment import augment_clips, mask_features, mask_windows
-from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import transcript_of
 from trimbre.data.language import Languages
 from trimbre.data.order import Order
 from trimbre.data.text import labels_of
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.data.windows import joined, pieces
 from trimbre.data.workers import from_workers
 from trimbre.errors import UserError

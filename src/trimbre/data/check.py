@@ -1,11 +1,9 @@
-"""Checks of data before a run: transcripts, spelling, length; and the count of unreadable audio during it."""
+"""Checks of data before a run: transcripts, spelling and length."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from lhotse import CutSet
@@ -15,47 +13,11 @@ from trimbre.data.cuts import transcript_of
 from trimbre.data.language import Languages
 from trimbre.data.text import normalise, refuse_foreign, unspellable_characters
 from trimbre.errors import OptionError, UserError
-from trimbre.files import write_json
 from trimbre.models.inputs import window_of
 from trimbre.progress import tracked
 
 UNSPELLABLE = 0.01
 """Largest share of the characters that the vocabulary may lack."""
-UNREADABLE = 0.01
-"""Largest share of the utterances whose audio may be unreadable."""
-
-
-class UnreadableClips:
-    """Counts clips that cannot be read: a few in a large corpus are left out, more are an error.
-
-    Args:
-        utterances: number of utterances in the corpus.
-        name: of the corpus, for messages.
-        kept: JSON file that keeps them, so that a resumed run goes on counting.
-    """
-
-    def __init__(self, utterances: int, name: str, *, kept: str | Path | None = None):
-        self.utterances, self.name, self.kept = utterances, name, None if kept is None else Path(kept)
-        self.unreadable: dict[str, str] = {}
-        """The reason for each, by the id of its cut."""
-        if self.kept is not None and self.kept.exists():
-            self.unreadable = json.loads(self.kept.read_text())
-
-    def note(self, unreadable: Mapping[str, str]) -> None:
-        """Add the clips that a batch left out, id -> reason.
-
-        Raises:
-            UserError: they are more than 1 % of the corpus by now.
-        """
-        before = len(self.unreadable)
-        self.unreadable |= unreadable
-        count = len(self.unreadable)
-        if self.kept and count > before:
-            write_json(self.kept, self.unreadable)
-        if count > UNREADABLE * self.utterances:
-            first = next(iter(self.unreadable.values()))
-            others = f" ({count} of {self.utterances} utterances of {self.name} so far)" if count > 1 else ""
-            raise UserError(f"{first}{others}")
 
 
 @dataclass(frozen=True)

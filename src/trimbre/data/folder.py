@@ -10,6 +10,7 @@ from trimbre.data.audio import SAMPLE_RATE, read_audio
 from trimbre.data.audio_folder import (
     SPLIT_WORDS,
     Listed,
+    Missing,
     listed,
     metadata_of,
     nested_metadata,
@@ -92,8 +93,8 @@ def _listed(source: Path, tables: Sequence[Path]) -> Iterator[_Recording | str]:
         place = table.parent.relative_to(root)
         own = next((part for part in place.parts if part.casefold() in SPLIT_WORDS), None)
         for one in listed(table, allow_outside=True):
-            if isinstance(one, str):
-                yield one
+            if isinstance(one, Missing):
+                yield one.reason
             else:
                 yield _Recording(one.audio, str(place / one.id), one.row.text, own or one.split, one)
 

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from trimbre.data.check import UnreadableClips, refuse_unjudgeable
+from trimbre.data.check import refuse_unjudgeable
 from trimbre.data.cuts import CutsLike, read_cuts, transcript_of
 from trimbre.data.language import Languages
 from trimbre.data.text import normalise, spelling_of
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import ErrorCounts, character_errors, word_errors
 from trimbre.evaluation.units import Rate, by_characters, rate_of

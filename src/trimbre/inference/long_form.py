@@ -12,8 +12,8 @@ from torch import nn
 
 from trimbre.data.audio import load_cut, read_audio
 from trimbre.data.batches import evaluation_batches
-from trimbre.data.check import UnreadableClips
 from trimbre.data.language import Languages, stated_language
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import OptionError, UserError
 from trimbre.inference.greedy import recognise
 from trimbre.models.families.registry import head_of

@@ -14,10 +14,11 @@ from trimbre.benchmark.timing import times_faster
 from trimbre.config import AugmentConfig, PruneConfig
 from trimbre.costs.latency import LatencyTable
 from trimbre.data.batches import Batch, training_batches
-from trimbre.data.check import TrainingData, UnreadableClips, check_training_data, refuse_unjudgeable
+from trimbre.data.check import TrainingData, check_training_data, refuse_unjudgeable
 from trimbre.data.cuts import CutsLike
 from trimbre.data.language import Languages
 from trimbre.data.source import NamedCuts, resolve_cuts
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets, refuse_name
 from trimbre.evaluation.score import validation_wer

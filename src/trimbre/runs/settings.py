@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from trimbre.config import BatchConfig
-from trimbre.data.check import UnreadableClips
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.data.windows import windows_in
 from trimbre.errors import OptionError
 from trimbre.files import named_path, refuse_existing

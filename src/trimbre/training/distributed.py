@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, distributed, nn
 
-from trimbre.data.check import UnreadableClips
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import UserError
 
 Result = TypeVar("Result")

@@ -23,10 +23,10 @@ from transformers import (
 
 from trimbre.config import TrainConfig
 from trimbre.data.batches import Batch, training_batches
-from trimbre.data.check import UnreadableClips
 from trimbre.data.cuts import transcript_of
 from trimbre.data.language import Languages
 from trimbre.data.text import normalise
+from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import OptionError, UserError, reason
 from trimbre.evaluation.score import validation_wer
 from trimbre.models.loading import Recogniser
