@@ -159,5 +159,7 @@ def _whisper_en(text: str, spelling: Mapping[str, str] | None) -> str:
 @cache
 def _americanised() -> tuple[tuple[str, str], ...]:
     """British words and American ones, as OpenAI's normaliser has them."""
-    listed = files("whisper_normalizer") / "normalizers" / "english.json"
+    import whisper_normalizer
+
+    listed = files(whisper_normalizer) / "normalizers" / "english.json"
     return tuple(json.loads(listed.read_text(encoding="utf-8")).items())

@@ -261,7 +261,9 @@ def saved_mini(tmp_path):
     draw = random.Random(0)
     said = [" ".join(draw.choices(["a", "ab", "bad", "cab", "fed", "egg"], k=4)) for _ in range(20)]
     (tmp_path / "said.txt").write_text("\n".join([*said, "a zebra 5"]))
-    made = make_graph(model=str(tmp_path / "mini"), out=tmp_path / "graph", sentences=tmp_path / "said.txt")
+    made = make_graph(
+        model=str(tmp_path / "mini"), out=tmp_path / "graph", sentences=tmp_path / "said.txt", language="en"
+    )
     assert made.left_out == ["five", "zebra"]
     return model, processor, load_graph(tmp_path / "graph", Recogniser(model, processor))
 
