@@ -23,6 +23,7 @@ from trimbre.data.windows import pieces
 from trimbre.errors import OptionError, UserError, at_least, one_of
 from trimbre.evaluation.score import score
 from trimbre.files import directory_written_whole, refuse_existing
+from trimbre.inference.long_form import check_languages
 from trimbre.models.heads.base import CHUNK_SECONDS
 from trimbre.models.inputs import features_of, rate_of
 from trimbre.models.loading import Recogniser
@@ -99,6 +100,7 @@ def export(
     recogniser = source.recogniser
     languages = Languages.of(language, recogniser, task=task)
     layout = layout_for(to, *recogniser, language=languages.stated, task=task)  # refuses before the work
+    check_languages(*recogniser, () if test is None else test.cuts, languages, task)
     if test is not None:
         check: dict[str, Any] = {"processor": recogniser.processor, "normalize": normalize, "languages": languages}
         refuse_unjudgeable(test.cuts, name=test.name, **check)

@@ -139,6 +139,7 @@ def texts(tokens):
     return [text.strip() for text in decoded]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_texts_are_those_of_generate(name, case, dense, exported, features):
     model = with_settings(dense[name], (SETTINGS if name == MULTILINGUAL else ENGLISH_SETTINGS)[case])
@@ -273,6 +274,7 @@ def test_a_long_recording_is_in_the_language_of_its_first_window(case, dense, ex
     assert transcriber(graph, processor)(clip) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_what_is_dictated_is_what_the_teacher_writes(name, case, dense, features):
     """Behind the prompt of `generate`; where an outdated config leaves it to the model, that of a transcript."""
@@ -356,6 +358,7 @@ def test_a_pruned_checkpoint_keeps_its_generation_config(dense, features, tmp_pa
     assert greedy(again, {"input_features": features}, processor) == texts(own(small, features))
 
 
+@pytest.mark.slow
 def test_an_export_that_writes_another_text_is_refused(dense, tmp_path, monkeypatch):
     monkeypatch.setattr(whisper_runtime, "by_rules", lambda rules, text, scores, begun: scores.roll(1, -1))
     model, processor = dense[MULTILINGUAL], FAMILIES[MULTILINGUAL].processor()
@@ -364,6 +367,7 @@ def test_an_export_that_writes_another_text_is_refused(dense, tmp_path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_export_is_told_language_and_task(dense, features, tmp_path):
     model, processor = dense[MULTILINGUAL], FAMILIES[MULTILINGUAL].processor()
     trimbre.export(model, processor, to="onnx", out=tmp_path / "out", language="German", task="translate")
