@@ -46,6 +46,7 @@ def test_basic_by_hand(text, expected):
         ("es", "el 1º y la 2ª", "el primero y la segunda"),
         ("nl", "de 1e", "de eerste"),
         ("it", "3,5", "tre virgola cinque"),
+        ("it", "l'11 e dell’8", "l'undici e dell'otto"),  # elided, which is one word
         ("vi", "3,5", "ba phẩy năm"),
         ("ru", "5 кг", "пять кг"),
         ("tr", "IĞDIR, İstanbul", "ığdır istanbul"),
@@ -84,6 +85,11 @@ def test_numbers_and_letters_are_read_in_the_language(language, text, expected):
             "$1, $5, £2.50 and €2.5 million",
             "one dollar five dollars two pounds and fifty pence and two point five million euros",
         ),
+        ("$1.01, $0.50 and £0.01", "one dollar and one cent fifty cents and one penny"),
+        ("£1.2bn", "one point two bn"),
+        ("the 1990's, 60's and 1966s", "the nineteen nineties sixties and nineteen sixty sixes"),
+        ("1999's", "nineteen ninety nine's"),
+        ("10² and 2½", "ten two and two one two"),  # and not 102, nor 21/2
         ("50%", "fifty percent"),
         ("B2B", "b two b"),
     ],

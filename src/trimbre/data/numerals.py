@@ -7,7 +7,7 @@ without a separator are years, by hundreds, in English and German; numbers that 
 import re
 import unicodedata
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from num2words import CONVERTER_CLASSES, num2words
 
@@ -51,22 +51,30 @@ def in_words(text: str, language: str) -> str:
         return text
     gap = "" if language in SPACELESS else " "
     if language == "en":
-        text = re.sub(rf"([$£€])\s?({NUMBER})( (?:hundred|thousand|[mbtr]+illion))?(?!\w)", _amount, text)
+        text = re.sub(rf"([$£€])\s?({NUMBER})( (?:hundred|thousand|[mbtr]+illion))?(?!\w|[.,]\d)", _amount, text)
     if language in PERCENT:
         text = re.sub(r"(?<=\d)\s?%", f" {PERCENT[language]} ", text)
-    endings = "|".join([*ORDINALS.get(language, ()), *(["s"] if language == "en" else [])])
+    endings = "|".join([*ORDINALS.get(language, ()), *(["'?s"] if language == "en" else [])])
     ending = rf"(?:({endings})(?!\w))?" if endings else "()"
-    said = partial(_said, name=name, language=language, gap=gap)
+
+    def said(found: re.Match[str]) -> str:
+        words = _said(found, name=name, language=language, gap=gap)
+        elided = re.search(r"[^\W\d]'$", text[: found.start()][-2:])  # l'11, which is one word
+        return words.lstrip() if elided else words
+
     return re.sub(f"({NUMBER}){ending}", said, text)
 
 
 def _amount(found: re.Match[str]) -> str:
-    """`$5` -> `5 dollars`, `$2.50` -> `2 dollars and 50 cents`, `$2.5 million` -> `2.5 million dollars`."""
+    """`$5` -> `5 dollars`, `$2.01` -> `2 dollars and 1 cent`, `$2.5 million` -> `2.5 million dollars`."""
     sign, number, more = found[1], found[2], found[3] or ""
     one = CURRENCIES[sign]
-    units, _, cents = number.partition(".")
-    if not more and len(cents) == 2:
-        return f" {units} {one if units == '1' else f'{one}s'} and {cents} {'pence' if sign == '£' else 'cents'}"
+    whole, _, part = number.partition(".")
+    if not more and len(part) == 2:
+        small = ("penny", "pence") if sign == "£" else ("cent", "cents")
+        parts = ((whole, (one, f"{one}s")), (part.removeprefix("0"), small))
+        said = [f"{value} {names[value != '1']}" for value, names in parts if value != "0"]
+        return f" {' and '.join(said) or f'0 {one}s'}"
     return f" {number}{more} {one if number == '1' and not more else f'{one}s'}"
 
 
@@ -82,13 +90,14 @@ def _said(found: re.Match[str], *, name: str, language: str, gap: str) -> str:
         apart = gap.join((_whole(whole, name), POINTS.get(language, ""), _digits(part, name)))
         said = apart if language in POINTS else _words(Decimal(f"{whole}.{part}"), name) or apart
         return f"{gap}{said}{gap}{ending or ''}"
-    if ending == "s":
+    if ending == "s" or (ending == "'s" and whole[-1] == "0"):  # the 1990's, but what is 1999's
         return f"{gap}{_plural(_years(whole, name, language))}{gap}"
     endings = ORDINALS.get(language, {})
     if ending in endings and (ordinal := _words(int(whole), name, "ordinal")):
         return f"{gap}{_feminine(ordinal, endings[ending])}{gap}"
     read = _whole(whole, name) if grouped else _years(whole, name, language)
-    return f"{gap}{read}{gap}{ending or ''}"
+    between = "" if (ending or "").startswith("'") else gap
+    return f"{gap}{read}{between}{ending or ''}"
 
 
 def _years(digits: str, name: str, language: str) -> str:
@@ -109,7 +118,7 @@ def _digits(digits: str, name: str) -> str:
 
 
 def _plural(words: str) -> str:
-    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
+    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}es" if words.endswith("x") else f"{words}s"
 
 
 def _feminine(ordinal: str, ending: str) -> str:

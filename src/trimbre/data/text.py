@@ -94,6 +94,7 @@ def _basic(text: str, language: str | None) -> str:
 
 def _compatible(text: str) -> str:
     """The text in Unicode's compatible form, but for º and ª after digits, and with all digits as 0 to 9."""
+    text = regex.sub(r"(?<=\p{Nd})(?=\p{No})|(?<=\p{No})(?=\p{Nd})", " ", text)  # 10² is not 102, nor 2½ 21/2
     parts = regex.split(r"(?<=\d)([ºª])", text)
     joined = "".join(part if part in ("º", "ª") else unicodedata.normalize("NFKC", part) for part in parts)
     joined = joined.replace("٫", ".").replace("٬", ",")  # Arabic decimal and thousands separators
