@@ -1,5 +1,6 @@
 """Errors about input: one sentence that names the option or file and says what to do."""
 
+import gzip
 import math
 from typing import Any
 
@@ -31,10 +32,14 @@ def shown(value: Any) -> str:
 
 def reason(error: BaseException) -> str:
     """What an error of a library says, in one line and without Python's own names: `No such file or directory`."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if said := getattr(error, "strerror", None):  # of the system, or of FFmpeg
+        return str(said)
     if isinstance(error, UnicodeDecodeError):
         return "it is not text in UTF-8"
+    if isinstance(error, gzip.BadGzipFile):
+        return "it is not compressed by gzip"
+    if isinstance(error, AttributeError | TypeError | AssertionError):  # in words of Python alone
+        return "a part of it is of another kind than is expected there"
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}" if error.args else "something is missing in it"
     return " ".join(str(error).split()) or "it is not what it should be"

@@ -161,7 +161,7 @@ def refuse_file(out: Path, option: str, *, replaceable: Callable[[Path], Any]) -
     try:
         if out.exists():
             replaceable(out)
-        _try_writing(out.absolute().parent)
+        _try_writing(out.parent)
     except OptionError as error:
         raise OptionError(option, str(out), error.advice) from error
     except UserError as error:

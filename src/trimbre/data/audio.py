@@ -149,7 +149,7 @@ def _read_part(cut: Any, place: str, rate: int) -> np.ndarray:
         exact = stream.exact
         if stream.rate != recording.sampling_rate:
             found = _levels(given, place).frames if stream.frames is None else stream.frames
-            if abs(found / stream.rate - recording.duration) > TOLERANCE:
+            if found and abs(found / stream.rate - recording.duration) > TOLERANCE:
                 raise UserError(
                     f"{place} is at {stream.rate} Hz and its manifest says {recording.sampling_rate} Hz: correct that"
                 )

@@ -4,10 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from lhotse import CutSet
 
+from trimbre.data.audio import load_cut
 from trimbre.data.audio_folder import overlooked_beside
 from trimbre.data.cuts import transcript_of
 from trimbre.data.language import Languages
@@ -18,6 +20,8 @@ from trimbre.progress import tracked
 
 UNSPELLABLE = 0.01
 """Largest share of the characters that the vocabulary may lack."""
+TRIED = 8
+"""Utterances of a set of which one at least can be read."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,24 @@ def check_training_data(
         too_long,
         texts[0][1] if len({language for _, language in texts}) == 1 else None,
     )
+
+
+def refuse_unreadable(cuts: Iterable[Any], *, name: str) -> None:
+    """Raise UserError where none of the first utterances of a set can be read, before anything is computed or written.
+
+    Args:
+        name: of the set, such as its path.
+    """
+    errors = []
+    for cut in islice(cuts, TRIED):
+        try:
+            load_cut(cut.truncate(duration=min(cut.duration, 1.0)))
+            return
+        except UserError as error:
+            errors.append(error)
+    if errors:
+        others = f" (none of the first {len(errors)} utterances of {name} can be read)" if len(errors) > 1 else ""
+        raise UserError(f"{errors[0]}{others}") from errors[0]
 
 
 def refuse_unjudgeable(

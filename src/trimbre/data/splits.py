@@ -38,7 +38,8 @@ def sentences_in(
     spoken = [line for line in lines if normalise(line, language=language)]
     found = [(line, split) for line in spoken if (split := split_of(line, language=language)) in splits]
     if not found:
-        raise OptionError("sentences", str(file), f"no sentence of the splits {', '.join(splits)} is in it")
+        of = "" if set(splits) == set(SPLITS) else f" of the splits {', '.join(splits)}"
+        raise OptionError("sentences", str(file), f"no sentence{of} is in it: give others")
     return found
 
 

@@ -15,7 +15,7 @@ from transformers import ProcessorMixin
 
 from trimbre.config import EXPORT_PRECISIONS, NORMALISERS, RUNTIMES
 from trimbre.data.audio import load_cut
-from trimbre.data.check import refuse_unjudgeable
+from trimbre.data.check import refuse_unjudgeable, refuse_unreadable
 from trimbre.data.cuts import CutsLike
 from trimbre.data.language import Languages, stated_language
 from trimbre.data.source import IN_MEMORY, resolve_cuts
@@ -95,7 +95,7 @@ def export(
     from trimbre.exporting.targets import layout_for
 
     test = None if data is None else resolve_cuts("data", data, allow_outside=allow_outside)
-    clips = None if calibrate is None else resolve_cuts("calibrate", calibrate, allow_outside=allow_outside).cuts
+    clips = None if calibrate is None else _clips(calibrate, allow_outside)
     source = resolve_model(model, processor)
     recogniser = source.recogniser
     languages = Languages.of(language, recogniser, task=task)
@@ -203,6 +203,16 @@ def _word_errors(folder: Path, cuts: Any, normalize: str, languages: Languages) 
     exported, processor = load_exported(folder, threads=torch.get_num_threads())
     found = score(model=exported, processor=processor, data=cuts, normalize=normalize, languages=languages)
     return found.units.to_json() | {"rate": found.decides}
+
+
+def _clips(calibrate: CutsLike, allow_outside: bool) -> list[Any]:
+    """The utterances that ranges are computed from; raises UserError where there are none that can be read."""
+    name, cuts = resolve_cuts("calibrate", calibrate, allow_outside=allow_outside)
+    clips = list(islice(cuts, CALIBRATION_CLIPS))
+    if not clips:
+        raise OptionError("calibrate", name, "there is no utterance in it: check the manifest")
+    refuse_unreadable(clips, name=name)
+    return clips
 
 
 def _no_ranges(calibrate: Any, advice: str) -> OptionError:

@@ -10,8 +10,9 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedModel, ProcessorMi
 
 import trimbre.auto  # noqa: F401  registers the pruned classes
 from trimbre.errors import OptionError, UserError, reason
+from trimbre.models.checkpoint import PLAN, load_plan
 from trimbre.models.device import resolve_device
-from trimbre.models.families.registry import UnknownModelError, expose, family_of, unknown_family
+from trimbre.models.families.registry import UnknownModelError, anatomy_of, expose, family_of, unknown_family
 from trimbre.models.fitness import check_recogniser
 from trimbre.models.folder import check_folder, check_processor_files
 from trimbre.models.hub import fetch, hub_model
@@ -96,7 +97,14 @@ def load_model(folder: Path, name: str) -> PreTrainedModel:
     except Exception as error:  # a config or layout that was tampered with fails in as many ways as there are
         raise _cannot_load(name, error) from error
     _refuse_other_weights(model, found, config.architectures, name)
-    return model.float().eval()
+    _refuse_other_plan(model, folder, name)
+    model = model.float().eval()
+    if spoiled := [weight for weight, value in model.state_dict().items() if not value.isfinite().all()]:
+        raise UserError(
+            f"{len(spoiled)} of the weights of the model {name} are not finite, such as {spoiled[0]}: "
+            "give one whose training did not diverge"
+        )
+    return model
 
 
 def load_processor(folder: Path, name: str) -> ProcessorMixin:
@@ -114,7 +122,23 @@ def load_processor(folder: Path, name: str) -> ProcessorMixin:
 
 
 def _cannot_load(what: str, error: Exception) -> UserError:
-    return UserError(f"cannot load the model {what}: {reason(error)[:300]}")
+    if "trust_remote_code" in str(error):
+        return UserError(
+            f"the model {what} comes with code of its own, which Trimbre does not run: give one of an architecture "
+            "that transformers has"
+        )
+    said = reason(error)
+    said = said if "<class" not in said else str(error).splitlines()[0].rstrip(": ")  # lists of types follow
+    return UserError(f"cannot load the model {what}: {said[:300]}")
+
+
+def _refuse_other_plan(model: PreTrainedModel, folder: Path, name: str) -> None:
+    """Raise UserError where the plan beside the weights is of a model of another shape."""
+    if (plan := load_plan(folder)) is None:
+        return
+    sizes = {path: size for path, size in anatomy_of(model).sizes.items() if size}
+    if sizes != {path: width for path, width in plan.widths.items() if width}:
+        raise UserError(f"the {PLAN} of the model {name} is of another model: give the one that was written with it")
 
 
 def _refuse_other_weights(model: nn.Module, found: Any, architectures: list[str] | None, name: str) -> None:
@@ -140,8 +164,8 @@ def _refuse_other_weights(model: nn.Module, found: Any, architectures: list[str]
     if other := sorted(found["mismatched_keys"]):
         weight, saved, expected = other[0][0], *(_shape(size) for size in other[0][1:])
         raise UserError(
-            f"{len(other)} weights of the model {name} have another shape than its config.json says, such as {weight} "
-            f"({saved} in place of {expected}): give the config.json that was saved with them"
+            f"{len(other)} of the weights of the model {name} have another shape than its config.json says, such as "
+            f"{weight} ({saved} in place of {expected}): give the config.json that was saved with them"
         )
     if homeless := [weight for weight in spare if _within_layers(model, weight)]:
         raise UserError(

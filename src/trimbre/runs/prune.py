@@ -14,7 +14,7 @@ from trimbre.benchmark.timing import times_faster
 from trimbre.config import AugmentConfig, PruneConfig
 from trimbre.costs.latency import LatencyTable
 from trimbre.data.batches import Batch, training_batches
-from trimbre.data.check import TrainingData, check_training_data, refuse_unjudgeable
+from trimbre.data.check import TrainingData, check_training_data, refuse_unjudgeable, refuse_unreadable
 from trimbre.data.cuts import CutsLike
 from trimbre.data.language import Languages
 from trimbre.data.source import NamedCuts, resolve_cuts
@@ -94,6 +94,8 @@ class PruneJob:
         _refuse_untold(recogniser, (cuts, judged_on, *watched.values()), languages)
         _refuse_unjudgeable(judged_on, watched, recogniser.processor, config, languages)
         checked = _checked(cuts, recogniser.processor, config, languages)
+        for each in filter(None, (cuts, judged_on, *watched.values())):
+            refuse_unreadable(each.cuts, name=each.name)
         table = None
         if config.target.budget == "latency":
             table = on_main_process(accelerator, partial(latency_table, recogniser, source.name, config, resumed))

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.config import TrainConfig
-from trimbre.data.check import check_training_data, refuse_unjudgeable
+from trimbre.data.check import check_training_data, refuse_unjudgeable, refuse_unreadable
 from trimbre.data.cuts import CutsLike
 from trimbre.data.language import Languages
 from trimbre.data.source import NamedCuts, resolve_cuts
@@ -69,6 +69,8 @@ def train_run(
         normalize=normalize,
         languages=languages,
     )
+    for each in (data, judged_on):
+        refuse_unreadable(each.cuts, name=each.name)
     given = {"model": name, "train": data.name, "dev": judged_on.name, "options": asdict(config)}
     settings = given | {"processes": accelerator.num_processes}
     run = begin_run(folder, settings, resume=resume, accelerator=accelerator)

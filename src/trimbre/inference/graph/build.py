@@ -100,7 +100,11 @@ def make_graph(
         lines += [(line, languages.written(cut)) for cut in cuts if (line := transcript_of(cut))]
     plain = [found for line, code in lines if (found := normalise(line, normalize, language=code).strip())]
     if arpa is None and not plain:
-        raise UserError("there is no sentence to estimate n-grams from: give sentences, or recordings with transcripts")
+        of = " and ".join(str(one) for one in (sentences, transcripts) if isinstance(one, str | Path))
+        raise UserError(
+            f"there is no sentence to estimate n-grams from{of and f' in {of}'}: give sentences, or recordings with "
+            "transcripts"
+        )
     ngrams = estimate(plain, order or ORDER) if arpa is None else read_arpa(Path(arpa))
     spellings = _spellings(ngrams, recogniser.processor, normalize, text)
     left_out = [word for word in ngrams.words if word not in spellings]
