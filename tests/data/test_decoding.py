@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from helpers.tones import encode, tone
+from helpers.tones import encode, pitch, tone
 
 from trimbre.data.audio import audio_length, load_cut, read_audio, recording_of
 from trimbre.errors import UserError
@@ -137,3 +137,80 @@ def test_a_long_recording_is_read_in_blocks(tmp_path):
     assert len(read_audio(tmp_path / "a.wav")) == pytest.approx(400_000 / 3, abs=1)
     soundfile.write(tmp_path / "b.wav", noise, 16_000, subtype="FLOAT")
     np.testing.assert_array_equal(read_audio(tmp_path / "b.wav"), noise)
+
+
+def test_gsm_of_telephones_is_read_and_so_are_its_parts(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(440, 2.0, 8000), 8000, subtype="GSM610")  # libsndfile cannot seek in it
+    assert pitch(read_audio(path)) == pytest.approx(440, abs=1)
+    part = recording_of(path, id="it").to_cut().truncate(offset=0.5, duration=0.5)
+    np.testing.assert_array_equal(load_cut(part, 8000), read_audio(path, 8000)[4000:8000])
+
+
+@pytest.mark.parametrize("suffix", ["aiff", "au", "caf", "w64", "mp3"])
+def test_of_every_format_a_file_that_is_cut_off_is_named(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, tone(440, 4.0), 16_000)
+    content = path.read_bytes()
+    read_audio(path)
+    path.write_bytes(content[: len(content) * 2 // 3])
+    for read in (read_audio, audio_length):
+        with pytest.raises(UserError, match=rf"a\.{suffix} is cut off: its header states {len(content) // 1000}\d*"):
+            read(path)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mka", "libopus"), ("a.m4a", "aac")])
+def test_so_is_one_whose_container_states_a_length(tmp_path, name, codec):
+    path = tmp_path / name
+    encode(path, [tone(440, 4.0)], rate=16_000, codec=codec)
+    if codec == "aac":  # the index comes first, as in a file that is played while it is loaded
+        index_first(path)
+    content = path.read_bytes()
+    assert len(read_audio(path)) == pytest.approx(64_000, abs=2048)
+    path.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(UserError, match=r"is cut off: its header states 4\.\d s and 2\.\d s are there"):
+        read_audio(path)
+
+
+def index_first(path):
+    moved = path.with_name("moved.m4a")
+    with av.open(str(path)) as given, av.open(str(moved), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux(given.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    moved.replace(path)
+
+
+def test_mp3s_that_were_joined_are_read_to_their_end(tmp_path):
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, tone(440, 2.0), 16_000)
+    one = path.read_bytes()
+    soundfile.write(path, tone(700, 2.0), 16_000)
+    path.write_bytes(one + path.read_bytes())  # the header counts the first alone
+    clip = read_audio(path)
+    assert len(clip) == pytest.approx(4 * 16_000, abs=4000)
+    assert (pitch(clip[:24_000]), pitch(clip[-24_000:])) == pytest.approx((440, 700), abs=1)
+    assert audio_length(path).samples == len(clip)
+
+
+def test_what_is_no_audio_is_said_in_words(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(np.random.default_rng(0).bytes(20_000))
+    with pytest.raises(UserError) as refused:
+        read_audio(path)
+    assert str(refused.value) == (f"cannot decode {path}: it is damaged, or not audio that libsndfile or FFmpeg reads")
+
+
+@pytest.mark.parametrize(
+    ("tail", "passes"), [(b"ID3" + b"x" * 20_000, True), (bytes(20_000), True), (b"\1\2" * 8000, False)]
+)
+def test_a_tail_that_is_no_sound_is_left_out(tmp_path, tail, passes):
+    path = wav(tmp_path)
+    path.write_bytes(path.read_bytes() + tail)
+    if passes:
+        same_everywhere(path, SOUND)
+    else:
+        with pytest.raises(UserError, match="states 32000 bytes of samples and 16000 follow"):
+            read_audio(path)

@@ -5,29 +5,25 @@ that was stopped, and FLAC of unknown length.
 """
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any
 
 import numpy as np
 import soundfile
 
+from trimbre.data.headers import Source, is_wrong, opened, refuse_short
 from trimbre.errors import UserError, reason
 
-Source: TypeAlias = Path | bytes
-"""A file, or the content of one."""
 BLOCK = 1 << 16
 """Frames that are decoded at a time."""
 UNKNOWN = 1 << 62
 """libsndfile gives a length above this where a header states none."""
-PLACEHOLDER = 1 << 30
-"""Bytes; a WAV that states more than this and more than it has was written without knowing its length."""
-SHORT = 0.1
-"""Seconds that may lack of the length that a header states."""
+PACKETS = 0.5
+"""Seconds that a container of packets may end before the length that it states: a packet is not divided."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def decoded(source: Source, place: str, *, start: float = 0.0) -> Iterator[Strea
             length is stated, a last block that is cut off is left out.
     """
     _check(source, place)
-    if not _header_is_unfinished(source, place):
+    if not is_wrong(source, place):
         try:
             with soundfile.SoundFile(_given(source)) as sound:
                 if 0 < sound.frames < UNKNOWN:
@@ -89,10 +85,6 @@ def _check(source: Source, place: str) -> None:
         raise UserError(f"{place} is empty: copy or record it again")
 
 
-def _opened(source: Source) -> BinaryIO:
-    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
-
-
 def _given(source: Source) -> str | io.BytesIO:
     return str(source) if isinstance(source, Path) else io.BytesIO(source)
 
@@ -100,79 +92,16 @@ def _given(source: Source) -> str | io.BytesIO:
 def _blocks(sound: soundfile.SoundFile, place: str, start: int) -> Iterator[np.ndarray]:
     """The samples from a frame on."""
     try:
-        done = sound.seek(min(start, sound.frames))
+        skipped = min(start, sound.frames)
+        done = sound.seek(skipped) if sound.seekable() else 0  # GSM 6.10, of telephones, is read from its beginning
         while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
+            if done + len(block) > skipped:
+                yield block[max(0, skipped - done) :]
             done += len(block)
-            yield block
     except soundfile.SoundFileError as error:
         raise UserError(f"cannot decode {place}: it is damaged or cut off, copy or record it again") from error
     if sound.format != "MP3":
-        _refuse_short(done / sound.samplerate, sound.frames / sound.samplerate, place)
-
-
-def _refuse_short(seconds: float, stated: float, place: str) -> None:
-    if seconds < stated - SHORT:
-        raise UserError(
-            f"{place} is cut off: its header states {stated:.1f} s and {seconds:.1f} s are there; copy or record it "
-            "again"
-        )
-
-
-def _header_is_unfinished(source: Source, place: str) -> bool:
-    """Whether a WAV has samples that the stated size of its data leaves out.
-
-    Raises:
-        UserError: there is less than it states, or what follows the data may be samples or anything else.
-    """
-    with _opened(source) as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        if file.read(12)[:4] not in (b"RIFF", b"RF64"):
-            return False
-        size, rate = None, 0
-        while (header := file.read(8))[4:]:
-            name, length = header[:4], int.from_bytes(header[4:], "little")
-            if name == b"ds64":
-                sizes = file.read(length)
-                size = int.from_bytes(sizes[8:16], "little")
-            elif name == b"data":
-                break
-            elif name == b"fmt ":
-                described = file.read(length + length % 2)
-                rate = int.from_bytes(described[8:12], "little")
-            else:
-                file.seek(length + length % 2, os.SEEK_CUR)
-        else:
-            return False
-        begin = file.tell()
-        if length == 0xFFFFFFFF and size is not None:
-            length = size
-        rest = end - begin - length
-        if rest < 0 and length < PLACEHOLDER and rate:
-            _refuse_short((end - begin) / rate, length / rate, place)
-        if rest <= 8 or _are_chunks(file, begin + length, end):
-            return False
-    if not length:
-        return True
-    if rest > length:  # a short tail is what some recorders write of their own
-        raise UserError(
-            f"{place} states {length} bytes of samples and {rest} follow that are none of its parts: write its header "
-            "anew (ffmpeg -ignore_length 1 -i IN OUT), or cut off what does not belong to it"
-        )
-    return False
-
-
-def _are_chunks(file: BinaryIO, at: int, end: int) -> bool:
-    """Whether what follows from a position on are the chunks of a WAV, such as LIST."""
-    at += at % 2
-    while at + 8 <= end:
-        file.seek(at)
-        header = file.read(8)
-        length = int.from_bytes(header[4:], "little")
-        if not all(32 <= letter < 127 for letter in header[:4]) or at + 8 + length > end:
-            return False
-        at += 8 + length + length % 2
-    return True
+        refuse_short(done / sound.samplerate, sound.frames / sound.samplerate, place)
 
 
 @contextmanager
@@ -185,7 +114,7 @@ def _by_ffmpeg(source: Source, place: str, start: float) -> Iterator[Stream]:
     try:
         with av.open(_given(source), format="g722" if raw else None, options=options) as container:
             track = _track(container, place)
-            frames = _frames(container, track)
+            frames = _frames(container, track, place)
             first = next(frames, None)
             if first is None:
                 yield Stream(int(track.rate or 1), int(track.channels or 1), 0, True, False, iter(()))
@@ -196,16 +125,18 @@ def _by_ffmpeg(source: Source, place: str, start: float) -> Iterator[Stream]:
             resampler = av.AudioResampler(format="fltp", rate=rate, layout=first.layout)
             blocks = _after(_planes(chain([first], frames), resampler), round(start * rate))
             yield Stream(rate, len(first.layout.channels), None, True, floating, blocks)
+    except UserError:
+        raise
     except (av.FFmpegError, ValueError, IndexError) as error:
-        if isinstance(error, UserError):
-            raise
+        # FFmpeg's own words name no cause: "Operation not permitted" is a damaged block of AAC.
+        why = "" if isinstance(error, av.FFmpegError) else f" ({reason(error)})"
         raise UserError(
-            f"cannot decode {place}: it is not audio that libsndfile or FFmpeg reads ({reason(error)})"
+            f"cannot decode {place}: it is damaged, or not audio that libsndfile or FFmpeg reads{why}"
         ) from error
 
 
 def _is_wav(source: Source) -> bool:
-    with _opened(source) as file:
+    with opened(source) as file:
         return file.read(4) in (b"RIFF", b"RF64")
 
 
@@ -225,11 +156,16 @@ def _track(container: Any, place: str) -> Any:
     return marked[0] if len(marked) == 1 else tracks[0]
 
 
-def _frames(container: Any, track: Any) -> Iterator[Any]:
-    """The decoded frames of a track; a last packet that was cut off is left out."""
+def _frames(container: Any, track: Any, place: str) -> Iterator[Any]:
+    """The decoded frames of a track; a last packet that was cut off is left out.
+
+    Raises:
+        UserError: the track ends before the container says.
+    """
     import av
 
     broken: Exception | None = None
+    end = 0.0
     for packet in container.demux(track):
         if broken is not None and packet.size:
             raise broken  # sound follows: the file is not cut off but damaged
@@ -237,6 +173,20 @@ def _frames(container: Any, track: Any) -> Iterator[Any]:
             yield from packet.decode()
         except av.InvalidDataError as error:
             broken = error
+        if packet.pts is not None:
+            end = float((packet.pts + (packet.duration or 0) - (track.start_time or 0)) * track.time_base)
+    if (stated := _stated(container, track)) - PACKETS > end:
+        refuse_short(end, stated, place)
+
+
+def _stated(container: Any, track: Any) -> float:
+    """The length of a track in seconds where its container states one; 0 where FFmpeg would estimate it."""
+    names = container.format.name.split(",")
+    if "mp4" in names and track.duration:
+        return float(track.duration * track.time_base)
+    if "matroska" in names and len(container.streams) == 1 and container.duration:
+        return float(container.duration / 1_000_000)
+    return 0.0
 
 
 def _planes(frames: Iterator[Any], resampler: Any) -> Iterator[np.ndarray]:
