@@ -39,9 +39,9 @@ SHIPPED = ROOT / "models/telephone-en"
 RECORDING = ROOT / "tests/recordings/please-hold.flac"
 
 
-METHODS = dict.fromkeys(("curvature", "taylor", "magnitude", "random", "layers", "activation"), 0) | dict.fromkeys(
-    ("l0", "modules", "taylor-iterative"), 6
-)
+AT_ONCE = ("curvature", "taylor", "magnitude", "random", "layers", "activation")
+AFTER_PAPERS = ("llm-pruner", "llm-pruner-vector", "flap", "wanda", "minitron", "shortgpt")
+METHODS = dict.fromkeys((*AT_ONCE, *AFTER_PAPERS), 0) | dict.fromkeys(("l0", "modules", "taylor-iterative"), 6)
 """Method -> steps in which it trains gates."""
 
 

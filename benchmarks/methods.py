@@ -91,9 +91,17 @@ def methods(steps: int, learn: int) -> dict[str, Entry]:
         "l0, seed alone": Entry(at_once),
         "l0, gates alike": Entry(replace(learned, gates=replace(learned.gates, spread=0.0))),
         "l0, gates sampled": Entry(replace(learned, gates=replace(learned.gates, sampled=True))),
+        "l0, through the recovery": Entry(through_the_recovery(steps)),
         "modules": Entry(replace(learned, method="modules")),
+        "llm-pruner": Entry(replace(at_once, method="llm-pruner")),
+        "llm-pruner-vector": Entry(replace(at_once, method="llm-pruner-vector")),
+        "flap": Entry(replace(at_once, method="flap")),
+        "flap, no refit": Entry(replace(at_once, method="flap", recovery=no_refit)),
+        "wanda": Entry(replace(at_once, method="wanda")),
+        "minitron": Entry(replace(at_once, method="minitron")),
         "activation": Entry(replace(at_once, method="activation")),
         "magnitude": Entry(replace(at_once, method="magnitude")),
+        "shortgpt": Entry(replace(at_once, method="shortgpt")),
         "layers": Entry(replace(at_once, method="layers")),
         "random": Entry(replace(at_once, method="random")),
         "DPHuBERT": Entry(dphubert(steps)),
@@ -105,6 +113,12 @@ def methods(steps: int, learn: int) -> dict[str, Entry]:
 def in_steps(config: PruneConfig, learn: int, recover: int) -> PruneConfig:
     """The config with `learn` steps of gate training and `recover` steps of recovery."""
     return replace(config, gates=replace(config.gates, steps=learn), recovery=replace(config.recovery, steps=recover))
+
+
+def through_the_recovery(steps: int) -> PruneConfig:
+    """Gates in the order of `curvature`, at the target after a tenth of the steps and learned for all but the last."""
+    config = in_steps(PruneConfig(method="l0"), steps - steps // 10, steps // 10)
+    return replace(config, gates=replace(config.gates, ramp=0.1))
 
 
 def dphubert(steps: int) -> PruneConfig:

@@ -294,8 +294,8 @@ class PruneConfig(_Checked):
     of: str = "blocks"
     method: str = "curvature"
     """How to choose what is cut, by name in the registry of methods: curvature (second-order scores), l0 (learned
-    gates), modules (learned gates of whole modules), taylor-iterative, taylor, activation, magnitude, layers (evenly
-    spaced) or random."""
+    gates), modules (learned gates of whole modules), taylor-iterative, taylor, llm-pruner, llm-pruner-vector, flap,
+    wanda, minitron, activation, magnitude, shortgpt (whole blocks), layers (evenly spaced) or random."""
     protect: tuple[str, ...] = ()
     """Kinds (attention, conv, ffn) and layers (0, 1, ...) that stay whole."""
     multiple_of: int = 1

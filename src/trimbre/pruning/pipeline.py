@@ -23,7 +23,7 @@ from trimbre.pruning.frozen import frozen_copy
 from trimbre.pruning.methods.base import MethodResult, PruningContext
 from trimbre.pruning.methods.registry import method_called
 from trimbre.pruning.refit import refit
-from trimbre.pruning.surgery import cut
+from trimbre.pruning.surgery import cut, shift_biases
 from trimbre.pruning.targets import ModelCosts, describe, shortfall
 from trimbre.training.distillation import Distiller
 from trimbre.training.loop import FitResult
@@ -139,6 +139,7 @@ def prune_model(
     )
     result = method.choose(student, context, target)
     student.eval()
+    shift_biases(student, result.bias_shifts)
     gate_values = result.gate_values.restricted_to(result.plan)
     small = cut(student, result.plan, gate_values=gate_values)
     _set_trainable(small, trainable)

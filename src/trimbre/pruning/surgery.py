@@ -13,6 +13,7 @@ from trimbre.models import modeling_trimbre
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.models.families.registry import anatomy_of, cut_class
 from trimbre.plan import Plan
+from trimbre.pruning.numerics import assign, float64
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,19 @@ def cut(model: PreTrainedModel, plan: Plan, *, gate_values: GateValues | None = 
     small.config.trimbre = layout(anatomy, plan, getattr(model.config, "trimbre", None))
     small.__class__ = cut_class(model)
     return small
+
+
+@torch.no_grad()
+def shift_biases(model: PreTrainedModel, shifts: Mapping[str, Tensor]) -> None:
+    """Add to the biases of the projections that read the units of groups, in place.
+
+    Args:
+        shifts: path of a group -> (dim,).
+    """
+    for group in anatomy_of(model).groups:
+        if group.path in shifts:
+            bias = model.get_submodule(group.consumer).get_parameter("bias")
+            assign(bias, float64(bias) + shifts[group.path].to(float64(bias)))
 
 
 def layout(anatomy: Anatomy, plan: Plan, earlier: Mapping[str, Any] | None) -> dict[str, Any]:

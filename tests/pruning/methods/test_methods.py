@@ -15,7 +15,9 @@ from trimbre.data.batches import Batch, training_batches
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.families.registry import anatomy_of
 from trimbre.models.loading import load
+from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
 from trimbre.pruning.allocation import PruningTarget, plan_for_target, ranks_within
 from trimbre.pruning.methods import registry
@@ -24,8 +26,10 @@ from trimbre.pruning.methods.l0 import agreement
 from trimbre.pruning.methods.layers import evenly_spaced
 from trimbre.pruning.methods.registry import known_methods, method_called, register_method
 from trimbre.pruning.scores import obs
+from trimbre.pruning.scores.activation import activation_scores
+from trimbre.pruning.scores.block_influence import block_influence
 from trimbre.pruning.scores.magnitude import magnitude_scores
-from trimbre.pruning.surgery import cut
+from trimbre.pruning.surgery import cut, shift_biases
 from trimbre.training.distillation import Distiller
 from trimbre.training.loop import accelerator_for
 from trimbre.training.recovery import Training
@@ -110,8 +114,8 @@ def test_agreement_is_of_the_units_that_leave(anatomy):
 
 
 def test_an_unknown_method_names_the_known_ones():
-    with pytest.raises(UserError, match=r"method='wanda': choose one of curvature, .*random"):
-        method_called("wanda")
+    with pytest.raises(UserError, match=r"method='lasso': choose one of curvature, .*random"):
+        method_called("lasso")
 
 
 def test_magnitude_is_the_norm_of_what_leaves(model, anatomy):
@@ -133,7 +137,8 @@ def test_activation_scores_are_what_a_unit_adds_to_its_branch(model, context, ta
     batch = Batch(clip, None, (), (), 1.5)
     context = replace(context, training=replace(context.training, recorded=lambda start: iter([batch])))
     index, group = next((i, g) for i, g in enumerate(target.anatomy.groups) if g.kind.name == "ffn")
-    found = context.activation_scores(model.eval(), target).split([g.size for g in target.anatomy.groups])[index]
+    scores = context.scores_of_inputs(activation_scores, model.eval(), target)
+    found = scores.split([g.size for g in target.anatomy.groups])[index]
     consumer, inputs = model.get_submodule(group.consumer), []
     handle = consumer.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     with torch.no_grad():
@@ -236,12 +241,76 @@ def test_one_shot_without_training_is_a_whole_run(model, processor, noise_corpus
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", ["curvature", "taylor", "activation"])
+@pytest.mark.parametrize("name", ["curvature", "taylor", "activation", "flap", "shortgpt", "llm-pruner"])
 def test_scores_that_are_not_finite_are_refused(model, context, target, name):
     with torch.no_grad():
         model.get_submodule(target.anatomy.groups[0].consumer).weight[0] = float("nan")
-    with pytest.raises(UserError, match=r"scores of .* are not finite"):
+    with pytest.raises(UserError, match=r"(scores|influence) of .* (are|is) not finite"):
         method_called(name).choose(model, context, target)
+
+
+@pytest.mark.parametrize("name", ["wanda", "minitron", "llm-pruner"])
+def test_modules_of_a_kind_have_one_width(model, context, target, name):
+    plan = method_called(name).choose(model, context, replace(target, share=0.4)).plan
+    for kind in target.anatomy.kinds:
+        assert len({plan.widths[g.path] for g in target.anatomy.groups if g.kind.name == kind}) == 1
+
+
+def test_the_blocks_of_least_influence_leave_first(model, context, target):
+    influence = block_influence(model, target.anatomy.groups, context.calibration_batches())
+    order = sorted(influence, key=influence.__getitem__)
+    plan = method_called("shortgpt").choose(model, context, target).plan
+    shares = {
+        block: sum(plan.widths[g.path] / g.size for g in target.anatomy.groups if g.block == block) for block in order
+    }
+    assert list(shares.values()) == sorted(shares.values())
+    assert shares[order[0]] == 0
+    assert len({g.kind.name for g in target.anatomy.groups if 0 < plan.widths[g.path] < g.size}) <= 3
+
+
+def test_biases_put_out_what_units_that_left_put_out_on_average(model, context, target, padded):
+    """The mean output of a cut projection is the dense one's, as long as what it reads has not changed."""
+    batch = Batch(padded, None, (), (), 3.0)
+    training = replace(context.training, recorded=lambda start: iter([batch]))
+    choice = method_called("flap").choose(model, replace(context, training=training), replace(target, share=0.3))
+    group = next(g for g in target.anatomy.groups if g.path in choice.bias_shifts)
+    alone = Plan(
+        target.anatomy.sizes,
+        dict(Plan.everything(target.anatomy.sizes).kept) | {group.path: choice.plan.kept[group.path]},
+    )
+    shifted = copy.deepcopy(model)
+    shift_biases(shifted, {group.path: choice.bias_shifts[group.path]})
+    means = [mean_output(one, group, padded) for one in (model, cut(shifted, alone), cut(model, alone))]
+    assert torch.allclose(means[0], means[1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(means[0], means[2], rtol=1e-2, atol=1e-3)
+
+
+def mean_output(model, group, inputs):
+    """(dim,) mean of a projection's output over the valid frames."""
+    found = []
+    handle = model.get_submodule(group.consumer).register_forward_hook(lambda module, args, out: found.append(out))
+    with torch.no_grad():
+        model.eval()(**inputs)
+    handle.remove()
+    output = found[0].transpose(1, 2) if group.kind.channel_axis == 1 else found[0]
+    return output[valid_frames(model, inputs, output, positions=group.positions)].mean(0)
+
+
+@pytest.mark.once
+def test_a_run_shifts_the_biases_before_the_cut(model, processor, noise_corpus, tmp_path):
+    teacher = str(save(model, processor, tmp_path / "teacher"))
+    options = PruneConfig(
+        remove=0.3, method="flap", calibration_batches=2, recovery=RecoveryConfig(steps=0, refit=False)
+    )
+    pruned(teacher, noise_corpus, tmp_path / "small", options)
+    plan, dense, small = load_plan(tmp_path / "small"), load(teacher).model, load(tmp_path / "small").model
+    moved = 0
+    for group in anatomy_of(dense).groups:
+        if group.path not in plan.skipped:
+            before, after = (one.get_submodule(group.consumer).bias for one in (dense, small))
+            assert torch.equal(before, after) == (plan.widths[group.path] == group.size)
+            moved += not torch.equal(before, after)
+    assert moved
 
 
 class LastUnits:

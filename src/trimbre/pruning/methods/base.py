@@ -1,11 +1,11 @@
 """The interface of pruning methods: what a method is given, and what it returns."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,13 +18,16 @@ from trimbre.models.anatomy import Group
 from trimbre.plan import Plan
 from trimbre.progress import tracked
 from trimbre.pruning.allocation import PruningTarget
-from trimbre.pruning.scores.activation import activation_scores
+from trimbre.pruning.scores.coupled_taylor import coupled_taylor_scores
 from trimbre.pruning.scores.obs import obs_scores
 from trimbre.pruning.scores.taylor import taylor_scores
 from trimbre.pruning.surgery import GateValues
 from trimbre.training.distillation import Distiller
 from trimbre.training.loop import FitResult
 from trimbre.training.recovery import Training
+
+InputScores: TypeAlias = Callable[..., Tensor]
+"""(units,) of `(model, groups, batches, reduce_mean=...)`, as `scores.activation` defines some."""
 
 
 @dataclass(frozen=True)
@@ -70,34 +73,49 @@ class PruningContext:
         """
         with self.full_precision():
             own = taylor_scores(model, target.anatomy, self.calibration_batches(start=start), partial(self.loss, model))
-        return _finite(self._mean(own).cpu().double(), target)
+        return finite(self.mean(own).cpu().double(), target)
+
+    def coupled_taylor_scores(self, model: PreTrainedModel, target: PruningTarget, *, vectors: bool = False) -> Tensor:
+        """(units,) float64: first-order scores of all weights that leave with a unit, the same in all processes.
+
+        Args:
+            vectors: see `scores.coupled_taylor`.
+        """
+        batches, loss = self.calibration_batches(), partial(self.loss, model)
+        with self.full_precision():
+            scores = coupled_taylor_scores(model, target.anatomy, batches, loss, vectors=vectors, reduce_mean=self.mean)
+        return finite(scores, target)
 
     def obs_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
         """(units,) float64: second-order scores of `model` as it stands, the same in all processes; 0 if protected."""
+        groups = scorable(model, target)
         with self.full_precision():
             scores = obs_scores(
                 model,
-                _scorable(model, target),
+                groups,
                 self.calibration_batches,
                 partial(self.loss, model),
-                reduce_mean=self._mean,
+                reduce_mean=self.mean,
             )
-        return _finite(_in_a_row(scores, target), target)
+        return in_a_row(groups, scores.values(), target)
 
-    def activation_scores(self, model: PreTrainedModel, target: PruningTarget) -> Tensor:
-        """(units,) float64: activation scores of `model` as it stands, the same in all processes; 0 if protected."""
-        groups = _scorable(model, target)
-        own = self._mean(activation_scores(model, groups, self.calibration_batches())).cpu()
-        scores = dict(zip([group.path for group in groups], own.split([group.size for group in groups]), strict=True))
-        return _finite(_in_a_row(scores, target), target)
+    def scores_of_inputs(self, scores: InputScores, model: PreTrainedModel, target: PruningTarget) -> Tensor:
+        """(units,) float64: `scores`, of what the units put out, the same in all processes; 0 if protected.
 
-    def _mean(self, own: Tensor) -> Tensor:
+        Args:
+            scores: a function such as `scores.activation.wanda_scores`, run on the groups that are not protected.
+        """
+        groups = scorable(model, target)
+        own = scores(model, groups, self.calibration_batches(), reduce_mean=self.mean).cpu()
+        return in_a_row(groups, own.split([group.size for group in groups]), target)
+
+    def mean(self, own: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""
         mean: Tensor = self.training.accelerator.reduce(own, reduction="mean")
         return mean
 
 
-def _scorable(model: PreTrainedModel, target: PruningTarget) -> list[Group]:
+def scorable(model: PreTrainedModel, target: PruningTarget) -> list[Group]:
     """The groups that are not protected; raises UserError for one whose consumer reads several positions at once."""
     groups = target.anatomy.groups
     free = [group for group, protected in zip(groups, target.protected.tolist(), strict=True) if not protected]
@@ -111,14 +129,20 @@ def _scorable(model: PreTrainedModel, target: PruningTarget) -> list[Group]:
     return free
 
 
-def _in_a_row(scores: Mapping[str, Tensor], target: PruningTarget) -> Tensor:
-    """(units,) float64: scores of all groups in order, 0 where a group has none."""
-    groups = target.anatomy.groups
-    return torch.cat([scores.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in groups])
+def in_a_row(groups: Sequence[Group], scores: Iterable[Tensor], target: PruningTarget) -> Tensor:
+    """(units,) float64: the scores of `groups` among those of all groups in order, 0 where a group has none.
+
+    Raises:
+        UserError: some are no finite numbers; it names the group.
+    """
+    own = dict(zip([group.path for group in groups], scores, strict=True))
+    every = target.anatomy.groups
+    row = [own.get(group.path, torch.zeros(group.size, dtype=torch.float64)) for group in every]
+    return finite(torch.cat(row), target)
 
 
-def _finite(scores: Tensor, target: PruningTarget) -> Tensor:
-    """The scores; raises UserError, naming the group, where some are no finite numbers."""
+def finite(scores: Tensor, target: PruningTarget) -> Tensor:
+    """(units,) the scores of all groups; raises UserError, naming the group, where some are no finite numbers."""
     groups = target.anatomy.groups
     for group, own in zip(groups, scores.split([group.size for group in groups]), strict=True):
         if not own.isfinite().all():
@@ -143,6 +167,8 @@ class MethodResult:
     """Share of the units on which the search for the exact cost differs from the gates."""
     as_seeded: float | None = None
     """Share of the cut units that the scores from which the gates started would have cut too."""
+    bias_shifts: Mapping[str, Tensor] = field(default_factory=dict)
+    """Path of a group -> (dim,) to add to its consumer's bias before the cut, in place of units that leave."""
 
 
 class Method(Protocol):

@@ -1,10 +1,12 @@
 """Evenly spaced layer removal (as in DistilBERT and Distil-Whisper): whole blocks are cut, first and last stay."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedModel
 
+from trimbre.plan import Plan
 from trimbre.pruning.allocation import PruningTarget, plan_for_target, ranks_within
 from trimbre.pruning.methods.base import MethodResult, PruningContext, one_shot
 
@@ -21,10 +23,18 @@ def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarge
     layers = sorted({group.layer for group in free if group.layer is not None})
     order = evenly_spaced(len(layers), target.share)
     turn: dict[int | None, int] = {layer: position for position, layer in enumerate(layers[place] for place in order)}
-    last = len(layers)
-    scores = torch.tensor([float(turn.get(group.layer, last)) for group in anatomy.groups], dtype=torch.float64)
-    places = ranks_within(anatomy, -torch.arange(len(anatomy.owner)))
-    return one_shot(plan_for_target(target, scores[anatomy.owner] + places), target)
+    return one_shot(in_turn(target, [turn.get(group.layer, len(layers)) for group in anatomy.groups]), target)
+
+
+def in_turn(target: PruningTarget, turns: Sequence[int]) -> Plan:
+    """Skip the groups of the first turn, then those of the second, until the target is met; the last are cut in part.
+
+    Args:
+        turns: of every group.
+    """
+    owner = target.anatomy.owner
+    places = ranks_within(target.anatomy, -torch.arange(len(owner)))
+    return plan_for_target(target, torch.tensor(turns, dtype=torch.float64)[owner] + places)
 
 
 def evenly_spaced(count: int, share: float) -> list[int]:

@@ -1,8 +1,6 @@
-"""Activation scores: the energy that a unit adds to its branch (Wanda, Sun et al. 2024, over whole units)."""
+"""Scores from activations: what a unit adds to its branch, or how large its output is, over valid frames."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,47 +8,67 @@ from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
-from trimbre.models.positions import valid_frames
-from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.numerics import float64
+from trimbre.pruning.scores.inputs import consumer_weight, input_statistics, mean_squares
 
 
-@torch.no_grad()
-def activation_scores(model: PreTrainedModel, groups: Sequence[Group], batches: Iterable[Batch]) -> Tensor:
+def activation_scores(
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    batches: Iterable[Batch],
+    *,
+    reduce_mean: Callable[[Tensor], Tensor] = lambda own: own,
+) -> Tensor:
     """(units,) float64: mean square of each unit's output times the squared norm of the weights that read it.
 
-    The model is run in eval mode on the valid frames of `batches` and left as it was.
+    The model is run in eval mode on the valid frames of `batches` and left as it was, here and below.
     """
-    sums: list[Any] = [0.0] * len(groups)
-    count = 0
-    with eval_mode(model):
-        for batch in batches:
-            count += 1
-            for position, squares in enumerate(_mean_squares(model, batch, groups)):
-                sums[position] = sums[position] + squares
     found = []
-    for group, total in zip(groups, sums, strict=True):
-        consumer: Any = model.get_submodule(group.consumer)
-        weights = float64(consumer.weight).flatten(1).square().sum(0)
-        found.append((total / count * weights).reshape(group.size, -1).sum(1))
+    squares = input_statistics(model, groups, batches, mean_squares, reduce_mean=reduce_mean)
+    for group, energy in zip(groups, squares, strict=True):
+        weights = consumer_weight(model, group).square().sum(0)
+        found.append((energy * weights).reshape(group.size, -1).sum(1))
     return torch.cat(found)
 
 
-def _mean_squares(model: PreTrainedModel, batch: Batch, groups: Sequence[Group]) -> list[Tensor]:
-    """(channels,) mean square of every consumer's input over the valid frames of a batch."""
-    found: dict[str, Tensor] = {}
+def wanda_scores(
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    batches: Iterable[Batch],
+    *,
+    reduce_mean: Callable[[Tensor], Tensor] = lambda own: own,
+) -> Tensor:
+    """(units,) float64: sum of |W_ij| |x_j| over the weights that read a unit (Wanda, Sun et al. 2024).
 
-    def record(group: Group) -> Any:
-        def hook(module: Any, args: tuple[Tensor, ...]) -> None:
-            units = args[0].transpose(1, 2) if group.kind.channel_axis == 1 else args[0]
-            valid = valid_frames(model, batch.inputs, units, positions=group.positions)
-            found[group.path] = float64(units[valid]).square().mean(0)
+    |x_j| is the root mean square of channel j. The sum over whole units is the structured form that An et al. (2024)
+    compare with.
+    """
+    found = []
+    squares = input_statistics(model, groups, batches, mean_squares, reduce_mean=reduce_mean)
+    for group, energy in zip(groups, squares, strict=True):
+        weights = consumer_weight(model, group).abs().sum(0)
+        found.append((energy.sqrt() * weights).reshape(group.size, -1).sum(1))
+    return torch.cat(found)
 
-        return hook
 
-    with ExitStack() as stack:
-        for group in groups:
-            consumer = model.get_submodule(group.consumer)
-            stack.callback(consumer.register_forward_pre_hook(record(group)).remove)
-        model(**batch.inputs)
-    return [found[group.path] for group in groups]
+def minitron_scores(
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    batches: Iterable[Batch],
+    *,
+    reduce_mean: Callable[[Tensor], Tensor] = lambda own: own,
+) -> Tensor:
+    """(units,) float64: size of each unit's output, without its weights (Minitron, Muralidharan et al. 2024).
+
+    The L2 norm over a unit's channels, mean over the valid frames of an utterance, L2 norm over utterances.
+    """
+    squares = input_statistics(model, groups, batches, _squared_means, reduce_mean=reduce_mean)
+    return torch.cat([own.sqrt() for own in squares])
+
+
+def _squared_means(group: Group, units: Tensor, valid: Tensor) -> Tensor:
+    """(units,) sum over utterances of the squared mean norm of each unit's output."""
+    norms = float64(units).unflatten(-1, (group.size, -1)).norm(dim=-1)  # (batch, time, units)
+    weights = valid.to(norms).unsqueeze(-1)
+    means = (norms * weights).sum(1) / weights.sum(1).clamp_min(1)
+    return means.square().sum(0)
