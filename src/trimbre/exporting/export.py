@@ -104,6 +104,7 @@ def export(
     if test is not None:
         check: dict[str, Any] = {"processor": recogniser.processor, "normalize": normalize, "languages": languages}
         refuse_unjudgeable(test.cuts, name=test.name, **check)
+        refuse_unreadable(test.cuts, name=test.name)
     if clips is not None and layout.feed is None:
         kind = type(recogniser.model).__name__
         raise _no_ranges(calibrate, f"static ranges are for models with a CTC head and this is a {kind}: leave it out")
