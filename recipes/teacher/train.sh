@@ -152,8 +152,8 @@ trimbre graph models/telephone-en --sentences data/sentences.txt --splits train 
   --out data/graph
 SETS=(an4=data/real/an4/test prompts=data/en/test tight=data/tight unseen=data/unseen so762=data/real/so762/test
   lj=data/real/lj/test readings=data/readings)
-trimbre eval models/telephone-en --data data/heldout/test --clips 0 --json --watch "${SETS[@]}" > runs/greedy.json
-trimbre eval models/telephone-en --data data/heldout/test --clips 0 --json --graph data/graph \
+trimbre eval models/telephone-en --data data/heldout/test --json --watch "${SETS[@]}" > runs/greedy.json
+trimbre eval models/telephone-en --data data/heldout/test --json --graph data/graph \
   --watch prompts=data/en/test unseen=data/unseen > runs/by-graph.json
 python recipes/teacher/judge.py models/telephone-en --set data=data/heldout/test "${SETS[@]}" --out runs/judged.json
 python recipes/teacher/card.py --greedy runs/greedy.json --graph runs/by-graph.json --judged runs/judged.json \

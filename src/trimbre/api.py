@@ -211,7 +211,7 @@ def evaluate(
         against: a model to compare with, sentence by sentence; one in memory without a processor shares this one's.
         watch: further sets by name.
         graph: decoding graph, or the folder that `make_graph` wrote, for both models; greedy decoding by default.
-        normalize: text normalisation of both sides: `none`, `basic`, `whisper` or `whisper-en`.
+        normalize: text normalisation of both sides: `none`, `basic`, `whisper`, `whisper-en` or `open-asr`.
         task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
         margin_percent: increase of the WER, relative to the other model's, that still counts as "not worse".
         allow_outside: accept manifests that name audio outside their own folder.

@@ -11,7 +11,7 @@ from typing import Any
 from trimbre.errors import OptionError, UserError, above_zero, at_least, one_of, usable_seed
 
 BUDGETS = {"params": ("params",), "macs": ("macs",), "both": ("params", "macs"), "latency": ("latency",)}
-NORMALISERS = ("none", "basic", "whisper", "whisper-en")
+NORMALISERS = ("none", "basic", "whisper", "whisper-en", "open-asr")
 TEXTS = ("transcripts", "teacher")
 LAYER_DISTANCES = ("squared", "l1-cosine")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -94,7 +94,8 @@ class BatchConfig(_Checked):
     workers: int = 0
     """Processes that load and augment audio beside the one that trains."""
     normalize: str = "basic"
-    """Text normalisation of transcripts: none, basic, whisper or whisper-en. A Whisper trains on them as written."""
+    """Text normalisation of transcripts: none, basic, whisper, whisper-en or open-asr. A Whisper trains on
+    them as written."""
     language: str | None = None
     """Language of utterances that do not state one, such as de; None takes that of the model."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -301,6 +301,7 @@ def test_every_option_that_an_error_names_is_one_of_the_command_line():
         ("eval mini --data data --normalize twice", "--normalize twice"),
         ("eval mini --data data --threads 0", "--threads 0"),
         ("eval mini --data data --clips -1", "--clips -1"),
+        ("eval mini --data data --threads 2", "--threads 2: they are for the real-time factor alone: give clips"),
         ("eval mini --data data --show -1", "--show -1"),
         ("eval mini --data data --hypotheses all.txt", "--hypotheses all.txt"),
         ("eval mini --data data --hypotheses config.json", "--hypotheses config.json"),
@@ -418,7 +419,7 @@ def test_eval_finds_no_errors_in_what_the_model_itself_said(there, run):
     assert [found["sets"][name]["wer"]["percent"] for name in ("data", "again")] == [0, 0]
     assert found["sets"]["again"]["utterances"] == 12
     assert found["real_time"]["utterances"]["threads"] == 1
-    code, out, _ = run("eval mini --data data --clips 0")
+    code, out, _ = run("eval mini --data data")
     assert code == 0
     assert "WER" in out
     assert "real-time factor" not in out
@@ -429,12 +430,12 @@ def test_eval_shows_and_writes_what_the_rate_is_made_of(there, run):
     for number in range(4):
         shutil.copy(f"recordings/{number}.wav", "wrong")
     Path("wrong/metadata.csv").write_text("file_name,text\n" + "".join(f"{n}.wav,bad {'bee ' * n}\n" for n in range(4)))
-    code, out, _ = run("eval mini --data wrong --show 3 --clips 0 --hypotheses all.jsonl")
+    code, out, _ = run("eval mini --data wrong --show 3 --hypotheses all.jsonl")
     assert code == 0
     rows = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
     worst = sorted(rows, key=lambda row: (-row["errors"], row["words"], row["id"]))[:3]
     assert all(f"{row['id']}: {row['errors']} error" in out for row in worst)
-    code, out, _ = run("eval mini --data wrong --clips 0 --json")
+    code, out, _ = run("eval mini --data wrong --json")
     assert json_of(out)["sets"]["data"]["per_utterance"] == [
         {name: value for name, value in row.items() if name != "set"} for row in rows
     ]
@@ -483,7 +484,7 @@ def test_what_transcribe_printed_stays_printed_when_it_is_stopped(there, run, mo
 @pytest.mark.slow
 @pytest.mark.parametrize("json", [[], ["--json"]])
 def test_output_that_nobody_reads_is_no_error(there, json):
-    command = [sys.executable, "-m", "trimbre", "eval", "mini", "--data", "data", "--clips", "0", *json]
+    command = [sys.executable, "-m", "trimbre", "eval", "mini", "--data", "data", *json]
     for output in ("closed", "unread"):
         reader, writer = os.pipe()
         os.close(reader)
@@ -514,7 +515,7 @@ def test_a_graph_changes_what_eval_and_transcribe_write(there, run):
         assert found["sets"]["data"]["references"]["baseline"]["comparison"]["points"] == 0
         rates[graph] = found["sets"]["data"]["wer"]["percent"]
     assert rates["own"] < rates["other"]
-    assert "decoded by the graph own" in run("eval mini --data data --graph own --clips 0")[1]
+    assert "decoded by the graph own" in run("eval mini --data data --graph own")[1]
     for line in ("eval mini --data data --normalize none --graph own", "graph mini --transcripts data --out data"):
         code, _, err = run(line)
         assert code == 2

@@ -13,7 +13,7 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from rich.console import Console
 
 from trimbre.data.cuts import read_cuts
-from trimbre.data.text import unspellable_characters
+from trimbre.data.text import normalise, unspellable_characters
 from trimbre.errors import OptionError, UserError
 from trimbre.evaluation.evaluate import ReferenceResult, compare, evaluate_sets
 from trimbre.evaluation.score import Evaluation, score
@@ -67,6 +67,20 @@ def test_own_transcripts_have_no_errors_and_added_words_are_counted(recogniser, 
     low, high = counts["interval"]
     assert 0 < low < counts["percent"] < high
     assert found.to_json()["normalize"] == "basic"
+
+
+def test_by_the_leaderboards_normaliser_silence_is_left_out_and_counted(recogniser, spoken):
+    texts = {path: ("[noise]" if number < 2 else "bad bee") for number, path in enumerate(spoken)}
+    found, plain = (
+        score(model=recogniser.model, processor=recogniser.processor, data=cutset(texts), normalize=how)
+        for how in ("open-asr", "basic")
+    )
+    assert found.ids == plain.ids[2:]
+    assert found.open_asr is found.words
+    assert found.as_written[0] == ("bad bee",) * 5
+    assert found.empty_transcripts == found.to_json()["empty_transcripts"] == 2
+    silent = [normalise(text, "open-asr") for text in plain.hypotheses[:2]]
+    assert found.hallucinated == sum(len(text.split()) for text in silent) > 0
 
 
 def test_batching_changes_nothing_and_the_mode_is_kept(recogniser, spoken):
@@ -197,7 +211,7 @@ def test_twenty_minutes_are_evaluated_in_less_than_a_gigabyte(recogniser, tmp_pa
         "assert trimbre.cli.run(sys.argv[1:]) == 0\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
-    command = [sys.executable, "-c", script, "eval", str(place), "--data", str(tmp_path), "--clips", "0"]
+    command = [sys.executable, "-c", script, "eval", str(place), "--data", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout.splitlines()[-1]) < 1e6  # kilobytes
 

@@ -10,12 +10,13 @@ from rich.console import Console
 
 from trimbre.data.language import Languages
 from trimbre.errors import OptionError
+from trimbre.evaluation.bootstrap import word_errors
 from trimbre.evaluation.evaluate import EvaluationReport, ReferenceResult, SetResult, compare, evaluate_sets
 from trimbre.evaluation.score import Evaluation, score
 from trimbre.evaluation.units import by_characters
 from trimbre.models.loading import Recogniser
 from trimbre.report.markdown.model_card import _error_rates
-from trimbre.report.terminal.evaluation import evaluation, rates_table
+from trimbre.report.terminal.evaluation import apart, evaluation, rates_table
 from trimbre.report.terminal.utterances import aligned
 
 
@@ -204,3 +205,39 @@ def test_digits_are_read_in_the_language_of_the_utterance_the_user_or_the_model(
 def test_the_report_is_plain_data(recogniser):
     assert json.dumps(evaluated(["", "今天"], ["天", "今天"]).to_json(), allow_nan=False)
     assert np.isnan(evaluated([""], [""]).rate)
+
+
+def test_the_leaderboards_rate_stands_beside_that_of_an_english_set():
+    """A compound that is written apart and a name are errors by `basic` alone; silence is not judged there."""
+    said, heard = ["Jon wrote a white paper", "um", "no"], ["john wrote a whitepaper", "thank you", "no no"]
+    found = Evaluation(
+        ["a", "b", "c"],
+        ["jon wrote a white paper", "um", "no"],
+        heard,
+        "basic",
+        1.0,
+        {},
+        languages=["en"] * 3,
+        as_written=(said, heard),
+    )
+    assert (found.words.total, found.open_asr.total) == (3 + 2 + 1, 1)
+    assert found.to_json()["open_asr"]["reference"] == 6
+    assert "16.67 % WER by the Open ASR Leaderboard's normaliser" in " ".join(apart(found.to_json()))
+    foreign = Evaluation(["a"], ["ja"], ["ja"], "basic", 1.0, {}, languages=["de"], as_written=(["ja"], ["ja"]))
+    assert foreign.open_asr is None
+    assert "open_asr" not in foreign.to_json()
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "errors", "marks"),
+    [
+        ("a white paper", "a whitepaper", 0, ""),
+        ("a whitepaper now", "the white paper", 2, "SD"),
+        ("yes", "yes no", 1, "I"),
+    ],
+)
+def test_compounds_written_apart_are_no_error(reference, hypothesis, errors, marks):
+    assert word_errors([reference], [hypothesis], merge_compounds=True).total == errors
+    shown = list(aligned(reference, hypothesis, merge_compounds=True))
+    assert "".join("".join(shown[2:]).split()) == marks
+    assert word_errors([reference], [hypothesis]).total >= errors

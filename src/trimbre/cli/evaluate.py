@@ -1,4 +1,4 @@
-"""`trimbre eval`: error rates, size and speed."""
+"""`trimbre eval`: error rates and size, and speed where it is asked for."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from trimbre.cli.console import AllowOutside, Device, Json, Language, Margin, app, show
 from trimbre.cli.notes import watched
-from trimbre.errors import at_least
+from trimbre.errors import OptionError, at_least
 
 
 @app.command(
@@ -38,13 +38,13 @@ def evaluate(
     margin: Margin = 10.0,
     show_worst: Annotated[int, Parameter(name="--show")] = 0,
     hypotheses: Path | None = None,
-    clips: int = 20,
+    clips: int = 0,
     threads: int = 1,
     allow_outside: AllowOutside = False,
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """Word error rates with intervals, size and real-time factor of a model, beside another model's if one is named.
+    """Word error rates with intervals and size of a model, beside another model's if one is named.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def evaluate(
     graph
         Decoding graph that trimbre graph wrote; greedy decoding by default.
     normalize
-        Text normalisation of transcripts and hypotheses: none, basic, whisper or whisper-en.
+        Text normalisation of transcripts and hypotheses: none, basic, whisper, whisper-en or open-asr.
     task
         transcribe, or translate (into English, for multilingual Whispers); the model's preset task by default.
     show_worst
@@ -67,9 +67,9 @@ def evaluate(
     hypotheses
         Write reference, hypothesis and errors of every utterance to this file, .jsonl or .tsv.
     clips
-        Utterances that the real-time factor is measured on; 0 skips it.
+        Measure the real-time factor too, on so many utterances; 20 are a good number.
     threads
-        Threads that it is measured with.
+        Threads of the CPU that it is measured with.
     """
     from trimbre import api
     from trimbre.evaluation.hypotheses import refuse_hypotheses, write_hypotheses
@@ -81,6 +81,8 @@ def evaluate(
     at_least("threads", threads, 1)
     at_least("clips", clips, 0)
     at_least("show", show_worst, 0)
+    if threads != 1 and not clips:
+        raise OptionError("threads", threads, "they are for the real-time factor alone: give clips to measure it on")
     if hypotheses is not None:
         refuse_hypotheses(hypotheses)
     report = api.evaluate(

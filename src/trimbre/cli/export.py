@@ -53,7 +53,7 @@ def export(
     tolerance
         Increase of the WER on the data, in points, that int8 may cause; above it nothing is written.
     normalize
-        Text normalisation of transcripts and hypotheses: none, basic, whisper or whisper-en.
+        Text normalisation of transcripts and hypotheses: none, basic, whisper, whisper-en or open-asr.
     task
         transcribe, or translate (multilingual Whispers, to onnx); the model's preset task by default.
     """

@@ -53,7 +53,7 @@ def graph(
     weight
         Weight of the n-grams beside the acoustic model; 0 uses the list of words alone.
     normalize
-        Text normalisation of sentences: none, basic, whisper or whisper-en.
+        Text normalisation of sentences: none, basic, whisper, whisper-en or open-asr.
     """
     from trimbre.inference.graph.build import make_graph
     from trimbre.report.terminal import models

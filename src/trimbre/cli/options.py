@@ -138,7 +138,7 @@ class BatchFlags:
     workers: int = 0
     """Processes that load and augment audio."""
     normalize: str = "basic"
-    """Text normalisation of transcripts: none, basic, whisper or whisper-en."""
+    """Text normalisation of transcripts: none, basic, whisper, whisper-en or open-asr."""
     language: str | None = None
     """Language of utterances that do not state one, such as de or German; the model's own by default."""
 

@@ -1,17 +1,16 @@
 """Text normalisation of transcripts, and their spelling in the tokens of a model."""
 
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import regex
 
 from trimbre.config import NORMALISERS
 from trimbre.data.numerals import in_words
+from trimbre.data.open_asr import americanised, open_asr
 from trimbre.errors import OptionError, one_of
 
 APOSTROPHES = dict.fromkeys(map(ord, "’‘‛´`ʼʻʹ′＇׳"), "'")
@@ -30,6 +29,8 @@ NOISES = (
 """How words for noises begin: these tell a noise in round brackets or asterisks from an aside, which is spoken."""
 NOISE = rf"(?:[\w'-]+ ){{0,3}}(?:{'|'.join(NOISES)})[\w'-]*(?: [\w'-]+){{0,2}}"
 BRACKETED = regex.compile(rf"\[[^\[\]]*\]|【[^【】]*】|\{{[^{{}}]*\}}|<(?!\s)[^<>]*>|\(\s*{NOISE}\W*\)|\*{NOISE}\*")
+ENGLISH = ("whisper-en", "open-asr")
+"""Normalisers that are for English alone."""
 WORD = r"[\p{L}\p{M}\p{N}]"
 
 
@@ -40,7 +41,8 @@ def normalise(
 
     Args:
         how: `none` leaves it as it is; `basic` lower-cases, spells out numbers and drops punctuation except apostrophes
-            within words; `whisper` and `whisper-en` are Whisper's normalisers, for all languages and for English.
+            within words; `whisper` and `whisper-en` are Whisper's normalisers, for all languages and for English;
+            `open-asr` is the Open ASR Leaderboard's, for English.
         language: code of the language, in which `basic` spells numbers; digits stay where it is None or num2words does
             not know it.
         spelling: British words -> American ones, for `whisper-en`; those of OpenAI's normaliser by default.
@@ -53,6 +55,8 @@ def normalise(
         return text
     if how == "basic":
         return _basic(text, language)
+    if how == "open-asr":
+        return open_asr(text)
     return _whisper(text) if how == "whisper" else _whisper_en(text, spelling)
 
 
@@ -69,7 +73,7 @@ def refuse_foreign(normalize: str, languages: Iterable[str | None], *, name: str
         name: of the data, for messages.
     """
     others = sorted({language for language in languages if language not in (None, "en")})  # type: ignore[type-var]
-    if normalize == "whisper-en" and others:
+    if normalize in ENGLISH and others:
         advice = f"it is for English, and {name} is in {', '.join(map(str, others))}: choose basic or whisper"
         raise OptionError("normalize", normalize, advice)
 
@@ -119,8 +123,8 @@ def labels_of(text: str, *, processor: Any, normalize: str, language: str | None
 def unspellable_characters(texts: Iterable[tuple[str, str | None]], *, processor: Any, normalize: str) -> Counter[str]:
     """Count the characters that the tokenizer does not decode to themselves.
 
-    Normalised text is compared without case, so that an upper-case vocabulary spells it. `whisper-en` writes numbers as
-    digits, which a model that writes words does not need: there, text normalised by `basic` is checked.
+    Normalised text is compared without case, so that an upper-case vocabulary spells it. Those for English write
+    numbers as digits, which a model that writes words does not need: there, text normalised by `basic` is checked.
 
     Args:
         texts: transcripts, each with the code of its language.
@@ -154,13 +158,4 @@ def _whisper(text: str) -> str:
 
 
 def _whisper_en(text: str, spelling: Mapping[str, str] | None) -> str:
-    return str(_whisper_of(_americanised() if spelling is None else tuple(spelling.items()))(text)).strip()
-
-
-@cache
-def _americanised() -> tuple[tuple[str, str], ...]:
-    """British words and American ones, as OpenAI's normaliser has them."""
-    import whisper_normalizer
-
-    listed = files(whisper_normalizer) / "normalizers" / "english.json"
-    return tuple(json.loads(listed.read_text(encoding="utf-8")).items())
+    return str(_whisper_of(americanised() if spelling is None else tuple(spelling.items()))(text)).strip()

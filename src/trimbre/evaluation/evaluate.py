@@ -35,7 +35,7 @@ class ReferenceResult:
     def sentence(self, name: str) -> str:
         """The verdict in words, which says where the reference itself fails."""
         said = self.comparison.sentence
-        own = f"{100 * self.evaluation.rate:.1f} % {self.evaluation.decides.upper()}"
+        own = f"{100 * self.evaluation.rate:.1f} % {self.evaluation.decides.upper()}, above {100 * FAILS:.0f} %"
         return f"{said}; {name} itself fails here, {own}" if self.fails else said
 
     def to_json(self, name: str) -> dict[str, Any]:

@@ -7,19 +7,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from trimbre.data.check import refuse_unjudgeable
 from trimbre.data.cuts import CutsLike, read_cuts, transcript_of
 from trimbre.data.language import Languages
+from trimbre.data.open_asr import judged
 from trimbre.data.text import normalise, spelling_of
 from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import ErrorCounts, character_errors, word_errors
+from trimbre.evaluation.loops import is_loop
 from trimbre.evaluation.units import Rate, by_characters, rate_of
 from trimbre.inference.long_form import recognise_cuts
 from trimbre.models.device import device_of
@@ -45,6 +50,10 @@ class Evaluation:
     """Utterances that were left out because of their audio: id -> reason."""
     languages: Sequence[str | None] = ()
     """Codes of the languages of the texts; none where they are not known."""
+    as_written: tuple[Sequence[str], Sequence[str]] = ((), ())
+    """References and hypotheses before normalisation."""
+    left_out: Sequence[str] = ()
+    """Hypotheses of utterances that are not judged by `open-asr`: those without a word in the transcript."""
 
     @cached_property
     def by_characters(self) -> tuple[bool, ...]:
@@ -69,9 +78,48 @@ class Evaluation:
         return self.units.rate
 
     @property
+    def merge_compounds(self) -> bool:
+        """Whether compounds written apart are no error: not in a set in which characters are judged."""
+        return self.normalize == "open-asr" and not any(self.by_characters)
+
+    @cached_property
+    def open_asr(self) -> ErrorCounts | None:
+        """Word errors as the Open ASR Leaderboard counts them; None unless all is English."""
+        if self.normalize == "open-asr":
+            return self.words
+        if not self.languages or set(self.languages) != {"en"}:
+            return None
+        pairs = [[normalise(text, "open-asr") for text in pair] for pair in zip(*self.as_written, strict=True)]
+        spoken = [pair for pair in pairs if judged(pair[0])]
+        return word_errors(*zip(*spoken, strict=True), merge_compounds=True) if spoken else None
+
+    @property
+    def empty_transcripts(self) -> int:
+        """Utterances in which nothing is spoken."""
+        return int((self.units.reference == 0).sum()) + len(self.left_out)
+
+    @property
     def hallucinated(self) -> int:
         """Words, or characters, that were recognised in utterances whose transcript is empty."""
-        return int(self.units.insertions[self.units.reference == 0].sum())
+        apart = sum(len(text.split()) for text in self.left_out)
+        return int(self.units.insertions[self.units.reference == 0].sum()) + apart
+
+    @cached_property
+    def loops(self) -> NDArray[np.bool_]:
+        """Which utterances were recognised as a repetition loop, (utterances,)."""
+        texts = zip(self.references, self.hypotheses, self.by_characters, strict=True)
+        return np.array([is_loop(ours, theirs, characters=alone) for ours, theirs, alone in texts], dtype=bool)
+
+    def _loops_to_json(self) -> dict[str, Any]:
+        """How much of the errors is in repetition loops, and the rate in percent of all other utterances."""
+        words = int(self.units.reference[~self.loops].sum())
+        errors = int(self.units.per_sentence[~self.loops].sum())
+        return {
+            "utterances": int(self.loops.sum()),
+            "insertions": int(self.units.insertions[self.loops].sum()),
+            "percent_of_others": round(100 * errors / words, 4) if words else None,
+            "ids": list(compress(self.ids, self.loops)),
+        }
 
     def _joined(self, texts: Sequence[str], gap: str) -> list[str]:
         """The texts, with a gap between all characters of those that are judged by these."""
@@ -80,7 +128,7 @@ class Evaluation:
 
     @cached_property
     def words(self) -> ErrorCounts:
-        return word_errors(self.references, self.hypotheses)
+        return word_errors(self.references, self.hypotheses, merge_compounds=self.merge_compounds)
 
     @cached_property
     def characters(self) -> ErrorCounts:
@@ -105,8 +153,10 @@ class Evaluation:
             "cer": self.characters.to_json(),
             **({"mer": self.units.to_json()} if self.decides == "mer" else {}),
             "decides": self.decides,
-            "empty_transcripts": int((self.units.reference == 0).sum()),
+            **({} if self.open_asr is None else {"open_asr": self.open_asr.to_json()}),
+            "empty_transcripts": self.empty_transcripts,
             "hallucinated": self.hallucinated,
+            "loops": self._loops_to_json(),
             "unspellable_characters": dict(self.unspellable),
             "unreadable": dict(self.unreadable),
             "sentences": self.sentences(),
@@ -146,7 +196,8 @@ def score(
         data: a corpus folder, a manifest or cuts.
         name: what messages call the set; by default its path.
         allow_outside: as in `read_cuts`.
-        normalize: `none`, `basic`, `whisper` or `whisper-en` (`trimbre.data.text.normalise`), applied to both sides.
+        normalize: `none`, `basic`, `whisper`, `whisper-en` or `open-asr` (`trimbre.data.text.normalise`), applied
+            to both sides.
         max_seconds: seconds of audio in a batch, padding included.
         bfloat16: run under autocast; quicker on some hardware, not for final figures.
         graph: decode by this graph instead of greedily; for CTC models.
@@ -187,31 +238,32 @@ def score(
             on_batch(batch.seconds)
     finally:
         model.train(was_training)
-    found = [
+    read = [
         (cut.id, reference, texts[position], languages.written(cut))
         for position, cut in sorted(enumerate(cuts), key=lambda one: one[1].id)
         if position in texts and cut.id not in tolerance.unreadable and (reference := transcript_of(cut)) is not None
     ]
-    if not found:
+    compared = [
+        [normalise(text, normalize, language=language, spelling=spelling) for text in pair]
+        for _, *pair, language in read
+    ]
+    spoken = [normalize != "open-asr" or judged(reference) for reference, _ in compared]
+    if not any(spoken):
         raise UserError(f"{name} has no transcribed utterance whose audio can be read: give others")
-    ids, references, hypotheses, written = zip(*found, strict=True)
+    ids, *as_written, written = zip(*compress(read, spoken), strict=True)
+    references, hypotheses = zip(*compress(compared, spoken), strict=True)
     return Evaluation(
         ids=ids,
-        references=_normalised(references, written, normalize, spelling),
-        hypotheses=_normalised(hypotheses, written, normalize, spelling),
+        references=references,
+        hypotheses=hypotheses,
         normalize=normalize,
         seconds=seconds,
         unspellable=unspellable,
         unreadable=tolerance.unreadable,
         languages=written,
+        as_written=(as_written[0], as_written[1]),
+        left_out=[hypothesis for (_, hypothesis), one in zip(compared, spoken, strict=True) if not one],
     )
-
-
-def _normalised(
-    texts: Sequence[str], languages: Sequence[str | None], how: str, spelling: Mapping[str, str] | None
-) -> list[str]:
-    pairs = zip(texts, languages, strict=True)
-    return [normalise(text, how, language=language, spelling=spelling) for text, language in pairs]
 
 
 def validation_wer(

@@ -68,7 +68,8 @@ def export(
             computed in every call.
         data: speech with transcripts, to measure the word error rates of the float32 and int8 graphs on.
         tolerance: largest accepted increase of the WER by int8 on `data`, in points.
-        normalize: text normalisation of references and hypotheses: `none`, `basic`, `whisper` or `whisper-en`.
+        normalize: text normalisation of references and hypotheses: `none`, `basic`, `whisper`, `whisper-en` or
+            `open-asr`.
         language: what is spoken in utterances that do not state it, as a code such as `de` or an English name, and what
             an exported multilingual Whisper takes to be spoken; by default the model's own language.
         task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.

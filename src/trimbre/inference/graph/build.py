@@ -63,8 +63,8 @@ def make_graph(
         arpa: ARPA file with n-grams, in place of sentences and transcripts.
         order: words of the longest n-gram; 3 by default, or the order of the ARPA file.
         weight: weight of the language model: the costs of n-grams are multiplied by it.
-        normalize: `none`, `basic`, `whisper` or `whisper-en`, as in `trimbre.evaluate`. An ARPA file's words
-            are written as they are, and spelled as their normal form is.
+        normalize: `none`, `basic`, `whisper`, `whisper-en` or `open-asr`, as in `trimbre.evaluate`. An ARPA file's
+            words are written as they are, and spelled as their normal form is.
         language: of sentences, and of transcripts that do not state one; by default the model's own language.
 
     Raises:

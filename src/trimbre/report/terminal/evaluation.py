@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from trimbre.evaluation.bootstrap import FEWEST_SENTENCES
+from trimbre.evaluation.evaluate import FAILS
 from trimbre.evaluation.units import UNITS, Rate
 from trimbre.report.formatting import deciding, plural, rate, title_of
 from trimbre.report.terminal.tables import new_table, stacked
@@ -54,6 +55,28 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
             rate(other_rate).partition(" ")[0],
         )
     return table
+
+
+def apart(one: Mapping[str, Any]) -> Iterator[str]:
+    """What is counted apart in a set, by the model and in brackets by its references."""
+    others: Mapping[str, Any] = one.get("references", {})
+    kind = deciding(one)[0]
+    unit = UNITS[kind].partition(" ")[0].rstrip("s")
+    if (found := one.get("open_asr")) and one["normalize"] != "open-asr":
+        rates = [f", {name} {other['open_asr']['percent']:.2f} %" for name, other in others.items()]
+        yield f"{found['percent']:.2f} % WER by the Open ASR Leaderboard's normaliser{''.join(rates)}"
+    if empty := one.get("empty_transcripts"):
+        rates = [f", {plural(other['hallucinated'], unit)} by {name}" for name, other in others.items()]
+        where = plural(empty, "utterance")
+        said = f"{plural(one['hallucinated'], unit)} recognised in {where} with an empty transcript"
+        yield said + "".join(rates)
+    for name, other in {"": one, **others}.items():
+        if (loops := other.get("loops", {})).get("utterances"):
+            rest = loops["percent_of_others"]
+            by = f" by {name}" if name else ""
+            without = "" if rest is None else f"; {rest:.2f} % {kind.upper()} without these"
+            said = f"{plural(loops['utterances'], 'utterance')} recognised as a repetition loop{by}"
+            yield f"{said}, {plural(loops['insertions'], unit)} inserted{without}"
 
 
 def rates_table(found: Mapping[str, Any], candidate: str = "pruned") -> Table:
@@ -108,10 +131,9 @@ def notes(found: Mapping[str, Any]) -> Iterator[str]:
     for name, one in found["sets"].items():
         if (kind := deciding(one)[0]) != "wer":
             yield f"{name}: decided by {kind.upper()}, {DECIDED[kind]}"
-        if empty := one.get("empty_transcripts"):
-            unit = UNITS[kind].partition(" ")[0].rstrip("s")
-            where = plural(empty, "utterance")
-            yield f"{name}: {plural(one['hallucinated'], unit)} recognised in {where} with an empty transcript"
+        yield from (f"{name}: {said}" for said in apart(one))
+        if (above := one[kind]["percent"]) is not None and above > 100 * FAILS:
+            yield f"{name}: {above:.1f} % {kind.upper()}, above {100 * FAILS:.0f} %: little of it is recognised"
     lost: Counter[str] = Counter()
     for one in found["sets"].values():
         lost.update(one["unspellable_characters"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 import jiwer
+import kaldialign
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
@@ -31,28 +32,33 @@ def worst_utterances(sets: Mapping[str, SetResult], count: int) -> Iterator[Text
             yield Text()
             length = plural(row["words"], "character" if alone else "word")
             yield Text(f"{row['id']}: {plural(row['errors'], 'error')} in {length}")
-            yield from map(Text, aligned(row["reference"], row["hypothesis"], characters=alone))
+            how = {"characters": alone, "merge_compounds": result.evaluation.merge_compounds}
+            yield from map(Text, aligned(row["reference"], row["hypothesis"], **how))
             for reference in result.references:
                 text, errors = (row[f"{reference}_{what}"] for what in ("hypothesis", "errors"))
                 yield Text(f"{reference}: {plural(errors, 'error')}")
                 if errors:
-                    yield from map(Text, aligned(row["reference"], text, characters=alone))
+                    yield from map(Text, aligned(row["reference"], text, **how))
         yield Text()
 
 
-def aligned(reference: str, hypothesis: str, *, width: int = WIDTH, characters: bool = False) -> Iterator[str]:
+def aligned(
+    reference: str, hypothesis: str, *, width: int = WIDTH, characters: bool = False, merge_compounds: bool = False
+) -> Iterator[str]:
     """Lines `REF:`, `HYP:` and one of marks, of `width` columns at most; longer texts go on below.
 
     Columns are counted as a terminal does: Chinese characters take two.
 
     Args:
         characters: align these, without spaces, and not words.
+        merge_compounds: as `word_errors` takes it.
     """
+    columns = _merged_columns if merge_compounds else _columns
     if characters:
         reference, hypothesis = (" ".join("".join(text.split())) for text in (reference, hypothesis))
     line: list[tuple[str, str, str]] = []
     room = width - len("REF: ")
-    for words in _columns(reference, hypothesis):
+    for words in columns(reference, hypothesis):
         for column in _broken(words, room):
             if sum(map(_cells, [*line, column])) + len(line) > room:
                 yield from _lines(line)
@@ -71,6 +77,14 @@ def _columns(reference: str, hypothesis: str) -> Iterator[tuple[str, str, str]]:
             ours = "" if chunk.type == "insert" else expected[chunk.ref_start_idx + step]
             theirs = "" if chunk.type == "delete" else recognised[chunk.hyp_start_idx + step]
             yield ours or "*" * cell_len(theirs), theirs or "*" * cell_len(ours), MARKS[chunk.type]
+
+
+def _merged_columns(reference: str, hypothesis: str) -> Iterator[tuple[str, str, str]]:
+    """The same where words next to each other that joined are one of the other side are no error."""
+    for ours, theirs in kaldialign.align(reference.split(), hypothesis.split(), "", merge_compounds=True):
+        differs = "S" if ours and theirs else "D" if ours else "I"
+        mark = "" if ours.replace(" ", "") == theirs.replace(" ", "") else differs
+        yield ours or "*" * cell_len(theirs), theirs or "*" * cell_len(ours), mark
 
 
 def _broken(column: tuple[str, str, str], room: int) -> Iterator[tuple[str, str, str]]:
