@@ -207,3 +207,12 @@ def test_the_time_to_read_grows_with_the_length(tmp_path):
     with pytest.raises(UserError, match="line 2: a quote that is never closed"):
         read(path)
     assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize("missing", ["null", "None", "nan"])
+def test_a_missing_cell_beside_a_text_is_none(tmp_path, missing):
+    path = tmp_path / "metadata.csv"
+    path.write_text(f"file_name,text,\u200bsentence\na.wav,{missing},hello\nb.wav,two,{missing}\n", encoding="utf-8")
+    assert [row.text for row in read_table(path)] == ["hello", "two"]
+    path.write_text("file_name,text\na.wav,null\n", encoding="utf-8")  # zero, in German
+    assert [row.text for row in read_table(path)] == ["null"]

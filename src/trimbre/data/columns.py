@@ -32,7 +32,7 @@ def names_audio(columns: Sequence[str]) -> bool:
 
 def canonical(column: str) -> str:
     """The name of a column without its spelling: `" File-Name"` -> `file_name`."""
-    return re.sub(r"[\s-]+", "_", column.strip().casefold())
+    return re.sub(r"[\s-]+", "_", re.sub("[\u200b\u200e\u2060\ufeff]", "", column).strip().casefold())
 
 
 def indices(columns: Sequence[str], names: Sequence[str]) -> list[int]:

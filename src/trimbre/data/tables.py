@@ -21,6 +21,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 MISSING = ("nan", "NaN", "<NA>", "#N/A")
 """What programs write for a missing cell, and nobody says."""
+EMPTY = (*MISSING, "null", "NULL", "Null", "None", "NONE", "N/A", "n/a")
+"""What they write too, and what stands for a missing cell where another column has a text: `null` is a German digit."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,13 @@ def _row(path: Path, line: int, columns: list[str], values: Sequence[Any]) -> Ro
 
 def _transcript(place: str, stated: list[tuple[str, str]]) -> str | None:
     """The transcript of a row by its (column, value) pairs."""
-    for column, value in stated:
+    filled = [(column, " ".join(value.split("\n"))) for column, value in stated if value]
+    filled = [one for one in filled if one[1] not in EMPTY] or filled
+    for column, value in filled:
         if value in MISSING:
             raise UserError(
                 f"{place}: {column} is {value}, which stands for a missing cell: leave out the row or fill it"
             )
-    filled = [(column, " ".join(value.split("\n"))) for column, value in stated if value]
     for column, value in filled[1:]:
         if _letters(value) != _letters(filled[0][1]):
             raise UserError(f"{place}: {filled[0][0]} and {column} have different texts, keep one of these columns")
