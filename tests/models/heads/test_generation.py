@@ -233,6 +233,22 @@ def test_english_only_models_take_english_and_transcribe(dense, features):
 
 
 @pytest.mark.parametrize(
+    ("null", "alike"),
+    [
+        ({"forced_decoder_ids": []}, NOTHING),
+        ({"lang_to_id": None}, {"lang_to_id": ...}),
+        (dict.fromkeys(TABLES), dict.fromkeys(TABLES, ...)),
+        ({"no_timestamps_token_id": None}, {"no_timestamps_token_id": ...}),
+        ({"decoder_start_token_id": None}, {}),
+    ],
+)
+def test_what_is_null_is_as_good_as_left_out(null, alike, dense, features):
+    expected = own(with_settings(dense[MULTILINGUAL], alike), features)
+    model = with_settings(dense[MULTILINGUAL], null)
+    assert greedy(model, {"input_features": features}, FAMILIES[MULTILINGUAL].processor()) == texts(expected)
+
+
+@pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"language": "fr"}, "asks for language='fr', for which it has no token"),
@@ -240,6 +256,14 @@ def test_english_only_models_take_english_and_transcribe(dense, features):
         ({"forced_decoder_ids": [[1, DE], [3, PLAIN]]}, "forced_decoder_ids=.* leave positions out"),
         ({"max_new_tokens": 400}, "transformers refuses the model's generation config, .*max_new_tokens"),
         ({"eos_token_id": [END, 3]}, "eos_token_id=.*give each one token"),
+        ({"max_length": "20"}, "max_length='20' in place of a whole number"),
+        ({"no_repeat_ngram_size": 2.5}, "no_repeat_ngram_size=2.5 in place of a whole number"),
+        ({"pad_token_id": [END]}, "pad_token_id=.* in place of a whole number"),
+        ({"suppress_tokens": 5}, "suppress_tokens=5 in place of a list of tokens"),
+        ({"lang_to_id": [EN]}, "lang_to_id=.* in place of a table"),
+        ({"forced_decoder_ids": "x"}, "forced_decoder_ids='x' in place of pairs"),
+        ({"forced_decoder_ids": [[1, "de"]]}, "forced_decoder_ids=.* in place of pairs"),
+        ({"no_speech_threshold": 0.6, "logprob_threshold": -1.0}, "transformers refuses"),
     ],
 )
 def test_a_generation_config_that_cannot_be_meant_is_refused(settings, said, dense, features):

@@ -6,7 +6,7 @@ preset one; the tables that this needs, and that fine-tunes of 2022 lack, come f
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TASK_IDS, TO_LANGUAGE_CODE
 
 from trimbre.errors import OptionError, UserError
+from trimbre.models.heads.settings import named, refuse_malformed, refuse_unpaired
 
 TASKS = tuple(sorted(TASK_IDS))
 TABLES = ("lang_to_id", "task_to_id", "no_timestamps_token_id")
@@ -95,6 +96,7 @@ class GenerationRules:
         if isinstance(generation, cls):
             return generation
         config = model.config
+        refuse_malformed(generation)
         labels = range(config.vocab_size)
         tables = _tables(generation)
         if processor is not None:
@@ -200,7 +202,7 @@ class GenerationRules:
                 raise OptionError("language", language, "the model is English-only: take a multilingual one")
             return None, None
         if language is not None and (token := self.token(language)) is None:
-            raise OptionError("language", language, f"the model has no such language; it has {_named(self.languages)}")
+            raise OptionError("language", language, f"the model has no such language; it has {named(self.languages)}")
         if task is not None and task not in self.tasks:
             raise OptionError("task", task, "the model has no token for it: leave it out")
         return None if language is None else token, task
@@ -223,12 +225,15 @@ class GenerationRules:
             needed = name in self.stated or self._completes(language, task)
             if needed and table is not None and getattr(found, name, None) is None:
                 setattr(found, name, table)
+            if getattr(found, name, "") is None:  # which transformers takes for a table
+                delattr(found, name)
+        found.decoder_start_token_id = self.start
         for name, value in (("language", self.language), ("task", self.task)):
             if value is not None:
                 setattr(found, name, value)
-        if self.forced:
+        if self.forced or getattr(found, "forced_decoder_ids", None) == []:  # of which transformers reads the first
             forced = [[position, token] for position, token in enumerate(self.forced, start=1)]
-            setattr(found, "forced_decoder_ids", forced)  # noqa: B010  not declared any more
+            setattr(found, "forced_decoder_ids", forced or None)  # noqa: B010  not declared any more
         found.num_return_sequences, found.return_dict_in_generate = 1, False
         return found
 
@@ -327,6 +332,7 @@ def _is_multilingual(generation: Any, config: Any) -> bool:
 def _forced(generation: Any, config: Any) -> tuple[int | None, ...]:
     """`forced_decoder_ids` of a generation config or, where it has none, of the config."""
     forced = _first(*(getattr(each, "forced_decoder_ids", None) for each in (generation, config)), [])
+    refuse_unpaired(forced)
     if not forced or forced[0][0] != 1:
         return ()
     if [position for position, _ in forced] != list(range(1, len(forced) + 1)):
@@ -340,8 +346,3 @@ def _forced(generation: Any, config: Any) -> tuple[int | None, ...]:
 def _first(*values: Any) -> Any:
     """The first value that is not None."""
     return next((value for value in values if value is not None), None)
-
-
-def _named(languages: Iterable[str]) -> str:
-    codes = sorted(name.strip("<|>") for name in languages)
-    return ", ".join(codes[:12]) + (f" and {len(codes) - 12} others" if len(codes) > 12 else "")

@@ -1,5 +1,6 @@
 """Texts of a Whisper, exported or not: windows of audio in, what its `generate` writes out."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 from trimbre.models.heads.generation import GenerationRules
 
 
@@ -85,16 +86,19 @@ def _generate(
     """The tokens of every window, (batch, tokens), after the prompt."""
     # All of a window counts, silence included. Tokens that pad a batch's texts are the end token again.
     mask = torch.ones(features.shape[::2], dtype=torch.long, device=features.device)
+    config = rules.config(model.generation_config, language[0] if language else None, task)
+    if config is not rules:  # of transformers, which fills up what it lacks from the model's own
+        model = copy.copy(model)
+        model.generation_config = config
     try:
         tokens: Tensor = model.generate(
             features,
-            generation_config=rules.config(model.generation_config, language[0] if language else None, task),
+            generation_config=config,
             attention_mask=mask,
             language=language,
             task=task,
             stopping_criteria=None if until is None else StoppingCriteriaList([until]),
         )
-    except ValueError as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"transformers refuses the model's generation config, correct it: {said}") from error
+    except (ValueError, TypeError, IndexError, AttributeError) as error:  # settings that do not go together
+        raise UserError(f"transformers refuses the model's generation config, correct it: {reason(error)}") from error
     return tokens
