@@ -128,6 +128,8 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     "a vocabulary that is a list": ("samples", says("vocab.json", "[]"), r"cannot read .*vocab\.json"),
     "a tokenizer of nothing": ("mels", says("tokenizer.json", "{}"), "cannot load the model .*processor"),
     "no extractor": ("samples", lacks("processor_config.json"), r"no feature extractor \(preprocessor_config"),
+    "no extractor in it": ("mels", states("processor_config.json", feature_extractor=None), "has no feature extractor"),
+    "two letters of one number": ("samples", spells(lambda one: one | {"ß": 3}), "'c' and 'ß' as the same number 3"),
     "no rate": ("samples", extracts(sampling_rate=None), "sampling_rate"),
     "a language model": (
         "samples",

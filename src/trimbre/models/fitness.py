@@ -51,7 +51,11 @@ def _vocabulary_misfit(tokenizer: Any) -> str | None:
     vocabulary = tokenizer.get_vocab()
     if strange := next((token for token, number in vocabulary.items() if not isinstance(number, int)), None):
         return f"its vocabulary has no number for {strange!r} (one of several languages needs a target_lang)"
-    return None if letters_of(tokenizer) else "its vocabulary is empty but for special tokens"
+    letters = letters_of(tokenizer)
+    spelled = {number: token for token, number in letters.items()}
+    if twice := next((token for token, number in letters.items() if spelled[number] != token), None):
+        return f"its vocabulary has {twice!r} and {spelled[letters[twice]]!r} as the same number {letters[twice]}"
+    return None if letters else "its vocabulary is empty but for special tokens"
 
 
 def _unknown_misfit(tokenizer: Any) -> str | None:

@@ -91,7 +91,8 @@ def check_processor_files(folder: Path, name: str) -> None:
     Raises:
         UserError: it does not.
     """
-    if not any((folder / file).is_file() for file in EXTRACTORS):
+    separate, joint = (folder / file for file in EXTRACTORS)
+    if not separate.is_file() and not (joint.is_file() and _settings(joint).get("feature_extractor")):
         raise UserError(
             f"the model {name} has no feature extractor (preprocessor_config.json): copy that file from the model that "
             "it was trained from"
