@@ -16,7 +16,10 @@ from trimbre.pruning.gates import Gates
 from trimbre.pruning.methods.l0 import seed_from_ranks
 from trimbre.pruning.numerics import has_float64
 from trimbre.pruning.refit import refit
-from trimbre.pruning.scores.activation import activation_scores
+from trimbre.pruning.scores.activation import activation_scores, minitron_scores, wanda_scores
+from trimbre.pruning.scores.block_influence import block_influence
+from trimbre.pruning.scores.coupled_taylor import coupled_taylor_scores
+from trimbre.pruning.scores.fluctuation import fluctuation_scores, fluctuations
 from trimbre.pruning.scores.magnitude import magnitude_scores
 from trimbre.pruning.scores.obs import obs_scores
 from trimbre.pruning.surgery import GateValues, cut
@@ -111,7 +114,11 @@ def test_scores_and_refit(model, anatomy, padded, without_float64):
             return logits[valid_frames(dense, batch.inputs, logits)].square().mean()
 
         scores = obs_scores(dense, anatomy.groups, lambda batch=batch: [batch], loss)
-        more = activation_scores(dense, anatomy.groups, [batch]), magnitude_scores(dense, anatomy)
+        groups = anatomy.groups
+        more = [scored(dense, groups, [batch]) for scored in (activation_scores, wanda_scores, minitron_scores)]
+        more += [magnitude_scores(dense, anatomy), coupled_taylor_scores(dense, anatomy, [batch], loss)]
+        more += fluctuation_scores(dense, groups, fluctuations(dense, groups, [batch]))
+        more.append(torch.tensor(list(block_influence(dense, groups, [batch]).values())))
         refit(mine, dense, [batch], loss=loss)
         found.append((scores, more, {name: value.cpu() for name, value in mine.state_dict().items()}))
     (scores, more, weights), (again, alike, same) = found

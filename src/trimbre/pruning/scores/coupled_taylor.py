@@ -36,15 +36,16 @@ def coupled_taylor_scores(
         for group, own in zip(anatomy.groups, homes, strict=True)
     ]
     weights = list({id(weight): weight for rows in held for _, weight in rows}.values())
-    products = {
-        id(weight): (float64(weight.detach()) * float64(reduce_mean(gradient))).cpu()
+    gradients = {
+        id(weight): reduce_mean(gradient)
         for weight, gradient in zip(weights, _mean_gradients(model, weights, batches, loss), strict=True)
     }
     found = []
     for group, rows in zip(anatomy.groups, held, strict=True):
         scores = torch.zeros(group.size, dtype=torch.float64)
         for row, weight in rows:
-            entries = products[id(weight)].movedim(row.axis, 0).reshape(row.repeats, group.size, row.rows, -1)
+            product = (float64(weight.detach()) * float64(gradients[id(weight)])).cpu()
+            entries = product.movedim(row.axis, 0).reshape(row.repeats, group.size, row.rows, -1)
             scores += (entries.sum(-1).abs() if vectors else entries.abs().sum(-1)).sum((0, 2))
         found.append(scores)
     return torch.cat(found)
