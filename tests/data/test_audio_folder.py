@@ -11,6 +11,7 @@ from trimbre.data.audio import load_cut
 from trimbre.data.check import refuse_unjudgeable
 from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
 from trimbre.data.folder import folder as corpus_folder
+from trimbre.data.source import resolve_cuts
 from trimbre.errors import UserError
 
 
@@ -201,6 +202,29 @@ def test_a_comma_in_a_path_and_paths_in_a_sequence(tmp_path):
         assert [pitch(load_cut(cut)) for cut in read_cuts(given)] == [300]
     with pytest.raises(UserError, match=f"^data='{tmp_path}/d': there is no such file \\(in '{one},{tmp_path}/d'\\)"):
         read_cuts(f"{one},{tmp_path}/d")
+
+
+def test_a_set_that_is_given_twice_is_refused_where_it_would_count_twice(tmp_path):
+    """However it is named; another set beside it is none of them. Training takes it as often as it is given."""
+    one = corpus_of(tmp_path / "one", [tone(300, 0.3)], ["x"])
+    two = corpus_of(tmp_path / "two", [tone(500, 0.3)], ["y"])
+    (tmp_path / "link").symlink_to(one)
+    for again in (one, one / "cuts.jsonl.gz", f"{one}/../one", tmp_path / "link"):
+        with pytest.raises(UserError, match="every utterance would count twice: give it once") as refused:
+            resolve_cuts("data", f"{one},{two},{again}")
+        assert str(refused.value).startswith(f"data='{again}': ")
+        assert len(list(resolve_cuts("train", f"{one},{two},{again}", repeated=True).cuts)) == 3
+    assert len(list(resolve_cuts("data", [one, two]).cuts)) == 2
+    table = put(tmp_path / "three", csv="file_name,text\na.wav,x\n")
+    record(table / "a.wav")
+    with pytest.raises(UserError, match="is the same set as"):
+        resolve_cuts("data", [table, table / "metadata.csv"])
+
+
+def test_a_recording_in_place_of_a_set_is_named_as_one(tmp_path):
+    record(tmp_path / "clip.flac")
+    with pytest.raises(UserError, match=r"clip.flac': this is a recording: give a table .* \(trimbre transcribe"):
+        read_cuts(tmp_path / "clip.flac")
 
 
 @pytest.mark.parametrize("damaged", ["missing", "garbage", "empty"])

@@ -203,6 +203,14 @@ def test_what_is_no_audio_is_said_in_words(tmp_path):
     assert str(refused.value) == (f"cannot decode {path}: it is damaged, or not audio that libsndfile or FFmpeg reads")
 
 
+def test_a_folder_is_called_one_with_the_recordings_in_it(tmp_path):
+    for name, ending in (("notes.txt", ".wav"), ("a.FLAC", ".FLAC"), ("b.mp3", ".FLAC"), ("c.mp3", ".mp3")):
+        (tmp_path / name).touch()
+        with pytest.raises(UserError) as refused:
+            read_audio(tmp_path)
+        assert str(refused.value) == f"{tmp_path} is a folder: give the recordings in it, {tmp_path}/*{ending}"
+
+
 @pytest.mark.parametrize(
     ("tail", "passes"), [(b"ID3" + b"x" * 20_000, True), (bytes(20_000), True), (b"\1\2" * 8000, False)]
 )

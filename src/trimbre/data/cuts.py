@@ -13,7 +13,7 @@ from lhotse.cut import Cut, MonoCut
 from lhotse.serialization import deserialize_item
 
 from trimbre.data.audio_folder import METADATA, SPLIT_WORDS, audio_folder, metadata_of, nested_metadata, overlooked
-from trimbre.data.columns import FILE, indices
+from trimbre.data.columns import AUDIO, FILE, indices
 from trimbre.data.outside import outside, refuse_outside
 from trimbre.data.tables import SUFFIXES as TABLES
 from trimbre.errors import OptionError, UserError, reason
@@ -26,7 +26,7 @@ CutsLike: TypeAlias = str | Path | Sequence[str | Path] | CutSet | Sequence[Cut]
 """Utterances as public functions take them: paths, joined by commas or in a sequence, or cuts in memory."""
 
 
-def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = False) -> CutSet:
+def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = False, repeated: bool = True) -> CutSet:
     """Cuts from a manifest, a folder that holds one, a table of recordings or its folder, or lhotse's Shar.
 
     Manifests are read lazily, again at every pass. Audio paths in them are relative to the manifest's folder. Cuts in
@@ -38,20 +38,21 @@ def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = Fal
         option: the argument that it was given by, for messages.
         allow_outside: let a manifest name audio outside its own folder. One from a stranger could have any file of this
             machine read.
+        repeated: take a path that is given twice for a set that counts twice, which training may want.
 
     Raises:
-        OptionError: nothing that can be read is there, or a path leads outside.
+        OptionError: nothing that can be read is there, a path leads outside, or one is repeated and may not be.
         UserError: a manifest is damaged; also while its cuts are read.
     """
     if isinstance(data, CutSet):
         return data
     if isinstance(data, str | Path):
-        return _read_paths(_paths_in(str(data)), str(data), option, allow_outside)
+        return _read_paths(_paths_in(str(data)), str(data), option, allow_outside, repeated)
     if not isinstance(data, Sequence):
         raise OptionError(option, type(data), "give a path, a CutSet of lhotse or a sequence of its cuts")
     cuts = list(data)
     if cuts and all(isinstance(one, str | Path) for one in cuts):
-        return _read_paths([str(one) for one in cuts], cuts, option, allow_outside)
+        return _read_paths([str(one) for one in cuts], cuts, option, allow_outside, repeated)
     for number, cut in enumerate(cuts):
         if not isinstance(cut, Cut) or not cut.has_recording or not cut.duration > 0:
             raise OptionError(
@@ -207,7 +208,7 @@ def _paths_in(given: str) -> list[str]:
     return [path for path in paths if path]
 
 
-def _read_paths(paths: Sequence[str], given: Any, option: str, allow_outside: bool) -> CutSet:
+def _read_paths(paths: Sequence[str], given: Any, option: str, allow_outside: bool, repeated: bool) -> CutSet:
     """The cuts of several paths."""
     if not paths:
         raise OptionError(option, given, "give the path of a manifest or a folder")
@@ -215,11 +216,26 @@ def _read_paths(paths: Sequence[str], given: Any, option: str, allow_outside: bo
         if not os.path.exists(path):
             of = f" (in {given!r})" if len(paths) > 1 and isinstance(given, str) else ""
             raise OptionError(option, path, f"there is no such file{of}: give the path of a manifest or a folder")
+    if not repeated:
+        places: dict[str, str] = {}
+        for path in paths:
+            first = places.setdefault(_place(Path(path)), path)
+            if first is not path:
+                again = "it is given twice" if first == path else f"it is the same set as {first}"
+                raise OptionError(option, path, f"{again}, and every utterance would count twice: give it once")
     sets = [_read(Path(path), option, allow_outside) for path in paths]
     joined = sets[0]
     for other in sets[1:]:
         joined = joined + other
     return joined
+
+
+def _place(path: Path) -> str:
+    """The file that is read for a path, links followed: a folder's manifest or only table."""
+    if path.is_dir():
+        tables = metadata_of(path)
+        path = path / MANIFEST if (path / MANIFEST).is_file() else tables[0] if len(tables) == 1 else path
+    return os.path.realpath(path)
 
 
 def _read(path: Path, option: str, allow_outside: bool) -> CutSet:
@@ -235,6 +251,13 @@ def _read(path: Path, option: str, allow_outside: bool) -> CutSet:
     if path.suffix.lower() in TABLES and not _is_manifest(path):
         return CutSet.from_cuts(audio_folder(path, allow_outside=allow_outside))
     if not path.name.endswith(SUFFIXES):
+        if path.suffix.lower() in AUDIO:
+            raise OptionError(
+                option,
+                str(path),
+                "this is a recording: give a table that names recordings and their transcripts, such as metadata.csv "
+                "with the columns file_name and text, or a manifest (trimbre transcribe takes recordings alone)",
+            )
         known = ", ".join((*SUFFIXES, ".csv", ".tsv"))
         raise OptionError(option, str(path), f"the name of a manifest or table should end in one of {known}")
     return CutSet(_Manifest(path, allow_outside))

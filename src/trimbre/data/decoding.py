@@ -5,6 +5,7 @@ that was stopped, and FLAC of unknown length.
 """
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from trimbre.data.columns import AUDIO
 from trimbre.data.headers import Source, is_wrong, opened, refuse_short
 from trimbre.errors import UserError, reason
 
@@ -76,6 +78,8 @@ def decoded(source: Source, place: str, *, start: float = 0.0) -> Iterator[Strea
 
 def _check(source: Source, place: str) -> None:
     if isinstance(source, Path):
+        if source.is_dir():
+            raise UserError(f"{place} is a folder: give the recordings in it, {_recordings_in(source)}")
         if not source.is_file():
             raise UserError(f"no audio file {place}: check the name")
         size = source.stat().st_size
@@ -83,6 +87,12 @@ def _check(source: Source, place: str) -> None:
         size = len(source)
     if not size:
         raise UserError(f"{place} is empty: copy or record it again")
+
+
+def _recordings_in(folder: Path) -> str:
+    """The recordings of a folder as a shell's pattern: by the most frequent ending of what lies in it."""
+    endings = Counter(path.suffix for path in sorted(folder.glob("*")) if path.suffix.lower() in AUDIO)
+    return str(folder / f"*{next((ending for ending, _ in endings.most_common(1)), '.wav')}")
 
 
 def _given(source: Source) -> str | io.BytesIO:

@@ -209,7 +209,7 @@ def _word_errors(folder: Path, cuts: Any, normalize: str, languages: Languages) 
 
 def _clips(calibrate: CutsLike, allow_outside: bool) -> list[Any]:
     """The utterances that ranges are computed from; raises UserError where there are none that can be read."""
-    name, cuts = resolve_cuts("calibrate", calibrate, allow_outside=allow_outside)
+    name, cuts = resolve_cuts("calibrate", calibrate, allow_outside=allow_outside, repeated=True)
     clips = list(islice(cuts, CALIBRATION_CLIPS))
     if not clips:
         raise OptionError("calibrate", name, "there is no utterance in it: check the manifest")

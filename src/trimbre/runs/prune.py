@@ -87,7 +87,7 @@ class PruneJob:
         source = resolve_model(model, processor, device=accelerator.device)
         recogniser = source.recogniser
         resolve = partial(resolve_cuts, allow_outside=allow_outside)
-        cuts = resolve("train", train)
+        cuts = resolve("train", train, repeated=True)
         judged_on = None if dev is None else resolve("dev", dev)
         watched = {name: resolve("watch", value) for name, value in (watch or {}).items()}
         languages = Languages.of(config.batches.language, recogniser)

@@ -40,7 +40,7 @@ def train_run(
 ) -> TrainResult:
     """Train a recogniser; `trimbre.train` describes the arguments."""
     folder = out_folder(out, resume=resume, model=model)
-    data = resolve_cuts("train", train, allow_outside=allow_outside)
+    data = resolve_cuts("train", train, allow_outside=allow_outside, repeated=True)
     judged_on = resolve_cuts("dev", dev, allow_outside=allow_outside)
     accelerator = accelerator_for(config.precision, device)
     name, start, earlier = _start(model, processor, data, config, accelerator.device)

@@ -96,7 +96,7 @@ def make_graph(
         else [(line, text) for line, _ in sentences_in(Path(sentences), splits or SPLITS, language=text)]
     )
     if transcripts is not None:
-        cuts = resolve_cuts("transcripts", transcripts, allow_outside=allow_outside).cuts
+        cuts = resolve_cuts("transcripts", transcripts, allow_outside=allow_outside, repeated=True).cuts
         lines += [(line, languages.written(cut)) for cut in cuts if (line := transcript_of(cut))]
     plain = [found for line, code in lines if (found := normalise(line, normalize, language=code).strip())]
     if arpa is None and not plain:
