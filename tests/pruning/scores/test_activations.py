@@ -193,6 +193,30 @@ def test_coupled_taylor_sums_what_leaves_times_its_gradient(model, anatomy, padd
         assert float(by_vectors[unit]) == pytest.approx(vectors, rel=1e-6)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "scored", [wanda_scores, minitron_scores, block_influence, fluctuations, coupled_taylor_scores]
+)
+def test_two_processes_score_as_one_that_runs_the_batches_of_both(model, anatomy, padded, scored):
+    batches = [Batch({n: value[part] for n, value in padded.items()}, None, (), (), 1.0) for part in ([0, 2], [1, 2])]
+    coupled = scored is coupled_taylor_scores
+    what = anatomy if coupled else anatomy.groups
+    more = [lambda batch: model(**batch.inputs).logits.square().mean()] if coupled else []
+    own = [[], []]
+    for kept, batch in zip(own, batches, strict=True):
+        scored(model, what, [batch], *more, reduce_mean=lambda one, kept=kept: kept.append(one) or one)
+    means = [(one + other) / 2 for one, other in zip(*own, strict=True)]
+    found = numbers(scored(model, what, batches[:1], *more, reduce_mean=lambda one: means.pop(0)))
+    assert torch.allclose(found, numbers(scored(model, what, batches, *more)), rtol=1e-4, atol=1e-7)
+
+
+def numbers(found):
+    """All numbers of scores, of whatever form, in a row."""
+    if isinstance(found, dict):
+        return torch.tensor(list(found.values()))
+    return found if torch.is_tensor(found) else torch.cat([part for one in found for part in (one.mean, one.variance)])
+
+
 @pytest.mark.parametrize("scoring", ["inputs", "blocks", "coupled"])
 def test_scoring_leaves_the_model_as_it_was(model, anatomy, batch, scoring):
     before = copy.deepcopy(model.state_dict())
