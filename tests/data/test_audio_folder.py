@@ -103,8 +103,17 @@ def test_parts_of_a_recording_are_cut_out_of_it(tmp_path):
             cuts = list(read_cuts(place))
             assert [transcript_of(cut) for cut in cuts] == ["two", "three", "one"]
             assert [pitch(load_cut(cut)) for cut in cuts] == [500, 700, 300]
+    table = put(tmp_path, csv="file_name,start,end,text\na.wav,1,2,two\na.wav,2.0,3.0,three\na.wav,0,1,one\n")
+    assert [(transcript_of(cut), pitch(load_cut(cut))) for cut in read_cuts(table / "metadata.csv")] == [
+        ("two", 500),
+        ("three", 700),
+        ("one", 300),
+    ]
+    put(tmp_path, csv="file_name,start,end,text\na.wav,1,2,two\na.wav,1,3,two\n")
+    with pytest.raises(UserError, match=r"line 3: a.wav has another length in line 2"):
+        read_cuts(table / "metadata.csv")
     (tmp_path / "train.jsonl").write_text(row.format(2.5, 1.0, "x"))
-    with pytest.raises(UserError, match=r"train.jsonl, line 1: .*a.wav has 3 s, correct offset and duration"):
+    with pytest.raises(UserError, match=r"train.jsonl, line 1: .*a.wav has 3 s, correct the part"):
         read_cuts(tmp_path / "train.jsonl")
 
 

@@ -148,6 +148,23 @@ def test_one_row(tmp_path, suffix, row, text):
         ("jsonl", '{"file_name": ["a.wav"], "text": "x"}', "line 1: file_name is"),
         ("jsonl", '{"file_name": "a.wav"}\n{"file_name": "b.wav",}', "line 2: not JSON"),
         ("jsonl", '{"file_name": "a.wav", "text": "\\ud800"}', "line 1: text has half of a character"),
+        (
+            "jsonl",
+            '{"file_name": "a.wav"}\n{"file_name": "b.wav", "text": "x", "text": "y"}',
+            "line 2: not JSON (the key",
+        ),
+        ("json", '[\n {"file_name": "a.wav"},\n\n {"text": "x",\n "text": "x"}]', "line 4: not JSON (the key 'text'"),
+        ("json", '[\n {"file_name": "a.wav"},\n {"file_name": "b.wav",\n "text": true}\n]', "line 3: text is true"),
+        ("csv", "file_name,text\na.wav,\nb.wav,null\nc.wav,None\n", "line 3: the text is null, as in every row"),
+        ("csv", "file_name,start,end\na.wav,2.5,1.5\n", "line 2: end is 1.5 s, which is not after 2.5 s where"),
+        ("csv", "file_name,end_time\na.wav,0\n", "line 2: end_time is 0 s, which is not after 0 s where"),
+        (
+            "csv",
+            "file_name,start,stop,duration\na.wav,1,2,2\n",
+            "line 2: it ends at 2 s by stop and at 3 s by duration",
+        ),
+        ("csv", "file_name,start,offset\na.wav,1,2\n", "line 2: offset and start have different times"),
+        ("csv", "file_name,begin\na.wav,0:01\n", "line 2: begin is 0:01, where seconds are expected"),
         ("jsonl", '{"audio_filepath": "a.wav", "offset": "x"}', "line 1: offset is x, where seconds are expected"),
     ],
 )
@@ -184,6 +201,27 @@ def test_columns_beside_the_text(tmp_path):
     rows = [{"audio_filepath": "a.wav", "offset": start, "duration": 1.5, "text": "x"} for start in (None, 2)]
     path = written(tmp_path, "jsonl", "\n".join(map(json.dumps, rows)))
     assert [(row.start, row.seconds) for row in read_table(path)] == [(0.0, 1.5), (2.0, 1.5)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "part"),
+    [
+        ("start,end", "1.5,4", (1.5, 2.5)),
+        ("Begin, Stop", "1.5,4", (1.5, 2.5)),
+        ("start_time,end_time", "0,4", (0.0, 4.0)),
+        ("start,duration", "1.5,2.5", (1.5, 2.5)),
+        ("start,end,duration", "1.5,4,2.5", (1.5, 2.5)),
+        ("start,offset", "1.5,1.50", (1.5, None)),
+        ("end", "4", (0.0, 4.0)),
+        ("start,end", "1.5,", (1.5, None)),
+        ("start,end", ",", (None, None)),
+        ("duration", "4", (None, None)),
+    ],
+)
+def test_the_part_of_a_file_by_its_begin_and_end(tmp_path, columns, cells, part):
+    """A duration alone is that of the file."""
+    (row,) = read_table(written(tmp_path, "csv", f"file_name,{columns}\na.wav,{cells}\n"))
+    assert (row.start, row.seconds) == part
 
 
 def test_an_empty_table_has_no_rows(tmp_path):

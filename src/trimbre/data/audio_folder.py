@@ -111,7 +111,7 @@ def listed(table: Path, *, allow_outside: bool = False) -> Iterator[Listed | Mis
         UserError: a row has more than one meaning, or names audio outside the folder.
     """
     files = _Files(table.parent)
-    seen: dict[tuple[Path, float | None], tuple[int, str | None]] = {}
+    seen: dict[tuple[Path, float | None], Row] = {}
     for row in read_table(table):
         place = f"{table}, line {row.line}"
         if not allow_outside:
@@ -123,10 +123,11 @@ def listed(table: Path, *, allow_outside: bool = False) -> Iterator[Listed | Mis
         if not found:
             yield Missing(_named(row.files[0], row), row, f"{place}: no audio file {table.parent / row.files[0]}")
             continue
-        line, text = seen.setdefault((found[0], row.start), (row.line, row.text))
-        if text != row.text:
-            raise UserError(f"{place}: {row.files[0]} has another text in line {line}, keep one of them")
-        if line == row.line:
+        first = seen.setdefault((found[0], row.start), row)
+        if (first.text, first.seconds) != (row.text, row.seconds):
+            other = "text" if first.text != row.text else "length"
+            raise UserError(f"{place}: {row.files[0]} has another {other} in line {first.line}, keep one of them")
+        if first is row:
             yield Listed(found[0], _id(found[0], table.parent, row), row, place)
 
 
@@ -265,7 +266,7 @@ def part_of(one: Listed, seconds: float) -> tuple[float, float]:
     start = one.row.start or 0.0
     length = seconds - start if one.row.seconds is None else one.row.seconds
     if start + length > seconds + TOLERANCE or length <= 0:
-        raise UserError(f"{one.place}: {one.audio} has {seconds:g} s, correct offset and duration")
+        raise UserError(f"{one.place}: {one.audio} has {seconds:g} s, correct the part of it that is stated")
     return start, min(length, seconds - start)
 
 

@@ -17,6 +17,11 @@ TEXT = (
 SPEAKER = ("speaker", "speaker_id", "client_id")
 LANGUAGE = ("language", "lang", "locale")
 SPLIT = ("split", "subset")
+START = ("offset", "start", "begin", "start_time", "begin_time", "start_offset", "start_seconds", "start_sec")
+"""Columns that say where in the file an utterance begins, in seconds."""
+END = ("end", "stop", "end_time", "stop_time", "end_offset", "end_seconds", "end_sec")
+SECONDS = ("duration", "duration_seconds", "duration_sec")
+"""Columns that say how long it is, beside one of the former."""
 AUDIO = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .mpga .m4a .m4b .aac .wma .aiff .aif .aifc .au .snd .caf .w64 .rf64 "
     ".bwf .sph .nist .voc .wv .ape .tta .ac3 .amr .awb .3gp .3g2 .g722 .gsm .spx .ra .mka .webm .mp4 .m4v .mkv .mov "

@@ -16,6 +16,7 @@ from trimbre.data.audio_folder import METADATA, SPLIT_WORDS, audio_folder, metad
 from trimbre.data.columns import AUDIO, FILE, indices
 from trimbre.data.outside import outside, refuse_outside
 from trimbre.data.tables import SUFFIXES as TABLES
+from trimbre.data.tables import unrepeated
 from trimbre.errors import OptionError, UserError, reason
 from trimbre.files import written_whole
 
@@ -140,7 +141,7 @@ class _Manifest:
 
     def _cut(self, line: str, number: int) -> Any:
         try:
-            data = json.loads(line)
+            data = json.loads(line, object_pairs_hook=unrepeated)
             for source in _sources(data):
                 if source["type"] == "file":
                     audio = self.folder / source["source"]

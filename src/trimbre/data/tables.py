@@ -10,14 +10,18 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from trimbre.data.columns import FILE, LANGUAGE, NAMES, SPEAKER, SPLIT, TEXT, canonical, indices
+from trimbre.data.columns import END, FILE, LANGUAGE, NAMES, SECONDS, SPEAKER, SPLIT, START, TEXT, canonical, indices
 from trimbre.data.delimited import Delimited
 from trimbre.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 """Endings of files that are read as tables."""
+Stated: TypeAlias = tuple[str, str]
+"""A column and its value in a row."""
+TOLERANCE = 0.1
+"""Seconds by which a part's end and its length may differ: times in tables are rounded."""
 MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 MISSING = ("nan", "NaN", "<NA>", "#N/A")
 """What programs write for a missing cell, and nobody says."""
@@ -50,8 +54,19 @@ def read_table(path: Path) -> Iterator[Row]:
     Raises:
         UserError: it cannot be read, or a row has more than one meaning; the sentence names the line.
     """
+    missing: list[Row] = []
+    texts = 0
     for line, columns, values in _rows(path):
-        yield _row(path, line, columns, values)
+        row = _row(path, line, columns, values)
+        texts += bool(row.text)
+        if row.text in EMPTY:
+            missing.append(row)
+        yield row
+    if len(missing) > 1 and len(missing) == texts:
+        raise UserError(
+            f"{path}, line {missing[0].line}: the text is {missing[0].text}, as in every row that has one, which "
+            "stands for a missing cell: fill the column or leave it out"
+        )
 
 
 def columns_of(path: Path) -> list[str]:
@@ -101,20 +116,44 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     """(line, value) of JSON lines, or of one array."""
     if text.lstrip().startswith("["):
         try:
-            yield from enumerate(json.loads(text), start=1)
+            yield from _items(text)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {getattr(error, 'lineno', 1)}: not JSON ({error})") from error
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield number, json.loads(line, object_pairs_hook=unrepeated)
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}, line {number}: not JSON ({error})") from error
 
 
+def _items(text: str) -> Iterator[tuple[int, Any]]:
+    """(line, value) of an array."""
+    decoder = json.JSONDecoder(object_pairs_hook=unrepeated)
+    line, counted, at = 1, 0, text.index("[") + 1
+    for _ in json.loads(text):
+        while text[at] in " \t\n,":
+            at += 1
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except ValueError as error:
+            raise json.JSONDecodeError(str(error), text, at) from error
+        yield line, value
+
+
+def unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON by its pairs; raises ValueError for a key that stands twice, of which the last would count."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
+
+
 def _row(path: Path, line: int, columns: list[str], values: Sequence[Any]) -> Row:
-    def stated(names: Sequence[str]) -> list[tuple[str, str]]:
+    def stated(names: Sequence[str]) -> list[Stated]:
         """(column, value) of these columns, without those that have none."""
         found = [(columns[index], values[index]) for index in indices(columns, names)]
         strings = [(column, _string(value, f"{path}, line {line}", column)) for column, value in found]
@@ -123,26 +162,16 @@ def _row(path: Path, line: int, columns: list[str], values: Sequence[Any]) -> Ro
     def only(names: Sequence[str]) -> str | None:
         return next((value for _, value in stated(names) if value), None)
 
-    def number(name: str) -> float | None:
-        given = only((name,))
-        try:
-            value = None if given is None else float(given)
-        except ValueError:
-            value = math.nan
-        if value is not None and not 0 <= value < math.inf:
-            raise UserError(f"{path}, line {line}: {name} is {given}, where seconds are expected")
-        return value
-
     files = [value for _, value in stated(FILE) if value] or [value for _, value in stated(NAMES) if value]
     if not files:
         raise UserError(f"{path}, line {line}: no file_name (columns: {', '.join(columns)})")
-    start, seconds = number("offset"), None
-    if start is not None or indices(columns, ("audio_filepath",)):  # NeMo's manifests
-        start, seconds = start or 0.0, number("duration")
+    place = f"{path}, line {line}"
+    nemo = bool(indices(columns, ("audio_filepath",)))
+    start, seconds = _part(place, stated(START), stated(END), stated(SECONDS), nemo=nemo)
     return Row(
         line,
         tuple(dict.fromkeys(files)),
-        _transcript(f"{path}, line {line}", stated(TEXT)),
+        _transcript(place, stated(TEXT)),
         only(SPEAKER),
         only(LANGUAGE),
         only(SPLIT),
@@ -151,7 +180,49 @@ def _row(path: Path, line: int, columns: list[str], values: Sequence[Any]) -> Ro
     )
 
 
-def _transcript(place: str, stated: list[tuple[str, str]]) -> str | None:
+def _part(
+    place: str, starts: list[Stated], ends: list[Stated], lengths: list[Stated], *, nemo: bool
+) -> tuple[float | None, float | None]:
+    """Where the part of a file begins that a row states, and its length, by their (column, value) pairs.
+
+    Args:
+        nemo: whether it is a row of NeMo's manifests, in which a length alone is that of a part.
+    """
+    start, end = _seconds(place, starts), _seconds(place, ends)
+    if start is None and end is None and not nemo:
+        return None, None
+    begun, length = start or 0.0, _seconds(place, lengths)
+    if end is None:
+        return begun, length
+    if end <= begun:
+        raise UserError(f"{place}: {ends[0][0]} is {end:g} s, which is not after {begun:g} s where it begins")
+    if length is not None and abs(begun + length - end) > TOLERANCE:
+        raise UserError(
+            f"{place}: it ends at {end:g} s by {ends[0][0]} and at {begun + length:g} s by {lengths[0][0]}, keep one "
+            "of these columns"
+        )
+    return begun, end - begun
+
+
+def _seconds(place: str, stated: list[Stated]) -> float | None:
+    """The time that columns of one meaning state; None where all of them are empty."""
+    found: list[tuple[str, float]] = []
+    for column, given in stated:
+        if not given:
+            continue
+        try:
+            value = float(given)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise UserError(f"{place}: {column} is {given}, where seconds are expected")
+        found.append((column, value))
+        if value != found[0][1]:
+            raise UserError(f"{place}: {found[0][0]} and {column} have different times, keep one of these columns")
+    return found[0][1] if found else None
+
+
+def _transcript(place: str, stated: list[Stated]) -> str | None:
     """The transcript of a row by its (column, value) pairs."""
     filled = [(column, " ".join(value.split("\n"))) for column, value in stated if value]
     filled = [one for one in filled if one[1] not in EMPTY] or filled
