@@ -301,7 +301,7 @@ def test_every_option_that_an_error_names_is_one_of_the_command_line():
         ("eval mini --data data --normalize twice", "--normalize twice"),
         ("eval mini --data data --threads 0", "--threads 0"),
         ("eval mini --data data --clips -1", "--clips -1"),
-        ("eval mini --data data --threads 2", "--threads 2: they are for the real-time factor alone: give clips"),
+        ("eval mini --data data --threads 2", "--threads 2: they are for the real-time factor alone: give --clips"),
         ("eval mini --data data --show -1", "--show -1"),
         ("eval mini --data data --hypotheses all.txt", "--hypotheses all.txt"),
         ("eval mini --data data --hypotheses config.json", "--hypotheses config.json"),
@@ -413,11 +413,11 @@ def test_inspect_counts_what_the_model_holds(there, run):
 
 
 def test_eval_finds_no_errors_in_what_the_model_itself_said(there, run):
-    code, out, _ = run("eval mini --data data --against mini --watch again=data,data --clips 1 --json")
+    code, out, _ = run("eval mini --data data --against mini --watch again=data --clips 1 --json")
     assert code == 0
     found = json_of(out)
     assert [found["sets"][name]["wer"]["percent"] for name in ("data", "again")] == [0, 0]
-    assert found["sets"]["again"]["utterances"] == 12
+    assert found["sets"]["again"]["utterances"] == 6
     assert found["real_time"]["utterances"]["threads"] == 1
     code, out, _ = run("eval mini --data data")
     assert code == 0

@@ -51,7 +51,8 @@ def evaluate(
     model
         Directory, or OWNER/NAME[@REVISION] on the Hub.
     data
-        Transcribed data: manifest or folder, several joined by commas.
+        Transcribed data: manifest or folder, several joined by commas; or hf:OWNER/NAME:CONFIG:SPLIT on the Hub, or a
+        set of the Open ASR Leaderboard, such as open-asr:librispeech-clean.
     against
         Directory or name on the Hub of a model to compare with, sentence by sentence.
     watch
@@ -82,7 +83,7 @@ def evaluate(
     at_least("clips", clips, 0)
     at_least("show", show_worst, 0)
     if threads != 1 and not clips:
-        raise OptionError("threads", threads, "they are for the real-time factor alone: give clips to measure it on")
+        raise OptionError("threads", threads, "they are for the real-time factor alone: give --clips too")
     if hypotheses is not None:
         refuse_hypotheses(hypotheses)
     report = api.evaluate(

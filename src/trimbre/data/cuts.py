@@ -14,6 +14,7 @@ from lhotse.serialization import deserialize_item
 
 from trimbre.data.audio_folder import METADATA, SPLIT_WORDS, audio_folder, metadata_of, nested_metadata, overlooked
 from trimbre.data.columns import AUDIO, FILE, indices
+from trimbre.data.hub_sets import fetched, hub_set
 from trimbre.data.outside import outside, refuse_outside
 from trimbre.data.tables import SUFFIXES as TABLES
 from trimbre.data.tables import unrepeated
@@ -35,7 +36,7 @@ def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = Fal
 
     Args:
         data: one path or several, in a sequence or joined by commas (one that exists may have commas in it); a CutSet;
-            or a sequence of cuts.
+            or a sequence of cuts. In place of a path, the name of a data set of Hugging Face (`trimbre.data.hub_sets`).
         option: the argument that it was given by, for messages.
         allow_outside: let a manifest name audio outside its own folder. One from a stranger could have any file of this
             machine read.
@@ -213,18 +214,20 @@ def _read_paths(paths: Sequence[str], given: Any, option: str, allow_outside: bo
     """The cuts of several paths."""
     if not paths:
         raise OptionError(option, given, "give the path of a manifest or a folder")
+    named = {path: found for path in paths if not os.path.exists(path) and (found := hub_set(path, option=option))}
     for path in paths:
-        if not os.path.exists(path):
+        if path not in named and not os.path.exists(path):
             of = f" (in {given!r})" if len(paths) > 1 and isinstance(given, str) else ""
             raise OptionError(option, path, f"there is no such file{of}: give the path of a manifest or a folder")
+    local = {path: fetched(named[path], option=option) if path in named else Path(path) for path in paths}
     if not repeated:
         places: dict[str, str] = {}
         for path in paths:
-            first = places.setdefault(_place(Path(path)), path)
+            first = places.setdefault(_place(local[path]), path)
             if first is not path:
                 again = "it is given twice" if first == path else f"it is the same set as {first}"
                 raise OptionError(option, path, f"{again}, and every utterance would count twice: give it once")
-    sets = [_read(Path(path), option, allow_outside) for path in paths]
+    sets = [_read(local[path], option, allow_outside) for path in paths]
     joined = sets[0]
     for other in sets[1:]:
         joined = joined + other
