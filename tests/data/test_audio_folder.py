@@ -90,6 +90,14 @@ def test_speaker_and_language_are_kept(tmp_path):
         assert (segment.text, segment.speaker, segment.language) == ("hallo", "me", "de")
 
 
+def test_a_language_that_is_not_known_is_noted(tmp_path):
+    put(tmp_path / "in", csv="file_name,language,text\na.wav,klingon,x\nb.wav,German,y\nc.wav,und,z\n")
+    for name in "abc":
+        record(tmp_path / "in" / f"{name}.wav")
+    (note,) = corpus_folder(source=tmp_path / "in", out=tmp_path / "out").notes
+    assert note.startswith("1 of 3 recordings state the language 'klingon', of which nothing is known")
+
+
 def test_parts_of_a_recording_are_cut_out_of_it(tmp_path):
     """As NeMo's manifests name them, in a file of any name."""
     clip = np.concatenate([tone(hertz, 1.0, 8000) for hertz in (300, 500, 700)])

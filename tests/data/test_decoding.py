@@ -1,5 +1,6 @@
 """Headers that were never finished, files that are cut off, and lengths: what is there is read, or it is said."""
 
+import os
 import re
 import struct
 
@@ -193,6 +194,20 @@ def test_mp3s_that_were_joined_are_read_to_their_end(tmp_path):
     assert len(clip) == pytest.approx(4 * 16_000, abs=4000)
     assert (pitch(clip[:24_000]), pitch(clip[-24_000:])) == pytest.approx((440, 700), abs=1)
     assert audio_length(path).samples == len(clip)
+
+
+def test_of_a_damaged_mp3_nothing_but_our_sentence_is_said(tmp_path, capfd):
+    """libmpg123 writes notes to standard error by itself; what is written there afterwards is not lost."""
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, np.tile(SOUND, 8), 16_000, format="MP3")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 3000] = bytes(3000)
+    path.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(UserError, match="it is damaged or cut off"):
+            read_audio(path)
+    os.write(2, b"said\n")
+    assert capfd.readouterr().err == "said\n"
 
 
 def test_what_is_no_audio_is_said_in_words(tmp_path):

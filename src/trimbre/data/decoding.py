@@ -17,7 +17,8 @@ import numpy as np
 import soundfile
 
 from trimbre.data.columns import AUDIO
-from trimbre.data.headers import Source, is_wrong, opened, refuse_short
+from trimbre.data.headers import Source, is_mp3, is_wrong, opened, refuse_short
+from trimbre.data.silence import silent_stderr
 from trimbre.errors import UserError, reason
 
 BLOCK = 1 << 16
@@ -60,7 +61,9 @@ def decoded(source: Source, place: str, *, start: float = 0.0) -> Iterator[Strea
     _check(source, place)
     if not is_wrong(source, place):
         try:
-            with soundfile.SoundFile(_given(source)) as sound:
+            with silent_stderr(is_mp3(source)):
+                opened_sound = soundfile.SoundFile(_given(source))
+            with opened_sound as sound:
                 if 0 < sound.frames < UNKNOWN:
                     floating = sound.subtype in ("FLOAT", "DOUBLE")
                     blocks = _blocks(sound, place, round(start * sound.samplerate))
@@ -103,8 +106,13 @@ def _blocks(sound: soundfile.SoundFile, place: str, start: int) -> Iterator[np.n
     """The samples from a frame on."""
     try:
         skipped = min(start, sound.frames)
-        done = sound.seek(skipped) if sound.seekable() else 0  # GSM 6.10, of telephones, is read from its beginning
-        while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
+        with silent_stderr(sound.format == "MP3"):
+            done = sound.seek(skipped) if sound.seekable() else 0  # GSM 6.10, of telephones, is read from its beginning
+        while True:
+            with silent_stderr(sound.format == "MP3"):
+                block = sound.read(BLOCK, dtype="float32", always_2d=True)
+            if not len(block):
+                break
             if done + len(block) > skipped:
                 yield block[max(0, skipped - done) :]
             done += len(block)

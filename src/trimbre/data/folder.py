@@ -2,6 +2,7 @@
 
 import mimetypes
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from trimbre.data.audio_folder import (
 )
 from trimbre.data.columns import AUDIO
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
-from trimbre.data.language import code_of, stated_language
+from trimbre.data.language import code_of, is_unknown, stated_language
 from trimbre.data.splits import split_of
 from trimbre.data.tables import SUFFIXES as TABLES
 from trimbre.data.tables import decoded
@@ -164,6 +165,13 @@ def _notes(source: Path, tables: Sequence[Path], recordings: Sequence[_Recording
         notes += [f"no recording has a transcript; there is {found}"] if found else []
     if silent := sum(one.text == "" for one in recordings):
         notes.append(f"{silent} of {len(recordings)} recordings have an empty transcript: nothing is spoken in them")
+    stated = Counter(one.listed.row.language for one in recordings if one.listed and one.listed.row.language)
+    for language, count in stated.items():
+        if is_unknown(language):
+            notes.append(
+                f"{count} of {len(recordings)} recordings state the language {language!r}, of which nothing is known: "
+                "correct it, or their texts are compared as written"
+            )
     taken = {one.audio for one in recordings}
     audio, odd = [], []
     for where, _, names in os.walk(root):

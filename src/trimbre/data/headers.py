@@ -37,11 +37,21 @@ def is_wrong(source: Source, place: str) -> bool:
         if head[:4] in (b"RIFF", b"RF64"):
             file.seek(12)
             return _wav_is_wrong(file, end, place)
-        if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0):
+        if _begins_mp3(head):
             stated = _mp3(file, head)
             return _refuse_cut_off(stated, end, place) and end > stated + _slack(stated)
         _refuse_cut_off(_size(file, head), end, place)
         return False
+
+
+def is_mp3(source: Source) -> bool:
+    """Whether a file begins as an MP3."""
+    with opened(source) as file:
+        return _begins_mp3(file.read(3))
+
+
+def _begins_mp3(head: bytes) -> bool:
+    return head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0)
 
 
 def refuse_short(seconds: float, stated: float, place: str) -> None:

@@ -101,6 +101,11 @@ def code_of(language: str | None) -> str | None:
     return codes.get(name) or codes.get(re.split(r"[-_.]", name)[0])
 
 
+def is_unknown(language: str) -> bool:
+    """Whether a manifest or a table states a language of which nothing is known, as by a typing error."""
+    return code_of(language) is None and not _unstated(language)
+
+
 def language_of_model(model: Any, processor: Any) -> str | None:
     """The language that a recogniser was trained for; None for several, or where nothing says it.
 
