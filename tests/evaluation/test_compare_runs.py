@@ -147,6 +147,17 @@ def test_the_table_is_written_whole_with_a_picture(write_run, tmp_path):
         write_comparison(found, tmp_path / "mine")
 
 
+def test_the_normaliser_is_named_and_is_that_of_all(write_run):
+    ours = write_run("ours", 4)
+    found = Comparison.of([ours]).to_json()
+    assert found["normalize"] == "basic"
+    assert "normalize=basic" in str(comparison_table(found).title)
+    assert "normalised `basic`" in comparison_markdown(found)
+    theirs = write_run("theirs", 4, sets={name: evaluated(4) | {"normalize": "open-asr"} for name in ("dev", "other")})
+    with pytest.raises(UserError, match=r"was evaluated with normalize=open-asr, .* with basic: compare runs with the"):
+        Comparison.of([ours, theirs])
+
+
 def test_what_cannot_be_compared_is_named(write_run, tmp_path):
     ours = write_run("ours", 4)
     with pytest.raises(UserError, match="different sentences of dev"):

@@ -22,7 +22,10 @@ from trimbre.errors import OptionError, at_least
     trimbre eval half --data data/voices/test --graph menu
 
     trimbre eval half --data data/voices/test --show 10 \\
-        --hypotheses half.tsv""",
+        --hypotheses half.tsv
+
+    trimbre eval half --data open-asr:librispeech-clean \\
+        --normalize open-asr --clips 20""",
 )
 def evaluate(
     model: str,

@@ -243,7 +243,9 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: a row for each entry."""
-        return {"sets": list(self.sets), "rows": [self._row(entry) for entry in self.entries]}
+        main = self.entries[0].runs[0].sets[self.sets[0]]
+        rows = [self._row(entry) for entry in self.entries]
+        return {"sets": list(self.sets), "normalize": main["normalize"], "rows": rows}
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         main = self.sets[0]
@@ -280,7 +282,7 @@ def _read_all(run: Run) -> None:
     entry = Entry(run.name, (run,))
     figures = [run.share, run.seed, run.minutes, run.steps, entry.faster, *map(entry.removed, ("params", "macs"))]
     for name, found in run.sets.items():
-        figures += [found["sentences"]["sha256"], entry.rate(name)]
+        figures += [found["sentences"]["sha256"], found["normalize"], entry.rate(name)]
 
 
 def _refuse_other_sentences(runs: Sequence[Run]) -> None:
@@ -295,6 +297,10 @@ def _refuse_other_sentences(runs: Sequence[Run]) -> None:
         for name, found in run.sets.items():
             if found["sentences"]["sha256"] != first.sets[name]["sentences"]["sha256"]:
                 raise UserError(f"{run.place} and {first.place} were evaluated on different sentences of {name}")
+            how, other = found["normalize"], first.sets[name]["normalize"]
+            if how != other:
+                said = f"{run.place} was evaluated with normalize={how}, {first.place} with {other}"
+                raise UserError(f"{said}: compare runs with the same")
 
 
 def _refuse_unlike(runs: Sequence[Run]) -> None:

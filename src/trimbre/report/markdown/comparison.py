@@ -18,10 +18,10 @@ def comparison_markdown(found: Mapping[str, Any]) -> str:
     """The rows of `Comparison.to_json`; error rates in percent with 95 % intervals, differences in points."""
     sets, rows = found["sets"], found["rows"]
     kinds = [kind for kind in DIFFERENCES if any(kind in row["against"] for row in rows)]
-    words = rows[0]["wer"]
+    words, how = rows[0]["wer"], f"normalised `{found['normalize']}`"
     headings = [
         *HEADINGS,
-        *(f"{name} ({words[name]['words']:,} {UNITS[words[name]['rate']]})" for name in sets),
+        *(f"{name} ({words[name]['words']:,} {UNITS[words[name]['rate']]}, {how})" for name in sets),
         *(DIFFERENCES[kind] for kind in kinds),
         "steps",
         "min",

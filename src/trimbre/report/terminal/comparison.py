@@ -32,7 +32,7 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
             "times\nfaster",
             *sizes,
         ],
-        title="Error rates in %, 95 % intervals over sentences",
+        title=f"Error rates in %, 95 % intervals over sentences, normalize={found['normalize']}",
         caption="\n".join(dict.fromkeys(_effort(row) for row in rows)),
     )
     for row, following in zip(rows, [*rows[1:], None], strict=True):
