@@ -13,6 +13,7 @@ import pytest
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = {
+    "data/hub_sets.py": ("hub",),
     "exporting/": ("export",),
     "benchmark/": ("export",),
     "inference/graph/": ("graph",),
