@@ -1,6 +1,7 @@
 """A tree in LibriSpeech's layout: its parts become data that can be given by their folders."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,34 @@ def test_what_is_missing_is_named(tree, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty': it holds no part of LibriSpeech"):
         librispeech(source=tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("84-121123-0001.flac", "junk", "84-121123-0001.flac holds no audio"),
+        ("84-121123-0001.flac", "", "84-121123-0001.flac is empty"),
+        (
+            "84-121123.trans.txt",
+            "84-121123-0000 GO ON\n84-121123-0001\n",
+            "trans.txt, line 2: the name of an utterance",
+        ),
+    ],
+)
+def test_a_damaged_file_of_a_part_is_named(tree, capsys, name, content, said):
+    (tree / "LibriSpeech/dev-clean/84/121123" / name).write_text(content)
+    assert run(["corpus", "librispeech", str(tree)]) == 2
+    assert re.search(said, " ".join(capsys.readouterr().err.split()))
+    assert not list(tree.rglob("cuts.jsonl.gz"))
+
+
+def test_a_transcript_without_audio_is_noted_and_a_part_is_told_from_its_tree(tree):
+    (tree / "LibriSpeech/dev-clean/84/121123/84-121123-0001.flac").unlink()
+    made = librispeech(source=tree)
+    assert made.utterances == {"dev-clean": 2}
+    assert made.notes == ["1 utterances of dev-clean have a transcript and no audio, such as 84-121123-0001"]
+    with pytest.raises(UserError, match=re.escape(f"give the folder that it is in, {tree / 'LibriSpeech'}")):
+        librispeech(source=tree / "LibriSpeech/dev-clean")
 
 
 def test_it_can_be_downloaded_first(tree, tmp_path, monkeypatch, capsys):

@@ -8,8 +8,10 @@ from typing import Any
 from lhotse import CutSet
 from lhotse.recipes.librispeech import LIBRISPEECH, MINI_LIBRISPEECH, download_librispeech, prepare_librispeech
 
+from trimbre.data.audio import recording_of
 from trimbre.data.corpus import Corpus
 from trimbre.data.cuts import write_cuts
+from trimbre.data.tables import decoded
 from trimbre.errors import OptionError, UserError, reason
 from trimbre.progress import tracked
 
@@ -46,14 +48,17 @@ def librispeech(*, source: str | Path, parts: Sequence[str] = (), download: bool
         if part not in found:
             raise OptionError("parts", part, f"there is no such folder in {given}: download it first")
     if not found:
-        raise OptionError("source", str(source), "it holds no part of LibriSpeech, such as dev-clean: give its folder")
-    utterances, hours = {}, {}
+        place = f"give the folder that it is in, {given.parent}" if root.name in PARTS else "give its folder"
+        raise OptionError("source", str(source), f"it holds no part of LibriSpeech, such as dev-clean: {place}")
+    utterances, hours, notes = {}, {}, []
     for part in tracked(parts or found, "LibriSpeech"):
         cuts = _cuts(root, part, given / part)
+        if absent := sorted(_listed(given / part) - {cut.recording_id for cut in cuts}):
+            notes.append(f"{len(absent)} utterances of {part} have a transcript and no audio, such as {absent[0]}")
         write_cuts(cuts, root / part)
         utterances[part] = len(cuts)
         hours[part] = round(sum(cut.duration for cut in cuts) / 3600, 4)
-    return Corpus(root, "LibriSpeech (openslr.org 12, 31)", LICENCE, utterances, hours, [], [])
+    return Corpus(root, "LibriSpeech (openslr.org 12, 31)", LICENCE, utterances, hours, [], notes)
 
 
 def _cuts(root: Path, part: str, given: Path) -> list[Any]:
@@ -66,5 +71,21 @@ def _cuts(root: Path, part: str, given: Path) -> list[Any]:
     try:
         manifests = prepare_librispeech(root, dataset_parts=part, num_jobs=os.cpu_count() or 1)[part]
         return list(CutSet.from_manifests(**manifests))
-    except (ValueError, AssertionError, OSError, LookupError) as error:
+    except Exception as error:  # lhotse's recipe raises whatever its decoders do
+        _refuse_damaged(given)
         raise UserError(f"cannot read {given} as a part of LibriSpeech: {reason(error)}") from error
+
+
+def _listed(part: Path) -> set[str]:
+    """Names of the utterances that a part has transcripts of."""
+    return {line.split(maxsplit=1)[0] for path in part.rglob("*.trans.txt") for line in decoded(path).splitlines()}
+
+
+def _refuse_damaged(part: Path) -> None:
+    """Raise UserError for the first file of a part that cannot be read."""
+    for path in sorted(part.rglob("*.trans.txt")):
+        for number, line in enumerate(decoded(path).splitlines(), start=1):
+            if len(line.split(maxsplit=1)) < 2:
+                raise UserError(f"{path}, line {number}: the name of an utterance and its transcript are expected")
+    for path in sorted(part.rglob("*.flac")):
+        recording_of(path, id=path.stem)
