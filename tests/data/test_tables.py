@@ -211,6 +211,8 @@ def test_columns_beside_the_text(tmp_path):
         ("start_time,end_time", "0,4", (0.0, 4.0)),
         ("start,duration", "1.5,2.5", (1.5, 2.5)),
         ("start,end,duration", "1.5,4,2.5", (1.5, 2.5)),
+        ("start_ms,end_ms", "1500,4000", (1.5, 2.5)),
+        ("start_ms,duration", "1500,2.5", (1.5, 2.5)),
         ("start,offset", "1.5,1.50", (1.5, None)),
         ("end", "4", (0.0, 4.0)),
         ("start,end", "1.5,", (1.5, None)),

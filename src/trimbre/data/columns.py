@@ -17,10 +17,13 @@ TEXT = (
 SPEAKER = ("speaker", "speaker_id", "client_id")
 LANGUAGE = ("language", "lang", "locale")
 SPLIT = ("split", "subset")
-START = ("offset", "start", "begin", "start_time", "begin_time", "start_offset", "start_seconds", "start_sec")
-"""Columns that say where in the file an utterance begins, in seconds."""
-END = ("end", "stop", "end_time", "stop_time", "end_offset", "end_seconds", "end_sec")
-SECONDS = ("duration", "duration_seconds", "duration_sec")
+START = (
+    *("offset", "start", "begin", "start_time", "begin_time", "start_offset", "start_seconds", "start_sec"),
+    *("start_ms", "begin_ms", "offset_ms"),
+)
+"""Columns that say where in the file an utterance begins, in seconds, or in milliseconds where they end in `_ms`."""
+END = ("end", "stop", "end_time", "stop_time", "end_offset", "end_seconds", "end_sec", "end_ms", "stop_ms")
+SECONDS = ("duration", "duration_seconds", "duration_sec", "duration_ms")
 """Columns that say how long it is, beside one of the former."""
 AUDIO = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .mpga .m4a .m4b .aac .wma .aiff .aif .aifc .au .snd .caf .w64 .rf64 "

@@ -216,6 +216,8 @@ def _seconds(place: str, stated: list[Stated]) -> float | None:
             value = math.nan
         if not 0 <= value < math.inf:
             raise UserError(f"{place}: {column} is {given}, where seconds are expected")
+        if canonical(column).endswith("_ms"):
+            value /= 1000
         found.append((column, value))
         if value != found[0][1]:
             raise UserError(f"{place}: {found[0][0]} and {column} have different times, keep one of these columns")
