@@ -374,7 +374,7 @@ def test_a_run_that_is_resumed_goes_by_the_same_times(
         precision="fp32",
         batches=BatchConfig(max_duration=6.0, buckets=2),
     )
-    place, dev = save(model, processor, tmp_path / "model"), Passes(noise_corpus, interrupted=2)
+    place, dev = save(model, processor, tmp_path / "model"), Passes(noise_corpus, interrupted=4)
     how = {"train": noise_corpus, "dev": dev.cuts, "out": tmp_path / "small", "config": config}
     with pytest.raises(KeyboardInterrupt):
         trimbre.prune(place, **how)

@@ -136,7 +136,7 @@ def test_only_training_sentences_are_synthesised_and_failures_are_listed(
     splits = dict(zip(lines, ["train", "dev", "train", "test", "train", "train", "train", "train"], strict=True))
     monkeypatch.setattr(phones, "read_by_flite", read)
     monkeypatch.setattr(units, "spelled_by_flite", lambda text: [name for name, _ in read(text)[0]])
-    monkeypatch.setattr(units, "split_of", lambda text: splits[text])
+    monkeypatch.setattr(units, "split_of", lambda text, language: splits[text])
     (tmp_path / "lines.txt").write_text("\n".join(lines))
     asked = ["--recordings", tmp_path / "recordings", "--sentences", tmp_path / "lines.txt", "--limit", "9"]
     monkeypatch.setattr(sys, "argv", ["units.py", *map(str, asked), "--out", str(tmp_path / "out")])

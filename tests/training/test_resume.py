@@ -136,6 +136,7 @@ def test_what_cannot_be_begun_or_resumed_is_refused_and_nothing_is_written(tmp_p
         prepare_run(out, settings(), resume=True)
     assert not list(tmp_path.iterdir())
     out.mkdir()
+    (out / "config.json").touch()
     for resume in (False, True):
         with pytest.raises(UserError, match=r"out='.*small': it already exists"):
             prepare_run(out, settings(), resume=resume)

@@ -134,7 +134,7 @@ def _cannot_load(what: str, error: Exception) -> UserError:
 
 def _refuse_other_plan(model: PreTrainedModel, folder: Path, name: str) -> None:
     """Raise UserError where the plan beside the weights is of a model of another shape."""
-    if (plan := load_plan(folder)) is None:
+    if (plan := load_plan(folder)) is None or family_of(model).anatomy is None:  # a family registered elsewhere
         return
     sizes = {path: size for path, size in anatomy_of(model).sizes.items() if size}
     if sizes != {path: width for path, width in plan.widths.items() if width}:

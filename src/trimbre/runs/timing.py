@@ -63,7 +63,7 @@ def _first(cuts: Iterable[Any], count: int, rate: int) -> list[np.ndarray]:
     found: list[np.ndarray] = []
     left, unreadable = LONGEST, UserError("there is no utterance to time")
     for cut in cuts:
-        if len(found) == count or left <= 0:
+        if len(found) == count or left * rate < 1:
             break
         part = cut if cut.duration <= left else cut.truncate(duration=left)
         try:
