@@ -249,12 +249,27 @@ def plain(name: str) -> str:
 
 def words_of_our_own() -> Iterator[str]:
     pattern = re.compile(rf"(?<![A-Za-z])({'|'.join(WORDS)})(?![A-Za-z])", re.IGNORECASE)
-    pages = [*sorted(SOURCE.rglob("*.py")), *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
-    pages = [path for path in pages if path.name != "CHANGELOG.md"]  # which says what things were called
-    for path in pages:
+    folders = (SOURCE, *(ROOT / name for name in ("docs", "tests", "recipes", "benchmarks", "examples")))
+    pages = [
+        path for folder in folders for ending in ("py", "md", "sh") for path in sorted(folder.rglob(f"*.{ending}"))
+    ]
+    for path in [*pages, *sorted(ROOT.glob("*.md"))]:
+        if path.name in ("CHANGELOG.md", Path(__file__).name):  # which say what things were called, and must not be
+            continue
         for number, line in enumerate(path.read_text().splitlines(), 1):
             for found in pattern.finditer(line):
                 yield f"{path.relative_to(ROOT)}:{number} {found[0]!r}"
+
+
+def pickles() -> Iterator[str]:
+    """Data are read and written as safetensors and JSON: a pickle can run code when it is read."""
+    for path, tree in modules().items():
+        for node in ast.walk(tree):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if {"pickle", "dill", "joblib", "marshal", "shelve"} & set(names) or called in ("torch.load", "torch.save"):
+                yield f"{path}:{getattr(node, 'lineno', 0)} {called or names}"
 
 
 def flags_in_the_library() -> Iterator[str]:
@@ -283,6 +298,7 @@ CHECKS: dict[str, Callable[[], Iterator[str]]] = {
     "heavy imports": heavy_imports,
     "long files": long_files,
     "undeclared packages": undeclared_packages,
+    "pickles": pickles,
     "words that are not the field's": words_of_our_own,
 }
 

@@ -69,5 +69,5 @@ class Endless:
 def test_a_worker_that_is_killed_is_an_error(capfd):
     before = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(OptionError, match=r"^workers=2: one of the processes was killed \(.*: give fewer"):
-        list(from_workers(Dying(), Endless(), workers=2, seed=0))
+        list(from_workers(Dying(), Endless(), arrays_of=int, workers=2, seed=0))
     assert signal.getsignal(signal.SIGCHLD) is before

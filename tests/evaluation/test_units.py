@@ -209,16 +209,16 @@ def test_the_report_is_plain_data(recogniser):
 
 def test_the_leaderboards_rate_stands_beside_that_of_an_english_set():
     """A compound that is written apart and a name are errors by `basic` alone; silence is not judged there."""
-    said, heard = ["Jon wrote a white paper", "um", "no"], ["john wrote a whitepaper", "thank you", "no no"]
+    spoken, recognised = ["Jon wrote a white paper", "um", "no"], ["john wrote a whitepaper", "thank you", "no no"]
     found = Evaluation(
         ["a", "b", "c"],
         ["jon wrote a white paper", "um", "no"],
-        heard,
+        recognised,
         "basic",
         1.0,
         {},
         languages=["en"] * 3,
-        as_written=(said, heard),
+        as_written=(spoken, recognised),
     )
     assert (found.words.total, found.open_asr.total) == (3 + 2 + 1, 1)
     assert found.to_json()["open_asr"]["reference"] == 6

@@ -177,7 +177,7 @@ def test_a_copy_is_prepared_and_the_model_left_alone(model, processor, padded):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_padding_of_any_kind_is_not_heard(tmp_path):
+def test_padding_of_any_kind_changes_nothing(tmp_path):
     """sherpa-onnx pads batches with -23: what lies beyond an utterance's length must not matter."""
     model, processor = mini_parakeet(), mini_processor()
     layout, path = layout_for("sherpa-onnx", model, processor), tmp_path / "model.onnx"

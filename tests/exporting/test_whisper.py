@@ -251,7 +251,7 @@ def test_onnx_asr_writes_what_the_model_writes(small, place, processor, written,
     assert [text.strip() for text in asr.recognize(alike, language="de")] == texts
 
 
-def test_bench_hears_with_the_export(place, written, monkeypatch):
+def test_bench_recognises_by_the_export(place, written, monkeypatch):
     monkeypatch.setattr(benchmarking, "_loading", benchmarking._loading_here)
     (timing,) = benchmarking.bench([place], runtimes=("onnx-fp32",), threads=(1,), repeats=1)
     assert timing.rtf.median > 0

