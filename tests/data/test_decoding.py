@@ -218,6 +218,19 @@ def test_what_is_no_audio_is_said_in_words(tmp_path):
     assert str(refused.value) == (f"cannot decode {path}: it is damaged, or not audio that libsndfile or FFmpeg reads")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff", b"ID3", b"ID3" + bytes(7) + b"Xing", b"RIFF", b"caff" + bytes(8) + b"\x7f" * 12, b"FORM", b".snd"],
+)
+def test_so_is_a_header_that_ends_at_once(tmp_path, content):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    for read in (read_audio, audio_length):
+        with pytest.raises(UserError, match=r"a\.wav") as refused:
+            read(path)
+        assert "\n" not in str(refused.value)
+
+
 def test_a_folder_is_called_one_with_the_recordings_in_it(tmp_path):
     for name, ending in (("notes.txt", ".wav"), ("a.FLAC", ".FLAC"), ("b.mp3", ".FLAC"), ("c.mp3", ".mp3")):
         (tmp_path / name).touch()

@@ -59,24 +59,29 @@ def decoded(source: Source, place: str, *, start: float = 0.0) -> Iterator[Strea
             length is stated, a last block that is cut off is left out.
     """
     _check(source, place)
-    if not is_wrong(source, place):
-        try:
-            with silent_stderr(is_mp3(source)):
-                opened_sound = soundfile.SoundFile(_given(source))
-            with opened_sound as sound:
-                if 0 < sound.frames < UNKNOWN:
-                    floating = sound.subtype in ("FLOAT", "DOUBLE")
-                    blocks = _blocks(sound, place, round(start * sound.samplerate))
-                    exact = sound.format != "MP3"
-                    yield Stream(sound.samplerate, sound.channels, sound.frames, exact, floating, blocks)
-                    return
-                if sound.frames == 0 and sound.format in ("WAV", "WAVEX", "RF64", "W64"):
-                    yield Stream(sound.samplerate, sound.channels, 0, True, False, iter(()))
-                    return
-        except (soundfile.SoundFileError, TypeError):  # TypeError: .raw, which has no header
-            pass
+    sound = None if is_wrong(source, place) else _by_libsndfile(source)
+    if sound is not None:
+        with sound:
+            if 0 < sound.frames < UNKNOWN:
+                floating = sound.subtype in ("FLOAT", "DOUBLE")
+                blocks = _blocks(sound, place, round(start * sound.samplerate))
+                exact = sound.format != "MP3"
+                yield Stream(sound.samplerate, sound.channels, sound.frames, exact, floating, blocks)
+                return
+            if sound.frames == 0 and sound.format in ("WAV", "WAVEX", "RF64", "W64"):
+                yield Stream(sound.samplerate, sound.channels, 0, True, False, iter(()))
+                return
     with _by_ffmpeg(source, place, start) as stream:
         yield stream
+
+
+def _by_libsndfile(source: Source) -> soundfile.SoundFile | None:
+    """A file that libsndfile opens; None for another format."""
+    try:
+        with silent_stderr(is_mp3(source)):
+            return soundfile.SoundFile(_given(source))
+    except (soundfile.SoundFileError, TypeError):  # TypeError: .raw, which has no header
+        return None
 
 
 def _check(source: Source, place: str) -> None:

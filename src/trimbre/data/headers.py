@@ -40,7 +40,7 @@ def is_wrong(source: Source, place: str) -> bool:
         if _begins_mp3(head):
             stated = _mp3(file, head)
             return _refuse_cut_off(stated, end, place) and end > stated + _slack(stated)
-        _refuse_cut_off(_size(file, head), end, place)
+        _refuse_cut_off(_size(file, head, end), end, place)
         return False
 
 
@@ -51,7 +51,7 @@ def is_mp3(source: Source) -> bool:
 
 
 def _begins_mp3(head: bytes) -> bool:
-    return head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0)
+    return head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
 
 
 def refuse_short(seconds: float, stated: float, place: str) -> None:
@@ -77,8 +77,8 @@ def _slack(size: int) -> int:
     return max(512, size // 100)
 
 
-def _size(file: BinaryIO, head: bytes) -> int:
-    """Bytes that an AIFF, AU, W64 or CAF should have by its header; 0 where it states none."""
+def _size(file: BinaryIO, head: bytes, end: int) -> int:
+    """Bytes that an AIFF, AU, W64 or CAF should have by its header, of `end` that it has; 0 where it states none."""
     if head[:4] == b"FORM":
         return 8 + int.from_bytes(head[4:8], "big")
     if head[:4] == b".snd":
@@ -89,7 +89,7 @@ def _size(file: BinaryIO, head: bytes) -> int:
         file.seek(8)
         while (header := file.read(12))[11:]:
             length = int.from_bytes(header[4:], "big", signed=True)
-            if header[:4] == b"data":
+            if header[:4] == b"data" or length > end:
                 return file.tell() + length if length > 0 else 0
             file.seek(max(0, length), os.SEEK_CUR)
     return 0
@@ -106,9 +106,10 @@ def _mp3(file: BinaryIO, head: bytes) -> int:
     file.seek(begin)
     frame = file.read(256)
     at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if at < 0 or not frame[at + 7] & 2:  # flags: 1 for a count of frames, 2 for one of bytes
+    flags = int.from_bytes(frame[at + 4 : at + 8], "big")  # 1 for a count of frames, 2 for one of bytes
+    if at < 0 or not flags & 2:
         return 0
-    at += 8 + 4 * (frame[at + 7] & 1)
+    at += 8 + 4 * (flags & 1)
     return begin + int.from_bytes(frame[at : at + 4], "big")
 
 
