@@ -4,11 +4,13 @@ import io
 import json
 import os
 import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
+from huggingface_hub import HfApi
 
 from trimbre.data.audio import load_cut
 from trimbre.data.cuts import read_cuts, transcript_of
@@ -16,7 +18,7 @@ from trimbre.data.hub_sets import SETS, TABLE, hub_set
 from trimbre.errors import OptionError, UserError
 from trimbre.evaluation.score import score
 
-pytest.importorskip("datasets")
+datasets = pytest.importorskip("datasets")
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -111,6 +113,8 @@ def test_columns_that_differ_are_asked_for(tmp_path):
         ("hf:set:other:test", "does not read it .*'other' not found"),
         ("hf:nothing", "give hf:OWNER/NAME:CONFIG:SPLIT"),
         ("hf:set:a:b:c", "give hf:OWNER/NAME:CONFIG:SPLIT"),
+        ("hf:", "give hf:OWNER/NAME:CONFIG:SPLIT"),
+        ("hf:text=said", "give hf:OWNER/NAME:CONFIG:SPLIT"),
         ("hf:set::test:words=said", "give hf:OWNER/NAME:CONFIG:SPLIT"),
         ("open-asr:librispeech", "the leaderboard's sets are ami, .* librispeech-clean, "),
     ],
@@ -120,6 +124,13 @@ def test_what_is_no_name_is_said_in_a_sentence(given, said, tmp_path):
         write_parquet(tmp_path / "set", split=split, text=TEXTS)
     with pytest.raises(OptionError, match=f"^data='{given}': {'.*' if said.startswith('does') else ''}{said}"):
         read_cuts(given)
+
+
+def test_a_name_as_the_hub_writes_it_and_a_folder_that_is_called_so(tmp_path):
+    for given in ("hf:owner/name", "hf:datasets/owner/name", "hf://datasets/owner/name"):
+        assert hub_set(f"{given}:de:test").repository == "owner/name"
+    write_parquet(tmp_path / "datasets/mine", text=TEXTS)
+    assert [transcript_of(cut) for cut in read_cuts("hf:datasets/mine")] == TEXTS
 
 
 def test_a_path_that_is_there_comes_first(tmp_path):
@@ -136,6 +147,41 @@ def test_audio_of_this_machine_is_refused(tmp_path):
     parquet.write_table(arrow.table({"audio": sounds, "text": ["a"]}), tmp_path / "set/test.parquet")
     with pytest.raises(UserError, match=r"hf:set::test, row 1: .*secret\.wav"):
         read_cuts("hf:set::test")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub with the data set owner/set, which is the folder `set`; what was loaded from it."""
+    load, loaded = datasets.load_dataset, []
+
+    def from_hub(repository, config, *, revision, **more):
+        loaded.append((repository, revision))
+        return load("set", config, **more)
+
+    monkeypatch.setattr(datasets, "load_dataset", from_hub)
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *rest, **more: SimpleNamespace(sha="c" * 40))
+    return loaded
+
+
+def test_a_set_of_the_hub_is_fetched_once_at_its_commit(hub, tmp_path):
+    write_parquet(tmp_path / "set", text=TEXTS)
+    for _ in range(2):
+        cuts = list(read_cuts("hf:owner/set::test"))
+        assert [transcript_of(cut) for cut in cuts] == TEXTS
+        for cut, clip in zip(cuts, CLIPS, strict=True):
+            assert np.abs(load_cut(cut) - clip / 8).max() < 1e-4
+    assert hub == [("owner/set", "c" * 40)]
+    assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+def test_a_set_of_the_hub_may_not_name_audio_of_this_machine(hub, tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/own.wav").write_bytes(encoded(CLIPS[0], "WAV"))
+    sounds = [{"bytes": None, "path": str(tmp_path / "set/own.wav")}]
+    parquet.write_table(arrow.table({"audio": sounds, "text": ["a"]}), tmp_path / "set/test.parquet")
+    with pytest.raises(OptionError, match=r"^allow_outside=False: .*, row 1: the audio is .*own\.wav, a file of this"):
+        read_cuts("hf:owner/set::test")
+    assert not list((tmp_path / "cache").rglob("*.wav"))
 
 
 def no_network(*rest, **more):

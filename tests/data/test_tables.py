@@ -136,6 +136,7 @@ def test_one_row(tmp_path, suffix, row, text):
         ),
         ("csv", "file_name,text,speaker\na.wav,hi, you,me\n", "line 2: 4 cells under 3 columns"),
         ("csv", "file_name,text,sentence\na.wav,hello,words\n", "line 2: text and sentence have different texts"),
+        ("csv", "file_name,text,sentence\na.wav,कि,की\n", "line 2: text and sentence have different texts"),
         ("csv", "file_name,text\na.wav,NaN\n", "line 2: text is NaN, which stands for a missing cell"),
         ("csv", "file_name,text\n,hello\n", "line 2: no file_name (columns: file_name, text)"),
         (

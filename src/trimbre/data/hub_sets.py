@@ -19,6 +19,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from trimbre.data.columns import AUDIO, FILE, LANGUAGE, SPEAKER, TEXT, indices
 from trimbre.data.outside import outside, refuse_outside
+from trimbre.data.text import are_same
 from trimbre.errors import OptionError, UserError, reason
 from trimbre.files import cache_folder, directory_written_whole
 from trimbre.progress import tracked
@@ -81,15 +82,17 @@ def hub_set(given: str, *, option: str = "data") -> HubSet | None:
         return HubSet(given, *SETS[word], language="en")
     if not given.startswith(HUB):
         return None
-    fields = given.removeprefix(HUB).removeprefix("//").removeprefix("datasets/").split(":")
+    fields = given.removeprefix(HUB).removeprefix("//").split(":")
     columns = dict(one.split("=", 1) for one in fields if "=" in one)
-    places = [one for one in fields if "=" not in one]
-    known = Path(places[0]).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", places[0])
-    if not known or len(places) > 3 or not set(columns) <= {"audio", "text"}:
+    name, *places = [one for one in fields if "=" not in one] or [""]
+    is_local = bool(name) and Path(name).is_dir()
+    repository = name if is_local else name.removeprefix("datasets/")
+    known = is_local or re.fullmatch(r"[\w.-]+/[\w.-]+", repository)
+    if not known or len(places) > 2 or not set(columns) <= {"audio", "text"}:
         advice = "give hf:OWNER/NAME:CONFIG:SPLIT, with :text=COLUMN or :audio=COLUMN at its end"
         raise OptionError(option, given, advice)
-    config, split = [*(place or None for place in places[1:]), None, None][:2]
-    return HubSet(given, places[0], config, split, columns)
+    config, split = [*(place or None for place in places), None, None][:2]
+    return HubSet(given, repository, config, split, columns)
 
 
 def fetched(one: HubSet, *, option: str = "data") -> Path:
@@ -195,14 +198,10 @@ def _text(row: Mapping[str, Any], columns: Sequence[str], one: HubSet, number: i
     """The transcript of a row; None where it has none."""
     stated = [(name, " ".join(str(row[name]).split())) for name in columns if row[name] is not None]
     for name, text in stated[1:]:
-        if _letters(text) != _letters(stated[0][1]):
+        if not are_same(text, stated[0][1]):
             advice = f"{stated[0][0]} and {name} have different texts, name one: {one.given}:text={name}"
             raise UserError(f"{one.given}, row {number}: {advice}")
     return stated[0][1] if stated else None
-
-
-def _letters(text: str) -> str:
-    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def _audio_column(schema: Any, one: HubSet, option: str) -> str:

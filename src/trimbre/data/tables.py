@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from trimbre.data.columns import END, FILE, LANGUAGE, NAMES, SECONDS, SPEAKER, SPLIT, START, TEXT, canonical, indices
 from trimbre.data.delimited import Delimited
+from trimbre.data.text import are_same
 from trimbre.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
@@ -234,7 +235,7 @@ def _transcript(place: str, stated: list[Stated]) -> str | None:
                 f"{place}: {column} is {value}, which stands for a missing cell: leave out the row or fill it"
             )
     for column, value in filled[1:]:
-        if _letters(value) != _letters(filled[0][1]):
+        if not are_same(value, filled[0][1]):
             raise UserError(f"{place}: {filled[0][0]} and {column} have different texts, keep one of these columns")
     return filled[0][1] if filled else "" if stated else None
 
@@ -252,7 +253,3 @@ def _string(value: Any, place: str, column: str) -> str | None:
     except UnicodeEncodeError as error:
         raise UserError(f"{place}: {column} has half of a character ({error.reason}), write it again") from error
     return str(value)
-
-
-def _letters(text: str) -> str:
-    return "".join(letter for letter in text.casefold() if letter.isalnum())

@@ -60,6 +60,12 @@ def normalise(
     return _whisper(text) if how == "whisper" else _whisper_en(text, spelling)
 
 
+def are_same(text: str, other: str) -> bool:
+    """Whether two transcripts differ in case, spaces and punctuation alone."""
+    first, second = (normalise(one).replace(" ", "").replace("'", "") for one in (text, other))
+    return first == second
+
+
 def spelling_of(processor: Any) -> Mapping[str, str] | None:
     """The words that a Whisper's own `normalizer.json` spells otherwise; None for a model without one."""
     return getattr(getattr(processor, "tokenizer", None), "english_spelling_normalizer", None)
