@@ -27,6 +27,8 @@ SPLIT_WORDS = frozenset(
 """Names of folders that are splits of a data set."""
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet", ".xlsx", ".xls", ".ods", ".trans", ".stm")
 """Endings of files in which the transcripts of a folder may stand."""
+TOLERANCE = 0.1
+"""Seconds that a part may end after its recording: durations in tables are rounded."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,22 @@ class Listed:
     @property
     def split(self) -> str | None:
         """The split that its row states, else the folder named as one that it lies in."""
-        words = [part for part in Path(self.id).parts[:-1] if part.casefold() in SPLIT_WORDS]
-        return self.row.split or next(iter(words), None)
+        return self.row.split or split_in(Path(self.id).parent)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A recording that a table lists and that is not there."""
+
+    id: str
+    row: Row
+    reason: str
+    """A sentence that names the table, the line and the file."""
+
+
+def split_in(folder: Path) -> str | None:
+    """The outermost folder of a path that is named as a split; None where none is."""
+    return next((part for part in folder.parts if part.casefold() in SPLIT_WORDS), None)
 
 
 def metadata_of(folder: Path) -> list[Path]:
@@ -58,16 +74,6 @@ def nested_metadata(folder: Path) -> list[Path]:
     places = _subfolders(folder)
     places += [inner for place in places for inner in _subfolders(place)]
     return [table for place in places for table in metadata_of(place)]
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A recording that a table lists and that is not there."""
-
-    id: str
-    row: Row
-    reason: str
-    """A sentence that names the table, the line and the file."""
 
 
 def audio_folder(table: Path, *, allow_outside: bool = False) -> list[MonoCut]:
@@ -268,10 +274,6 @@ def part_of(one: Listed, seconds: float) -> tuple[float, float]:
     if start + length > seconds + TOLERANCE or length <= 0:
         raise UserError(f"{one.place}: {one.audio} has {seconds:g} s, correct the part of it that is stated")
     return start, min(length, seconds - start)
-
-
-TOLERANCE = 0.1
-"""Seconds that a part may end after its recording: durations in tables are rounded."""
 
 
 def _tables_in(folder: Path) -> list[Path]:

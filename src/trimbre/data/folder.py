@@ -9,7 +9,6 @@ from pathlib import Path
 
 from trimbre.data.audio import SAMPLE_RATE, read_audio
 from trimbre.data.audio_folder import (
-    SPLIT_WORDS,
     Listed,
     Missing,
     listed,
@@ -17,6 +16,7 @@ from trimbre.data.audio_folder import (
     nested_metadata,
     overlooked,
     part_of,
+    split_in,
 )
 from trimbre.data.columns import AUDIO
 from trimbre.data.corpus import Corpus, Utterance, write_corpus
@@ -92,12 +92,11 @@ def _listed(source: Path, tables: Sequence[Path]) -> Iterator[_Recording | str]:
     root = source if source.is_dir() else source.parent
     for table in tables:
         place = table.parent.relative_to(root)
-        own = next((part for part in place.parts if part.casefold() in SPLIT_WORDS), None)
         for one in listed(table, allow_outside=True):
             if isinstance(one, Missing):
                 yield one.reason
             else:
-                yield _Recording(one.audio, str(place / one.id), one.row.text, own or one.split, one)
+                yield _Recording(one.audio, str(place / one.id), one.row.text, split_in(place) or one.split, one)
 
 
 def _walked(source: Path) -> Iterator[_Recording]:
@@ -114,8 +113,8 @@ def _walked(source: Path) -> Iterator[_Recording]:
     for path in sorted(recordings):
         beside = texts.get(path.with_suffix(""))
         place = path.relative_to(source)
-        own = next((part for part in place.parts[:-1] if part.casefold() in SPLIT_WORDS), None)
-        yield _Recording(path, str(place), None if beside is None else decoded(beside).strip(), own)
+        text = None if beside is None else decoded(beside).strip()
+        yield _Recording(path, str(place), text, split_in(place.parent))
 
 
 def _utterances(
@@ -183,7 +182,7 @@ def _notes(source: Path, tables: Sequence[Path], recordings: Sequence[_Recording
     if tables and audio:
         notes.append(f"{_named(audio)} passed over: no row of {' or '.join(map(str, tables))} lists it")
     if odd:
-        notes.append(f"{_named(odd)} passed over: convert it to {', '.join(('.wav', '.flac', '.mp3'))} to use it")
+        notes.append(f"{_named(odd)} passed over: to use it, convert it to .wav, .flac or .mp3")
     return notes
 
 

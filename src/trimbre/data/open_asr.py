@@ -1,4 +1,4 @@
-"""The text normaliser and the test sets of the Open ASR Leaderboard, for rates that compare with those published there.
+"""The text normaliser of the Open ASR Leaderboard, for rates that compare with those published there.
 
 The normaliser is OpenAI's for English, with the numbers unchanged, a corrected list of spellings, more fillers, and one
 spelling for variants of names, acronyms and some compounds; as github.com/huggingface/open_asr_leaderboard has it since
