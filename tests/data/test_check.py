@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 from helpers.mini_recogniser import mini_processor
+from helpers.tones import corpus_of, tone
 from lhotse import CutSet
 
-from trimbre.data.check import check_training_data
-from trimbre.data.cuts import cut_of
+from trimbre.data.check import check_training_data, refuse_unreadable
+from trimbre.data.cuts import cut_of, read_cuts
 from trimbre.errors import UserError
 
 
@@ -56,6 +57,19 @@ def test_capitals_count_where_nothing_is_normalised():
     assert checked(["BAD"]).unspellable == {}
     with pytest.raises(UserError, match=r"100\.0 %"):
         checked(["BAD"], normalize="none")
+
+
+def test_a_set_is_refused_where_none_of_its_first_utterances_can_be_read(tmp_path):
+    folder = corpus_of(tmp_path, [tone(300, 0.2)] * 9, ["a"] * 9)
+    for number in range(7):
+        (folder / f"audio/{number}.flac").unlink()
+    refuse_unreadable(read_cuts(folder), name="mine")
+    (folder / "audio/7.flac").unlink()
+    with pytest.raises(
+        UserError, match=r"^cannot read the audio of 0 .*\(none of the first 8 utterances of mine can be"
+    ):
+        refuse_unreadable(read_cuts(folder), name="mine")
+    refuse_unreadable([], name="mine")
 
 
 def test_unlabelled_audio_is_accepted_and_none_is_not():

@@ -99,7 +99,7 @@ def refuse_unreadable(cuts: Iterable[Any], *, name: str) -> None:
     errors = []
     for cut in islice(cuts, TRIED):
         try:
-            load_cut(cut.truncate(duration=min(cut.duration, 1.0)))
+            load_cut(cut.truncate(duration=min(cut.duration, 1.0), preserve_id=True))
             return
         except UserError as error:
             errors.append(error)
