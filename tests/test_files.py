@@ -157,7 +157,7 @@ def test_an_empty_directory_is_filled_and_stays_empty_on_failure(tmp_path):
 
 @pytest.mark.parametrize("way", ["the working directory", "a mounted volume", "a link"])
 def test_an_empty_directory_that_cannot_be_replaced_is_filled_from_within(tmp_path, monkeypatch, way):
-    out = tmp_path / "out"
+    out = tmp_path / "out[1]"
     out.mkdir()
     given = out
     if way == "the working directory":
@@ -171,7 +171,7 @@ def test_an_empty_directory_that_cannot_be_replaced_is_filled_from_within(tmp_pa
     own = out.stat().st_ino
     fail(given)
     assert everything_under(out) == {}
-    left = out / f".{'link' if way == 'a link' else 'out'}.abc.part"  # of a process that was killed
+    left = out / f".{'link' if way == 'a link' else out.name}.abc.part"  # of a process that was killed
     left.mkdir()
     write(given)
     assert everything_under(out) == {"new": "new", left.name: None}

@@ -182,7 +182,9 @@ def _try_writing(out: Path) -> None:
 
 def _is_empty(path: Path) -> bool:
     """Whether there is a directory with nothing in it, but for what a killed process left or another is writing."""
-    return path.is_dir() and all(part.match(f".{path.name}.*.part") for part in path.iterdir())
+    return path.is_dir() and all(
+        part.name.startswith(f".{path.name}.") and part.suffix == ".part" for part in path.iterdir()
+    )
 
 
 def _replaceable(folder: Path) -> bool:
