@@ -16,6 +16,8 @@ from trimbre.data.audio import load_cut
 from trimbre.data.batches import Batch, collate, evaluation_batches, training_batches
 from trimbre.data.check import check_training_data
 from trimbre.data.cuts import read_cuts
+from trimbre.data.language import Languages
+from trimbre.data.text import labels_of
 from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import UserError
 
@@ -191,6 +193,47 @@ def test_evaluation_takes_every_utterance_once_without_augmentation(data):
     # One that is longer than a batch may be is evaluated all the same.
     alone = evaluation_batches(read_cuts(data), processor=mini_processor(), max_seconds=0.1)
     assert [len(batch.ids) for batch in alone] == [1] * COUNT
+
+
+def test_clips_that_may_not_be_padded_share_a_batch_with_their_equals(tmp_path):
+    """By the samples that are there: a manifest may state equal lengths for files that differ a little."""
+    sounds = [np.ones(size, dtype=np.float32) / 9 for size in (8000, 4800, 8000, 8000 - 16)]
+    folder = corpus_of(tmp_path, sounds, list("abab"))
+    cuts = list(read_cuts(folder))
+    cuts[3].duration = cuts[3].recording.duration = cuts[0].duration
+    cuts[3].recording.num_samples = 8000
+    batches = list(evaluation_batches(cuts, processor=mini_processor(), padded=False))
+    assert sorted(tuple(batch.positions) for batch in batches) == [(0, 2), (1,), (3,)]
+    assert all(batch.ids == tuple(cuts[position].id for position in batch.positions) for batch in batches)
+    together = list(evaluation_batches(cuts, processor=mini_processor()))
+    assert [tuple(batch.positions) for batch in together] == [(0, 2, 3, 1)]
+
+
+def test_evaluation_leaves_out_what_cannot_be_read_as_training_does(tmp_path):
+    folder = corpus_of(tmp_path, clips(0.3, 0.3, 0.3), ["a", "b", "a"])
+    (folder / "audio/1.flac").write_bytes(b"this is no sound")
+    tolerance = UnreadableClips(100, "mine")
+    (batch,) = evaluation_batches(read_cuts(folder), processor=mini_processor(), tolerance=tolerance)
+    assert (batch.ids, batch.positions, list(tolerance.unreadable)) == (("0", "2"), (0, 2), ["1"])
+    with pytest.raises(UserError, match=r"^cannot read the audio of 1 "):
+        list(evaluation_batches(read_cuts(folder), processor=mini_processor()))
+
+
+def test_labels_are_spelled_in_the_language_of_each_utterance(tmp_path):
+    cuts = list(read_cuts(corpus_of(tmp_path, clips(0.5, 0.4, 0.3), ["8", "8", "8"])))
+    for cut, language in zip(cuts, ("de", None, "it"), strict=True):
+        cut.supervisions[0].language = language
+    languages = Languages(stated="fr")
+    made = {"processor": mini_processor(), "languages": languages}
+    options = BatchConfig(max_duration=60, buckets=1, augment=AugmentConfig.none())
+    for batch in (
+        next(training_batches(read_cuts(cuts), options=options, seed=0, **made)),
+        *evaluation_batches(cuts, **made),
+    ):
+        assert dict(zip(batch.ids, batch.languages, strict=True)) == {"0": "de", "1": "fr", "2": "it"}
+        for row, code in zip(batch.labels, batch.languages, strict=True):
+            words = {"de": "acht", "fr": "huit", "it": "otto"}[code]
+            assert row[row != -100].tolist() == labels_of(words, processor=mini_processor(), normalize="none")
 
 
 def test_other_rates_and_channels_are_read_as_16_khz_mono(tmp_path):

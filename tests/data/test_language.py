@@ -2,6 +2,7 @@
 
 import pytest
 from helpers.mini_recogniser import mini_parakeet, mini_processor
+from helpers.places import MODEL
 from lhotse import MonoCut, Recording, SupervisionSegment
 from num2words import CONVERTER_CLASSES
 from transformers import WhisperConfig, WhisperForConditionalGeneration
@@ -9,6 +10,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from trimbre.data.language import Languages, code_of, language_of, language_of_model, stated_language
 from trimbre.errors import OptionError
+from trimbre.models.loading import load
 from trimbre.report.markdown.model_card import training_card
 
 
@@ -87,6 +89,8 @@ def test_the_utterance_comes_before_the_user_and_the_user_before_the_model():
     assert rule.spoken(cut()) == rule.written(cut()) == rule.text == "es"
     own = Languages(model="en")
     assert (own.spoken(cut()), own.written(cut()), own.text) == (None, "en", "en")
+    into_english = Languages(stated="es", translated=True)
+    assert (into_english.spoken(cut("de")), into_english.written(cut("de")), into_english.text) == ("de", "en", "en")
 
 
 @pytest.mark.parametrize(
@@ -157,10 +161,5 @@ def test_a_whisper_says_it_in_its_generation_config(settings, found):
 
 
 def test_the_shipped_model_is_english():
-    from pathlib import Path
-
-    import trimbre
-
-    folder = next(up for up in Path(__file__).resolve().parents if (up / "pyproject.toml").is_file())
-    model, processor = trimbre.load(folder / "models/telephone-en")
+    model, processor = load(MODEL)
     assert language_of_model(model, processor) == "en"

@@ -61,6 +61,7 @@ def test_basic_by_hand(text, expected):
         (None, "3.5", "3 5"),
         (None, "1'234", "1234"),
         (None, "İstanbul", "istanbul"),
+        ("lt", "I\u0307", "i\u0307"),  # the dot stands where an accent follows
     ],
 )
 def test_numbers_and_letters_are_read_in_the_language(language, text, expected):
