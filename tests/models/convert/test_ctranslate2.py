@@ -13,7 +13,7 @@ from transformers import AutoProcessor, WhisperConfig, WhisperForConditionalGene
 
 from trimbre.cli import run
 from trimbre.errors import UserError
-from trimbre.models.convert.ctranslate2 import convert
+from trimbre.models.convert.ctranslate2 import convert, read_tokenizer
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
 SPECIAL = (
@@ -176,6 +176,19 @@ def test_generation_is_set_up_as_the_source_says(tmp_path, vocabulary, multiling
     assert not {1, 2} & set(tokens[0].tolist())
     assert processor.decode(processor.tokenizer("a b").input_ids, skip_special_tokens=True) == "a b"
     assert processor.tokenizer.convert_tokens_to_ids("<|0.02|>") == 267
+
+
+def test_a_merge_that_the_file_lacks_is_restored_in_its_place(tmp_path):
+    """Files of multilingual Whispers lack the first one, and no word that begins with a t was one token."""
+    file = written(tmp_path, b"") / "tokenizer.json"
+    described = json.loads(file.read_text())
+    model = described["model"]
+    model["vocab"] |= {"Ġt": 256, "Ġa": 257, "Ġth": 258}
+    model["merges"] = [["Ġ", "a"], ["Ġt", "h"]]
+    file.write_text(json.dumps(described))
+    tokenizer = read_tokenizer(file)
+    assert tokenizer.tokenize(" that at") == ["Ġth", "a", "t", "Ġa", "t"]
+    assert json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"] == [["Ġ", "t"], *model["merges"]]
 
 
 WHOLE = binary(variables_of(tiny()))

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import torch
@@ -92,9 +91,11 @@ def convert(*, source: str | Path, out: str | Path) -> Converted:
 def read_tokenizer(file: Path) -> WhisperTokenizer:
     """The tokenizer, with the tokens of timestamps, which CTranslate2 keeps in its vocabulary alone."""
     try:
-        added = [token["content"] for token in json.loads(file.read_text())["added_tokens"] if token["special"]]
+        described = json.loads(file.read_text())
+        added = [token["content"] for token in described["added_tokens"] if token["special"]]
+        _restore_merges(described["model"])
         with tempfile.TemporaryDirectory() as folder:
-            copyfile(file, Path(folder) / "tokenizer.json")
+            (Path(folder) / "tokenizer.json").write_text(json.dumps(described))
             end: dict[str, Any] = {f"{role}_token": "<|endoftext|>" for role in ("bos", "eos", "pad", "unk")}
             special = [token for token in added if token != "<|endoftext|>"]
             tokenizer = WhisperTokenizer.from_pretrained(folder, extra_special_tokens=special, **end)
@@ -107,6 +108,22 @@ def read_tokenizer(file: Path) -> WhisperTokenizer:
     if len(tokenizer) == known["<|notimestamps|>"] + 1:
         tokenizer.add_tokens([f"<|{hundredths / 100:.2f}|>" for hundredths in range(0, 3001, 2)])
     return tokenizer
+
+
+def _restore_merges(described: dict[str, Any]) -> None:
+    """Add, in place, the merges of two bytes that a byte-pair vocabulary has a token for and its merges lack.
+
+    Files of multilingual Whispers lack the very first, of a space and a t, so that no token that begins with both could
+    be spelled: the model writes ` the` as one token.
+    """
+    vocabulary, merges = described["vocab"], described["merges"]
+    made = [token if isinstance(token, str) else " ".join(token) for token in merges]
+    results = [merge.replace(" ", "") for merge in made]
+    lacking = {token for token in vocabulary if len(token) == 2 and set(token) <= set(vocabulary)} - set(results)
+    for token in sorted(lacking, key=vocabulary.__getitem__):
+        place = sum(vocabulary[result] < vocabulary[token] for result in results)
+        merges.insert(place, " ".join(token) if not merges or isinstance(merges[0], str) else list(token))
+        results.insert(place, token)
 
 
 def _model(stored: ModelBin, path: Path, tokenizer: WhisperTokenizer) -> WhisperForConditionalGeneration:
