@@ -122,6 +122,17 @@ def test_normalisation_is_the_same_on_both_sides(recogniser, spoken):
     assert found.wer == 0
 
 
+@pytest.mark.parametrize("owner", ["the model", "the other one"])
+def test_one_list_of_spellings_serves_both_sides_of_a_comparison(recogniser, spoken, owner):
+    listing = Recogniser(recogniser.model, mini_processor())
+    listing.processor.tokenizer.english_spelling_normalizer = {"cab": "bad"}
+    ours, theirs = (listing, recogniser) if owner == "the model" else (recogniser, listing)
+    data, how = cutset(dict.fromkeys(spoken, "cab")), {"normalize": "whisper-en"}
+    found = evaluate_sets(recogniser=ours, references={"baseline": theirs}, data=data, name="data", **how).sets["data"]
+    for side in (found.evaluation, found.references["baseline"].evaluation):
+        assert set(side.references) == {"bad"}
+
+
 def test_characters_that_cannot_be_spelled_are_counted_then_refused(recogniser, spoken):
     texts = dict.fromkeys(spoken, "abc def " * 20)
     texts[next(iter(texts))] += "é"

@@ -141,7 +141,8 @@ def evaluate_sets(
     recognisers = [recogniser, *references.values()]
     languages = Languages.of(language, *recognisers, task=task)
     how: dict[str, Any] = {"graph": graph, "normalize": normalize, "languages": languages, "task": task}
-    how["spelling"] = spelling_of(recogniser.processor)  # one for both sides of a comparison
+    spellings = (spelling_of(one.processor) for one in recognisers)
+    how["spelling"] = next(filter(None, spellings), None)  # one for both sides of a comparison
     sets = {name: _named(name, data, allow_outside)}
     sets |= {each: _named("watch", where, allow_outside) for each, where in watch.items()}
     for each, (place, cuts) in sets.items():
