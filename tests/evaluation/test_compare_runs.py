@@ -158,6 +158,17 @@ def test_the_normaliser_is_named_and_is_that_of_all(write_run):
         Comparison.of([ours, theirs])
 
 
+def test_errors_in_characters_are_not_compared_with_errors_in_words(write_run):
+    """As of an evaluation whose language was stated and one whose was not."""
+    texts = ["iphone"] * 20
+    runs = []
+    for name, language in (("ours", None), ("theirs", "zh")):
+        found = Evaluation(list(map(str, range(20))), texts, texts, "basic", 60.0, {}, languages=[language] * 20)
+        runs.append(write_run(name, 4, sets={"dev": found.to_json()}))
+    with pytest.raises(UserError, match=r"were evaluated on dev in different units, .*: evaluate both again, with one"):
+        Comparison.of(runs)
+
+
 def test_what_cannot_be_compared_is_named(write_run, tmp_path):
     ours = write_run("ours", 4)
     with pytest.raises(UserError, match="different sentences of dev"):

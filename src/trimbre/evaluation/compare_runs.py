@@ -207,7 +207,7 @@ class Comparison:
         """Names of the sets, the main one first."""
         return tuple(self.entries[0].runs[0].sets)
 
-    def rate(self, name: str) -> Rate:
+    def decides(self, name: str) -> Rate:
         """The rate that decides on a set; words alone did in older reports."""
         found: Rate = self.entries[0].runs[0].sets[name].get("decides", "wer")
         return found
@@ -267,7 +267,7 @@ class Comparison:
                     "interval": [100 * end for end in entry.interval(name)],
                     "seeds": [100 * end for end in entry.range(name)],
                     "words": int(entry.words(name).sum()),
-                    "rate": self.rate(name),
+                    "rate": self.decides(name),
                 }
                 for name in self.sets
             },
@@ -301,6 +301,11 @@ def _refuse_other_sentences(runs: Sequence[Run]) -> None:
             if how != other:
                 said = f"{run.place} was evaluated with normalize={how}, {first.place} with {other}"
                 raise UserError(f"{said}: compare runs with the same")
+            if found["sentences"]["words"] != first.sets[name]["sentences"]["words"]:
+                raise UserError(
+                    f"{run.place} and {first.place} were evaluated on {name} in different units, one by words and the "
+                    "other by characters: evaluate both again, with one language"
+                )
 
 
 def _refuse_unlike(runs: Sequence[Run]) -> None:
