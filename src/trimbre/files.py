@@ -149,17 +149,19 @@ def refuse_existing(out: str | Path, *, mark: str | None = None, model: Any = No
         raise OptionError("out", given, f"it cannot be written ({error.strerror}): name another folder") from error
 
 
-def refuse_file(out: Path, option: str, *, replaceable: Callable[[Path], Any]) -> None:
+def refuse_file(out: Path, option: str, *, replaceable: Callable[[Path], Any] | None = None) -> None:
     """Raise OptionError where a file cannot be written to `out`, or would replace one of another kind.
 
     Args:
         option: the argument that it was given by.
-        replaceable: reads a file of the same kind, and raises UserError for any other.
+        replaceable: reads a file of the same kind, and raises UserError for any other. None replaces no file.
     """
     if out.is_dir():
         raise OptionError(option, str(out), "it is a folder: name a file in it")
     try:
         if out.exists():
+            if replaceable is None:
+                raise OptionError(option, str(out), "it already exists: name another file or remove it")
             replaceable(out)
         _try_writing(out.parent)
     except OptionError as error:

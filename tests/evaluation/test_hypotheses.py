@@ -70,11 +70,21 @@ def test_a_file_holds_every_set_by_its_ending(report, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.TSV", "all.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["all.txt", "all", "there.tsv", "file.tsv/all.tsv"])
-def test_a_file_that_cannot_be_written_is_refused_before_anything_is_recognised(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("all.txt", r"end the name in \.jsonl"),
+        ("all", r"end the name in \.jsonl"),
+        ("there.tsv", "it already exists"),
+        ("folder.tsv", "it is a folder"),
+        ("file.tsv/all.tsv", "file.tsv is a file"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_recognised(name, said, tmp_path):
     for there in ("there.tsv", "file.tsv"):
         (tmp_path / there).write_text("mine")
-    with pytest.raises(OptionError, match=r"^hypotheses="):
+    (tmp_path / "folder.tsv").mkdir()
+    with pytest.raises(OptionError, match=rf"^hypotheses=.*: .*{said}"):
         refuse_hypotheses(tmp_path / name)
     assert (tmp_path / "there.tsv").read_text() == "mine"
     refuse_hypotheses(tmp_path / "new" / "all.tsv")

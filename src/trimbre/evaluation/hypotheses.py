@@ -1,14 +1,13 @@
 """Files of references and hypotheses as they were compared, utterance by utterance: JSON lines or tab-separated."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trimbre.errors import OptionError
 from trimbre.evaluation.evaluate import EvaluationReport
-from trimbre.files import written_whole
+from trimbre.files import refuse_file, written_whole
 
 ENDINGS = (".jsonl", ".tsv")
 
@@ -18,11 +17,7 @@ def refuse_hypotheses(path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise OptionError("hypotheses", str(path), "end the name in .jsonl (JSON lines) or .tsv (tab-separated)")
-    if path.exists():
-        raise OptionError("hypotheses", str(path), "it already exists: name another file or remove it")
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise OptionError("hypotheses", str(path), f"{there} is no folder that can be written to: name another")
+    refuse_file(path, "hypotheses")
 
 
 def write_hypotheses(report: EvaluationReport, path: str | Path) -> None:
