@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -69,6 +70,11 @@ class PruningTarget:
     multiple_of: int = 1
     """Widths of feed-forward units and channels are rounded to multiples of this; whole groups, and those that are
     narrower, are not."""
+
+    @property
+    def free(self) -> list[Group]:
+        """The groups that may be cut."""
+        return list(compress(self.anatomy.groups, (~self.protected).tolist()))
 
 
 def check_reachable(target: PruningTarget) -> None:

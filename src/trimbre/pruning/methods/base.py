@@ -117,16 +117,14 @@ class PruningContext:
 
 def scorable(model: PreTrainedModel, target: PruningTarget) -> list[Group]:
     """The groups that are not protected; raises UserError for one whose consumer reads several positions at once."""
-    groups = target.anatomy.groups
-    free = [group for group, protected in zip(groups, target.protected.tolist(), strict=True) if not protected]
-    for group in free:
+    for group in target.free:
         weight = model.get_submodule(group.consumer).get_parameter("weight")
         if weight[0, 0].numel() > 1:
             raise UserError(
                 f"{group.path} has no second-order or activation scores, for {group.consumer} is a convolution over "
                 f"several positions: protect {group.kind.name}, or prune by magnitude or taylor"
             )
-    return free
+    return target.free
 
 
 def in_a_row(groups: Sequence[Group], scores: Iterable[Tensor], target: PruningTarget) -> Tensor:

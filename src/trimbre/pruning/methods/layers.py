@@ -18,12 +18,10 @@ def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarge
 
     The units of that block are cut in the order of their indices.
     """
-    anatomy = target.anatomy
-    free = [group for group, protected in zip(anatomy.groups, target.protected, strict=True) if not protected]
-    layers = sorted({group.layer for group in free if group.layer is not None})
+    layers = sorted({group.layer for group in target.free if group.layer is not None})
     order = evenly_spaced(len(layers), target.share)
     turn: dict[int | None, int] = {layer: position for position, layer in enumerate(layers[place] for place in order)}
-    return one_shot(in_turn(target, [turn.get(group.layer, len(layers)) for group in anatomy.groups]), target)
+    return one_shot(in_turn(target, [turn.get(group.layer, len(layers)) for group in target.anatomy.groups]), target)
 
 
 def in_turn(target: PruningTarget, turns: Sequence[int]) -> Plan:

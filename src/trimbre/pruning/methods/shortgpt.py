@@ -18,9 +18,7 @@ def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarge
 
     The units of that block are cut in the order of their indices.
     """
-    groups = target.anatomy.groups
-    free = [group for group, protected in zip(groups, target.protected.tolist(), strict=True) if not protected]
-    influence = block_influence(model, free, context.calibration_batches(), reduce_mean=context.mean)
+    influence = block_influence(model, target.free, context.calibration_batches(), reduce_mean=context.mean)
     for block, value in influence.items():
         if not isfinite(value):
             raise UserError(
@@ -28,4 +26,4 @@ def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarge
             )
     order = sorted(influence, key=influence.__getitem__)
     turn = {block: place for place, block in enumerate(order)}
-    return one_shot(in_turn(target, [turn.get(group.block, len(order)) for group in groups]), target)
+    return one_shot(in_turn(target, [turn.get(group.block, len(order)) for group in target.anatomy.groups]), target)
