@@ -66,5 +66,5 @@ def train(
     ).report
     note_left_out(report)
     best = report["best"]
-    rate = f", best WER on dev {best['wer']:.2%} at step {best['step']}" if best else ""
+    rate = f", best error rate on dev {best['wer']:.2%} at step {best['step']}" if best else ""
     return show(report, json, f"{out}: {report['steps']} steps in {report['minutes']:.1f} min{rate}")

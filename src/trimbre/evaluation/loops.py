@@ -13,7 +13,7 @@ LONG_WORD = 16
 def is_loop(reference: str, hypothesis: str, *, characters: bool = False) -> bool:
     """Whether a hypothesis goes round in a loop that nobody speaks.
 
-    A span of words stands four times in a row, and at least twice more often than in the reference: people repeat
+    A span of words stands four times in a row, and at least two times more than in the reference: people repeat
     themselves too. So does a span of letters within a word of 16 letters.
 
     Args:

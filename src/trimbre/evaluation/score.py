@@ -25,7 +25,7 @@ from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import ErrorCounts, character_errors, word_errors
 from trimbre.evaluation.loops import is_loop
-from trimbre.evaluation.units import Rate, by_characters, rate_of
+from trimbre.evaluation.units import Rate, by_characters, deciding_rate
 from trimbre.inference.long_form import recognise_cuts
 from trimbre.models.device import device_of
 from trimbre.models.heads.base import TextDecoder
@@ -63,7 +63,7 @@ class Evaluation:
     @property
     def decides(self) -> Rate:
         """The rate that decides: `wer`, `cer`, or `mer` for a set of both kinds of languages."""
-        return rate_of(self.by_characters)
+        return deciding_rate(self.by_characters)
 
     @cached_property
     def units(self) -> ErrorCounts:

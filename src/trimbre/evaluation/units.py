@@ -24,8 +24,8 @@ def by_characters(references: Sequence[str], languages: Sequence[str | None]) ->
     return tuple(others if one is None else one for one in found)
 
 
-def rate_of(characters: Sequence[bool]) -> Rate:
-    """The rate of utterances, each of which is judged by characters or not."""
+def deciding_rate(characters: Sequence[bool]) -> Rate:
+    """The rate that decides on utterances, each of which is judged by characters or not."""
     return "cer" if characters and all(characters) else "mer" if any(characters) else "wer"
 
 

@@ -58,7 +58,7 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
 
 
 def apart(one: Mapping[str, Any]) -> Iterator[str]:
-    """What is counted apart in a set, by the model and in brackets by its references."""
+    """What is counted apart in a set, by the model and then by its references."""
     others: Mapping[str, Any] = one.get("references", {})
     kind = deciding(one)[0]
     unit = UNITS[kind].partition(" ")[0].rstrip("s")
