@@ -6,7 +6,7 @@ python examples/own_family.py
 import random
 
 import torch
-from transformers import HubertConfig, HubertForCTC
+from transformers import SEWConfig, SEWForCTC
 
 import trimbre
 from trimbre.models.anatomy import Anatomy
@@ -20,14 +20,14 @@ FEED_FORWARD = feed_forward("intermediate_dense", "output_dense")
 
 
 def anatomy(model):
-    """What can be cut from a `HubertForCTC` with post-norms."""
+    """What can be cut from a `SEWForCTC`, whose norms follow its branches."""
     branches = (
         Branch("attention", None, "layer_norm", heads),
         Branch("feed_forward", None, "final_layer_norm", lambda module: FEED_FORWARD),
     )
-    path = "hubert.encoder.layers"
-    groups = groups_of(model.hubert.encoder.layers, path, branches)
-    return Anatomy(tuple(groups), {"blocks": f"{path}.", "encoder": "hubert.", "model": ""})
+    path = "sew.encoder.layers"
+    groups = groups_of(model.sew.encoder.layers, path, branches)
+    return Anatomy(tuple(groups), {"blocks": f"{path}.", "encoder": "sew.", "model": ""})
 
 
 def heads(module):
@@ -36,9 +36,9 @@ def heads(module):
 
 
 if __name__ == "__main__":
-    trimbre.register_family(trimbre.Family(name="hubert", classes=("HubertForCTC",), head=CTC(), anatomy=anatomy))
+    trimbre.register_family(trimbre.Family(name="sew", classes=("SEWForCTC",), head=CTC(), anatomy=anatomy))
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
-    model = HubertForCTC(HubertConfig(**sizes, conv_dim=(32,) * 7, vocab_size=30)).eval()
+    model = SEWForCTC(SEWConfig(**sizes, conv_dim=(32,) * 13, vocab_size=30)).eval()
 
     sizes = {group.path: group.size for group in anatomy(model).groups}
     kept = {path: range(size // 2) for path, size in sizes.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
@@ -80,36 +81,49 @@ def _tiny_parakeet_processor() -> ProcessorMixin:
     return ParakeetProcessor(ParakeetFeatureExtractor(), wrapped, decoder_type="ctc")
 
 
-def _tiny_wav2vec2(positions: str) -> PreTrainedModel:
-    config = Wav2Vec2ConformerConfig(
-        vocab_size=30,
-        pad_token_id=29,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=48,
-        conv_dim=(8, 8, 8),
-        conv_kernel=(10, 8, 4),
-        conv_stride=(10, 8, 4),
-        conv_bias=True,
-        feat_extract_norm="layer",
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        position_embeddings_type=positions,
-        mask_time_length=2,
-        layerdrop=0.0,
-    )
-    return Wav2Vec2ConformerForCTC(config)
+RAW_AUDIO: dict[str, Any] = {
+    "vocab_size": 30,
+    "pad_token_id": 29,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_dim": (8, 8, 8),
+    "conv_kernel": (10, 8, 4),
+    "conv_stride": (10, 8, 4),
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "mask_time_length": 2,
+    "layerdrop": 0.0,
+}
+"""Sizes of a tiny model on raw audio, as all configs of wav2vec 2.0's kin name them."""
+
+
+def _tiny_conformer(positions: str) -> PreTrainedModel:
+    return Wav2Vec2ConformerForCTC(Wav2Vec2ConformerConfig(**RAW_AUDIO, position_embeddings_type=positions))
+
+
+FRONT = {"feat_extract_norm": "group", "conv_dim": (8, 12, 8), "conv_kernel": (10, 9, 4), "conv_bias": False}
+"""A front end whose channels can be cut, as wav2vec2-base has it; its windows overlap in part."""
+
+
+def tiny_kin(name: str, **sizes: Any) -> PreTrainedModel:
+    """A tiny random model of wav2vec 2.0's kin, such as `Hubert`; `sizes` in place of those of `RAW_AUDIO`."""
+    config = getattr(transformers, f"{name}Config")(**(RAW_AUDIO | sizes))
+    model: PreTrainedModel = getattr(transformers, f"{name}ForCTC")(config)
+    return model
 
 
 @cache
-def _tiny_wav2vec2_processor() -> ProcessorMixin:
+def _tiny_wav2vec2_processor(*, masked: bool = True) -> ProcessorMixin:
     letters = {letter: index for index, letter in enumerate("|abcdefghijklmnopqrstuvwxyz'")}
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = Path(folder) / "vocab.json"
         vocabulary.write_text(json.dumps(letters | {"<unk>": 28, "<pad>": 29}))
         tokenizer = Wav2Vec2CTCTokenizer(str(vocabulary), bos_token=None, eos_token=None)
-    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer)
+    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=masked), tokenizer)
 
 
 WHISPER_SPECIAL = (
@@ -172,8 +186,8 @@ ONE_BEAM = {"num_beams": 1, "max_new_tokens": None}
 
 FAMILIES = {
     "parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor),
-    "wav2vec2-conformer, relative": Family(partial(_tiny_wav2vec2, "relative"), _tiny_wav2vec2_processor),
-    "wav2vec2-conformer, rotary": Family(partial(_tiny_wav2vec2, "rotary"), _tiny_wav2vec2_processor),
+    "wav2vec2-conformer, relative": Family(partial(_tiny_conformer, "relative"), _tiny_wav2vec2_processor),
+    "wav2vec2-conformer, rotary": Family(partial(_tiny_conformer, "rotary"), _tiny_wav2vec2_processor),
     "whisper, English": Family(
         partial(_tiny_whisper, False),
         _tiny_whisper_processor,
@@ -218,22 +232,25 @@ def last_states(output: Any) -> Tensor:
 
 
 def random_plan(anatomy: Anatomy, seed: int, *, skip: float = 0.2) -> Plan:
-    """Random widths from 0 to all in every module, some of them skipped."""
+    """Random widths from the least to all in every module, some of them skipped."""
     draw = random.Random(seed)
-    kept = {g.path: sorted(draw.sample(range(g.size), draw.randint(0, g.size))) for g in anatomy.groups}
-    return Plan(anatomy.sizes, kept, frozenset(path for path in kept if draw.random() < skip))
+    kept = {g.path: sorted(draw.sample(range(g.size), draw.randint(g.least, g.size))) for g in anatomy.groups}
+    gone = [group for group in anatomy.groups if draw.random() < skip]
+    return Plan(anatomy.sizes, kept, frozenset(group.path for group in gone if group.skippable))
 
 
 def edge_plans(anatomy: Anatomy) -> dict[str, Plan]:
-    """The plans at which slicing code breaks."""
+    """The plans at which slicing code breaks; what has to stay of a group stays."""
     everything = Plan.everything(anatomy.sizes)
-    none: dict[str, tuple[int, ...]] = dict.fromkeys(anatomy.sizes, ())
-    plans = {"everything": everything, "no units": Plan(anatomy.sizes, none)}
-    plans["no modules"] = Plan(anatomy.sizes, none, frozenset(anatomy.sizes))
+    least = {group.path: tuple(range(group.least)) for group in anatomy.groups}
+    skippable = [group.path for group in anatomy.groups if group.skippable]
+    plans = {"everything": everything, "no units": Plan(anatomy.sizes, least)}
+    plans["no modules"] = Plan(anatomy.sizes, least, frozenset(skippable))
     for name in anatomy.kinds:
         paths = [group.path for group in anatomy.groups if group.kind.name == name]
-        plans[f"no {name} units"] = Plan(anatomy.sizes, dict(everything.kept) | dict.fromkeys(paths, ()))
-        plans[f"no {name} modules"] = Plan(anatomy.sizes, everything.kept, frozenset(paths))
+        few = {path: least[path] for path in paths}
+        plans[f"no {name} units"] = Plan(anatomy.sizes, dict(everything.kept) | few)
+        plans[f"no {name} modules"] = Plan(anatomy.sizes, everything.kept, frozenset(paths) & {*skippable})
         plans[f"one {name} unit"] = Plan(anatomy.sizes, dict(everything.kept) | dict.fromkeys(paths, (1,)))
     return plans
 
@@ -269,7 +286,9 @@ def at_8_khz(family: Family) -> ProcessorMixin:
     own = processor.feature_extractor
     made = {
         ParakeetFeatureExtractor: lambda: ParakeetFeatureExtractor(sampling_rate=8000),
-        Wav2Vec2FeatureExtractor: lambda: Wav2Vec2FeatureExtractor(sampling_rate=8000, return_attention_mask=True),
+        Wav2Vec2FeatureExtractor: lambda: Wav2Vec2FeatureExtractor(
+            sampling_rate=8000, return_attention_mask=own.return_attention_mask
+        ),
         WhisperFeatureExtractor: lambda: WhisperFeatureExtractor(sampling_rate=8000, chunk_length=2, hop_length=80),
     }
     processor.feature_extractor = made[type(own)]()

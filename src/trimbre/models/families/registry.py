@@ -1,6 +1,6 @@
 """The registry of families: all that Trimbre knows of one family of models, registered in one line.
 
-trimbre.register_family(Family(name="hubert", classes=("HubertForCTC",), head=CTC(), anatomy=anatomy))
+trimbre.register_family(Family(name="sew", classes=("SEWForCTC",), head=CTC(), anatomy=anatomy))
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ from trimbre.models.heads.base import Head
 from trimbre.models.heads.ctc import CTC
 from trimbre.models.heads.seq2seq import Seq2Seq
 
-_SHIPPED = ("parakeet", "wav2vec2_conformer", "whisper")
+_SHIPPED = ("parakeet", "wav2vec2_conformer", "wav2vec2", "whisper")
 """Modules of this package, each with a FAMILY."""
 
 _TASKS = {"MODEL_FOR_CTC_MAPPING_NAMES": CTC(), "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES": Seq2Seq()}
