@@ -130,6 +130,15 @@ def test_shards_are_fetched_by_their_index(hub, models, tmp_path):
     assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
 
 
+def test_one_file_of_weights_comes_before_shards(hub, models, tmp_path):
+    """As in transformers, and as in a directory: an index may be left over from other weights."""
+    shutil.copytree(models / "dense", tmp_path / "both")
+    (tmp_path / "both" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
+    hub.add("someone/both", tmp_path / "both")
+    found, expected = (trimbre.load(name).model.state_dict() for name in ("someone/both", models / "dense"))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 def test_a_second_pruning_goes_on_from_the_dense_model(hub, models, tmp_path, noise_corpus):
     first = load_plan(models / "pruned")
     config = trimbre.PruneConfig(method="magnitude", recovery=trimbre.RecoveryConfig(steps=0, refit=False))

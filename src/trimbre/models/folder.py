@@ -17,6 +17,8 @@ from trimbre.models.modeling_trimbre import FORMAT
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
+SNAPSHOTS = "snapshots"
+"""In the Hub's cache the folder of a model's revisions, within that of the model."""
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 """Files that hold a vocabulary; a tokenizer has one of them."""
 EXTRACTORS = ("preprocessor_config.json", "processor_config.json")
@@ -123,6 +125,12 @@ def _refuse_nested(folder: Path, file: str, content: Mapping[str, Any]) -> None:
         )
 
 
+def repository_of(folder: Path) -> str | None:
+    """OWNER/NAME of a folder in the Hub's cache that has the revisions of a model; None for any other folder."""
+    name = folder.name.removeprefix("models--")
+    return None if name == folder.name else name.replace("--", "/", 1)
+
+
 def with_language_model(name: str, stated: str) -> UserError:
     """The error for a processor that decodes with a language model of its own."""
     return UserError(
@@ -147,8 +155,7 @@ def _no_config(folder: Path, name: str) -> UserError:
     files = sorted(folder.iterdir())
     if (folder / "model.bin").is_file() or any(file.suffix in (*PICKLES, ".onnx", ".gguf") for file in files):
         return _no_weights(folder, name, files)
-    if (folder / "snapshots").is_dir() and folder.name.startswith("models--"):
-        hub = folder.name.removeprefix("models--").replace("--", "/", 1)
+    if (folder / SNAPSHOTS).is_dir() and (hub := repository_of(folder)):
         return UserError(f"{folder} is a folder of the Hub's cache: give {hub}, or one of the folders in its snapshots")
     if steps := [file for file in files if file.name.startswith("checkpoint-") and (file / CONFIG).is_file()]:
         return UserError(f"the model {name} has no config.json, but {steps[-1].name} in it has: give {steps[-1]}")

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import parse_hf_uri
 
 from trimbre.errors import OptionError, UserError, reason
-from trimbre.models.folder import ADAPTER, CONFIG, INDEX, READ, WEIGHTS
+from trimbre.models.folder import ADAPTER, CONFIG, INDEX, READ, SNAPSHOTS, WEIGHTS, repository_of
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@.+)?", re.ASCII)
 SITE = re.compile(r"(https?:/|hf:/|www\.|(huggingface\.co|hf\.co)/)", re.IGNORECASE)
@@ -75,9 +75,8 @@ def _from_address(address: str) -> tuple[str, str]:
 def name_in_cache(folder: str | Path) -> str | None:
     """The name of a model that lies in the cache of the Hub, with its commit; None for any other folder."""
     folder = Path(folder)
-    if folder.parent.name != "snapshots" or not (repository := folder.parent.parent.name).startswith("models--"):
-        return None
-    return f"{repository.removeprefix('models--').replace('--', '/', 1)}@{folder.name}"
+    repository = repository_of(folder.parent.parent) if folder.parent.name == SNAPSHOTS else None
+    return None if repository is None else str(HubModel(repository, folder.name))
 
 
 def fetch(model: HubModel, *, weights: bool = True) -> Path:
@@ -90,11 +89,11 @@ def fetch(model: HubModel, *, weights: bool = True) -> Path:
         UserError: it is not there, access is not granted, or the Hub cannot be reached.
     """
     try:
-        wanted = [*READ, *BESIDE, INDEX, ADAPTER]
+        wanted = [*READ, *BESIDE, INDEX, ADAPTER, *([WEIGHTS] if weights else ())]
         folder = Path(snapshot_download(model.repository, revision=model.revision, allow_patterns=wanted))
         if not folder.is_dir():
             raise UserError(f"{model} on the Hub holds no model: it has no config.json")
-        for file in _weight_files(folder) if weights else ():
+        for file in _lacking_weights(folder) if weights else ():
             hf_hub_download(model.repository, file, revision=folder.name)
     except UserError:
         raise
@@ -103,10 +102,12 @@ def fetch(model: HubModel, *, weights: bool = True) -> Path:
     return folder
 
 
-def _weight_files(folder: Path) -> list[str]:
-    """Names of the files of weights that loading reads, from what lies beside them: repositories hold others too."""
+def _lacking_weights(folder: Path) -> list[str]:
+    """Names of the files of weights that loading reads and that are not there: of shards those that the index names."""
     if not (folder / CONFIG).is_file() or (folder / ADAPTER).is_file():
         return []  # loading says what it is
+    if (folder / WEIGHTS).is_file():
+        return []  # which come before shards
     if not (folder / INDEX).is_file():
         return [WEIGHTS]
     return sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
