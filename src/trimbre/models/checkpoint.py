@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.files import directory_written_whole
+from trimbre.models.families.registry import anatomy_of
 from trimbre.plan import Plan
 
 PLAN = "plan.json"
@@ -66,3 +67,9 @@ def load_plan(folder: str | Path) -> Plan | None:
     """The plan of a pruned checkpoint in a local folder, or None."""
     path = Path(folder) / PLAN
     return Plan.load(path) if path.is_file() else None
+
+
+def fits(plan: Plan, model: Any) -> bool:
+    """Whether every module of a model has as many units as a plan keeps of it; one without units is as good as none."""
+    left = {path: width for path, width in plan.widths.items() if width}
+    return left == {path: size for path, size in anatomy_of(model).sizes.items() if size}

@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedModel, ProcessorMi
 
 import trimbre.auto  # noqa: F401  registers the pruned classes
 from trimbre.errors import OptionError, UserError, reason
-from trimbre.models.checkpoint import PLAN, load_plan
+from trimbre.models.checkpoint import PLAN, fits, load_plan
 from trimbre.models.device import resolve_device
-from trimbre.models.families.registry import UnknownModelError, anatomy_of, expose, family_of, unknown_family
+from trimbre.models.families.registry import UnknownModelError, expose, family_of, unknown_family
 from trimbre.models.fitness import check_recogniser
 from trimbre.models.folder import check_folder, check_processor_files
 from trimbre.models.hub import fetch, hub_model
@@ -136,8 +136,7 @@ def _refuse_other_plan(model: PreTrainedModel, folder: Path, name: str) -> None:
     """Raise UserError where the plan beside the weights is of a model of another shape."""
     if (plan := load_plan(folder)) is None or family_of(model).anatomy is None:  # a family registered elsewhere
         return
-    sizes = {path: size for path, size in anatomy_of(model).sizes.items() if size}
-    if sizes != {path: width for path, width in plan.widths.items() if width}:
+    if not fits(plan, model):
         raise UserError(f"the {PLAN} of the model {name} is of another model: give the one that was written with it")
 
 

@@ -9,8 +9,7 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.errors import OptionError, UserError
-from trimbre.models.checkpoint import load_plan
-from trimbre.models.families.registry import anatomy_of
+from trimbre.models.checkpoint import fits, load_plan
 from trimbre.models.fitness import check_recogniser
 from trimbre.models.hub import name_in_cache
 from trimbre.models.loading import Recogniser, load_model, load_processor, locate
@@ -88,7 +87,4 @@ def _checkpoint_of(model: Any) -> Path | None:
         return None
     folder = Path(model.name_or_path)
     plan = load_plan(folder)
-    if plan is None:
-        return folder
-    sizes = {path: size for path, size in anatomy_of(model).sizes.items() if size}
-    return folder if sizes == {path: width for path, width in plan.widths.items() if width} else None
+    return folder if plan is None or fits(plan, model) else None
