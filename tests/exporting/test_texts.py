@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,11 +16,12 @@ from trimbre.exporting.onnx import EQUAL
 from trimbre.exporting.runtime import ExportedModel
 from trimbre.exporting.targets import noise
 from trimbre.exporting.whisper import check_rules
+from trimbre.exporting.whisper import first_gap as first_gap_of_whisper
 from trimbre.models.families.registry import head_of
 from trimbre.models.heads.generation import GenerationRules
 from trimbre.models.inputs import features_of
 
-PARAKEET = FAMILIES["parakeet"]
+PARAKEET, WHISPER = FAMILIES["parakeet"], FAMILIES["whisper, multilingual"]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,44 @@ def test_an_export_of_a_ctc_model_that_gives_another_text_is_refused(parakeet, t
     with pytest.raises(UserError, match="gives another text than the model for 11200 samples of noise: nothing was wr"):
         trimbre.export(parakeet, PARAKEET.processor(), to="onnx", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.family("whisper")
+def test_the_gap_of_a_whisper_is_where_the_texts_begin_to_differ():
+    """Or where the languages do that are detected."""
+    torch.manual_seed(0)
+    model, processor = shaken(WHISPER.build()), WHISPER.processor()
+    features = features_of(noise((1.4,), 16_000), processor)["input_features"]
+
+    def gap(rules, text, language=None):
+        exported = SimpleNamespace(
+            generation_config=rules,
+            generate=lambda features, generation_config: torch.tensor([text]),
+            detect_language=lambda features: torch.tensor([language]),
+        )
+        return first_gap_of_whisper(model, exported, {"input_features": features})
+
+    def scores(rules, *text):
+        """Of the labels that may follow a text."""
+        with torch.no_grad():
+            found = model(features, decoder_input_ids=torch.tensor([text])).logits[0, -1]
+        return {label: float(score) for label, score in enumerate(found) if label not in rules.never}
+
+    rules = GenerationRules.of(model, processor).preset("<|de|>", "transcribe")
+    (text,) = model.generate(features, language="de", task="transcribe").tolist()
+    assert len(text) > 4
+    known = scores(rules, *rules.prompt(), *text[:3])
+    largest = max(map(abs, known.values()))
+    other = max(known.keys() - {text[3], END}, key=known.get)
+    assert gap(rules, text) is None
+    assert gap(rules, [*text[:3], other, *text[4:]]) == pytest.approx((known[text[3]] - known[other]) / largest)
+    assert gap(rules, text[:3]) == pytest.approx((known[text[3]] - known[END]) / largest)
+    assert gap(rules, [*text[:3], rules.never[0], *text[4:]]) == math.inf
+    detecting = GenerationRules.of(model, processor)
+    known = scores(replace(detecting, never=()), detecting.start)
+    best, second = sorted(detecting.languages.values(), key=known.get, reverse=True)
+    expected = (known[best] - known[second]) / max(map(abs, known.values()))
+    assert gap(detecting, text, second) == pytest.approx(expected)
 
 
 @pytest.mark.family("whisper")

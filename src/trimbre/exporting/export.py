@@ -103,8 +103,9 @@ def export(
     layout = layout_for(to, *recogniser, language=languages.stated, task=task)  # refuses before the work
     check_languages(*recogniser, () if test is None else test.cuts, languages, task)
     if test is not None:
-        check: dict[str, Any] = {"processor": recogniser.processor, "normalize": normalize, "languages": languages}
-        refuse_unjudgeable(test.cuts, name=test.name, **check)
+        refuse_unjudgeable(
+            test.cuts, name=test.name, processor=recogniser.processor, normalize=normalize, languages=languages
+        )
         refuse_unreadable(test.cuts, name=test.name)
     if clips is not None and layout.feed is None:
         kind = type(recogniser.model).__name__

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -179,14 +180,14 @@ def first_gap(model: Any, exported: Any, inputs: Mapping[str, Tensor]) -> float 
     mask = torch.ones(features.shape[::2], dtype=torch.long)
     tokens = model.generate(features, attention_mask=mask, generation_config=config)[0].tolist()
     found = exported.generate(features, generation_config=rules)[0].tolist()
-    if tokens == found:
+    pairs = enumerate(zip_longest(tokens, found, fillvalue=rules.end))
+    differing = next(((place, *pair) for place, pair in pairs if pair[0] != pair[1]), None)
+    if differing is None:
         return None
-    same = next((i for i, (one, other) in enumerate(zip(tokens, found, strict=False)) if one != other), None)
-    same = min(len(tokens), len(found)) if same is None else same
+    same, one, other = differing
     text = torch.tensor([[*prompt, *tokens[:same]]])
     scores = model(features, decoder_input_ids=text).logits[:, -1]
-    differing = (*(each[same] if same < len(each) else rules.end for each in (tokens, found)),)
-    return _gap(by_rules(rules, text, scores, len(prompt))[0], *differing)
+    return _gap(by_rules(rules, text, scores, len(prompt))[0], one, other)
 
 
 def _gap(scores: Tensor, one: int, other: int) -> float:

@@ -60,7 +60,7 @@ class CachedDecoder(nn.Module):
 
     silenced: Tensor | None
 
-    def __init__(self, model: Any, caches: list[Cache], silenced: Tensor | None, most: int = 0):
+    def __init__(self, model: Any, caches: list[Cache], silenced: Tensor | None, most: int):
         super().__init__()
         self.decoder = model.model.decoder
         self.head = model.proj_out
@@ -159,7 +159,7 @@ def silence(logits: Tensor, positions: Tensor, silenced: Tensor, most: int) -> T
 
 
 @torch.no_grad()
-def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | None, most: int = 0) -> Iterator[Trial]:
+def trials(model: Any, processor: Any, caches: list[Cache], silenced: Tensor | None, most: int) -> Iterator[Trial]:
     """Two for each of `CHECKED_TOKENS`: without caches, then with transformers' own caches after the first tokens."""
     for batch, first, more in CHECKED_TOKENS:
         features = features_of(noise([3.7] * batch, rate_of(processor)), processor)["input_features"]
