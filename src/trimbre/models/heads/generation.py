@@ -19,8 +19,6 @@ from trimbre.models.heads.settings import named, refuse_malformed, refuse_unpair
 TASKS = tuple(sorted(TASK_IDS))
 TABLES = ("lang_to_id", "task_to_id", "no_timestamps_token_id")
 """Where a generation config has the tokens of a prompt."""
-OTHER_CODES = {"jv": "jw", "nb": "no", "iw": "he", "fil": "tl", "cmn": "zh"}
-"""Codes of languages for which Whisper has another."""
 ENGLISH_LABELS = 51864
 """Size of OpenAI's English-only vocabulary, whose tokenizer spells the names of languages too."""
 DEFAULT_LENGTH = 20
@@ -182,7 +180,7 @@ class GenerationRules:
         """The name of a language's token, from its code, its English name or the token itself; None without one."""
         said = language.strip().lower()
         code = said.strip("<|>")
-        for name in (code, TO_LANGUAGE_CODE.get(code), *OTHER_CODES.get(code, "").split(), re.split("[-_]", code)[0]):
+        for name in (code, TO_LANGUAGE_CODE.get(code), re.split("[-_]", code)[0]):
             if f"<|{name}|>" in self.languages:
                 return f"<|{name}|>"
         return None
