@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers.families import FAMILIES, shaken, talkative
+from helpers.families import FAMILIES, shaken, talkative, tiny_kin
 from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 from torch import nn
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
@@ -181,22 +181,8 @@ def test_a_head_that_masks_padding_has_the_same_scores_in_a_batch(model, process
 @pytest.mark.parametrize("norm", ["group", "layer"])
 def test_a_model_without_a_mask_is_evaluated_clip_by_clip(norm, noise_corpus):
     """Wav2Vec2 with group norm takes no mask: zeros beside a clip change its statistics."""
-    config = Wav2Vec2Config(
-        vocab_size=30,
-        pad_token_id=29,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        conv_dim=(8, 8, 8),
-        conv_kernel=(10, 8, 4),
-        conv_stride=(10, 8, 4),
-        feat_extract_norm=norm,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-    )
     torch.manual_seed(0)
-    model = shaken(Wav2Vec2ForCTC(config))
+    model = shaken(tiny_kin("Wav2Vec2", num_hidden_layers=2, feat_extract_norm=norm))
     own = FAMILIES["wav2vec2-conformer, relative"].processor()
     processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer"), own.tokenizer)
     talkative(model, processor)
