@@ -32,6 +32,10 @@ TOGETHER = ("test_without_trimbre.py",)
 """Files whose tests of all families share what takes long to make."""
 
 
+WRITERS = ("whisper", "moonshine")
+"""How the names of families with a decoder begin."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Let one process run the tests of a file and a family, which share what takes long to make."""
@@ -59,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         name = family or (marked.args[0] if marked else only)
         if family and item.get_closest_marker("once") and family != next(iter(FAMILIES)):
             return False
-        return name.startswith(only) and not (name.startswith("whisper") and item.get_closest_marker("ctc"))
+        return name.startswith(only) and not (name.startswith(WRITERS) and item.get_closest_marker("ctc"))
 
     items[:] = filter(fits, items)
 

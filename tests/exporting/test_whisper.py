@@ -32,7 +32,7 @@ from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.heads.generation import GenerationRules
-from trimbre.models.heads.seq2seq import generated
+from trimbre.models.heads.writing import generated
 from trimbre.models.inputs import features_of
 from trimbre.models.modeling_trimbre import Skipped
 from trimbre.pruning.surgery import cut

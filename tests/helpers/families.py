@@ -20,6 +20,8 @@ from transformers import (
     AutoModelForCTC,
     AutoModelForSpeechSeq2Seq,
     GenerationConfig,
+    MoonshineConfig,
+    MoonshineForConditionalGeneration,
     ParakeetCTCConfig,
     ParakeetEncoderConfig,
     ParakeetFeatureExtractor,
@@ -27,6 +29,7 @@ from transformers import (
     ParakeetProcessor,
     ParakeetTokenizer,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     ProcessorMixin,
     Wav2Vec2ConformerConfig,
     Wav2Vec2ConformerForCTC,
@@ -182,6 +185,50 @@ def _tiny_whisper_processor() -> ProcessorMixin:
     return WhisperProcessor(WhisperFeatureExtractor(chunk_length=2), tokenizer)
 
 
+def _tiny_moonshine() -> PreTrainedModel:
+    config = MoonshineConfig(
+        vocab_size=32,
+        hidden_size=32,
+        intermediate_size=40,
+        encoder_num_hidden_layers=2,
+        decoder_num_hidden_layers=2,
+        encoder_num_attention_heads=4,
+        decoder_num_attention_heads=4,
+        max_position_embeddings=40,
+        pad_token_id=2,
+        attention_dropout=0.1,
+        pad_head_dim_to_multiple_of=3,
+    )
+    return _writing(MoonshineForConditionalGeneration(config))
+
+
+def _writing(model: PreTrainedModel, **settings: Any) -> PreTrainedModel:
+    """Let a random decoder write letters, and not one for ever: with tied embeddings it repeats what it reads."""
+    model.generation_config.update(max_length=16, suppress_tokens=[0, 1], no_repeat_ngram_size=2, **settings)
+    return model
+
+
+@cache
+def _tiny_moonshine_processor() -> ProcessorMixin:
+    return Wav2Vec2Processor(
+        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True), _sentence_tokenizer()
+    )
+
+
+@cache
+def _sentence_tokenizer(*special: str) -> PreTrainedTokenizerFast:
+    """One token for each of 28 letters, after `<unk> <s> </s>` and those that are given."""
+    names = ("<unk>", "<s>", "</s>", *special)
+    letters = {token: number for number, token in enumerate((*names, *"▁abcdefghijklmnopqrstuvwxyz'"))}
+    tokenizer = Tokenizer(WordLevel(letters, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Split("", "isolated")]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    named = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=list(special), **named)
+
+
 ONE_BEAM = {"num_beams": 1, "max_new_tokens": None}
 
 FAMILIES = {
@@ -199,6 +246,9 @@ FAMILIES = {
         _tiny_whisper_processor,
         AutoModelForSpeechSeq2Seq,
         {"generate_kwargs": ONE_BEAM | {"task": "transcribe"}},
+    ),
+    "moonshine": Family(
+        _tiny_moonshine, _tiny_moonshine_processor, AutoModelForSpeechSeq2Seq, {"generate_kwargs": ONE_BEAM}
     ),
 }
 
@@ -275,6 +325,8 @@ def twin(model, group) -> None:
                 continue
             owner, _, name = tensor.rpartition(".")
             value = getattr(module.get_submodule(owner), name)
+            if value is None:  # as `narrow` passes over it
+                continue
             for run in range(repeats):
                 first = run * group.size * rows
                 value.narrow(axis, first + rows, rows).copy_(value.narrow(axis, first, rows))

@@ -109,12 +109,14 @@ def test_the_teacher_is_frozen_and_the_sum_is_what_trains(model, padded):
 
 
 def test_no_layer_is_dropped_while_layers_are_compared(model, padded):
-    for holder in (model.config, *model.modules()):
-        if hasattr(holder, "layerdrop"):
-            holder.layerdrop = 1.0
+    dropping = [holder for holder in (model.config, *model.modules()) if hasattr(holder, "layerdrop")]
+    for holder in dropping:
+        holder.layerdrop = 1.0
     objective = Objective(model.train(), Distiller(copy.deepcopy(model), DistillationConfig(layer_weight=1)))
     with without_regularisation(model):
         assert float(objective(Batch(padded, None, (), (), 1.0), 0)["layer"]) < 1
+    if not dropping:
+        return
     with pytest.raises((ValueError, AttributeError, TypeError, IndexError)):  # as it was before: every layer drops
         objective(Batch(padded, None, (), (), 1.0), 0)
 

@@ -8,7 +8,8 @@ from helpers.families import END, FAMILIES
 from transformers import WhisperForConditionalGeneration
 
 from trimbre.data.batches import Batch
-from trimbre.models.heads.seq2seq import LONGEST_PERIOD, REPEATS, SHORTEST_LOOP, StopRepetition, generated
+from trimbre.models.heads.seq2seq import LONGEST_PERIOD, REPEATS, SHORTEST_LOOP, StopRepetition
+from trimbre.models.heads.writing import generated
 from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.task_loss import transcript_loss
 

@@ -52,8 +52,9 @@ def macs_budget(model: nn.Module, anatomy: Anatomy, reference: Reference, *, sco
         macs = layer.weight.numel() * count / reference.seconds
         tensors[name] = (macs, *owner_of(name, prefixes))
     for group in anatomy.groups:
-        frames = positions[group.consumer]
-        macs = group.size * group.kind.products(frames) / reference.seconds
+        source = f"{group.home}.{group.kind.source}" if group.kind.source else group.consumer
+        products = group.kind.products(positions[group.consumer], positions[source])
+        macs = group.size * products / reference.seconds
         tensors[f"{group.path}.products"] = (macs, group.path, group.size)
     dense = sum(cost for name, (cost, *_) in tensors.items() if name.startswith(anatomy.scopes[scope]))
     return Budget("macs", scope, accumulate(anatomy, tensors, scope), dense)

@@ -12,7 +12,7 @@ from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor,
 
 from trimbre.exporting.session import session
 from trimbre.models.heads.generation import GenerationRules
-from trimbre.models.heads.seq2seq import Seq2Seq
+from trimbre.models.heads.whisper import Whisper
 
 Caches = dict[str, np.ndarray]
 
@@ -26,7 +26,7 @@ class ExportedWhisper(nn.Module):
         described: content of export.json.
     """
 
-    head = Seq2Seq()
+    head = Whisper()
     device = torch.device("cpu")
 
     def __init__(self, folder: Path, described: Mapping[str, Any], *, threads: int = 1):

@@ -55,8 +55,11 @@ class Kind:
     and `consumer` are then relative to."""
     outputs: int = 1
     """How many values the module's forward returns; the first is the residual branch's output."""
-    products: Callable[[int], int] = lambda frames: 0
-    """Multiply-accumulates of one unit between activations (no weight involved), for so many frames."""
+    products: Callable[[int, int], int] = lambda positions, source: 0
+    """Multiply-accumulates of one unit between activations (no weight involved), for so many positions of the
+    consumer's input and of what is attended to."""
+    source: str = ""
+    """The projection whose positions are what is attended to; by default the consumer's own."""
 
     def to_json(self) -> dict[str, Any]:
         """What rebuilding a cut module needs, as `modeling_trimbre.narrow` reads it."""

@@ -28,7 +28,8 @@ class Skipped(nn.Module):
     def forward(self, *args, **kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
         cache = kwargs.get("cache", kwargs.get("past_key_values"))  # transformers renamed it
-        if cache is not None and self.layer is not None and kwargs.get("key_value_states") is None:
+        crossed = kwargs.get("key_value_states", kwargs.get("encoder_hidden_states"))
+        if cache is not None and self.layer is not None and crossed is None:
             # generate() asks the cache how many tokens there were: they have to be counted here too
             counted = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
             getattr(cache, "self_attention_cache", cache).update(counted, counted, self.layer)

@@ -105,8 +105,9 @@ class Distiller:
                 self.head.posteriors(student), self.head.posteriors(teacher), valid
             )
         if self.layer_weight > 0:
-            stacks_of = self.head.hidden_states
-            stacks = zip(stacks_of(student, valid), stacks_of(teacher, valid), strict=True)
+            frames = self.head.output_lengths(self.teacher, inputs)
+            stacks_of = partial(self.head.hidden_states, valid=valid, lengths=frames)
+            stacks = zip(stacks_of(student), stacks_of(teacher), strict=True)
             loss = partial(layer_loss, distance=self.options.layer_distance, every=self.options.match_every)
             distances = [loss(mine, theirs, positions) for (mine, positions), (theirs, _) in stacks]
             terms["layer"] = self.layer_weight * torch.stack(distances).mean()

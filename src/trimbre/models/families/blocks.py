@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from trimbre.models.anatomy import Group, Kind, Positions
+from trimbre.models.anatomy import Anatomy, Group, Kind, Positions
 from trimbre.models.modeling_trimbre import Skipped
 
 
@@ -50,6 +50,40 @@ def groups_of(
             size = consumer.weight.shape[1] // kind.rows
             norm = branch.norm and f"{home}.{branch.norm}"
             yield Group(f"{home}.{branch.name}", kind, layer, size, norm, after, home, positions)
+
+
+def encoder_decoder(
+    model: Any,
+    encoder: Sequence[Branch],
+    decoder: Sequence[Branch],
+    *,
+    ends: tuple[str | None, str],
+    follow: Callable[[Any, Any], None] = lambda model, plan: None,
+) -> Anatomy:
+    """The anatomy of a model whose two stacks lie in `model.encoder.layers` and `model.decoder.layers`.
+
+    Args:
+        encoder, decoder: the branches of a block of each.
+        ends: paths of the modules that follow the last block of each.
+        follow: as in `Anatomy`.
+    """
+    paths = ("model.encoder.layers", "model.decoder.layers")
+    seen = groups_of(model.get_submodule(paths[0]), paths[0], encoder, end=ends[0])
+    read = groups_of(model.get_submodule(paths[1]), paths[1], decoder, end=ends[1], positions="tokens")
+    scopes = {
+        "blocks": (f"{paths[0]}.", f"{paths[1]}."),
+        "encoder-blocks": f"{paths[0]}.",
+        "encoder": "model.encoder.",
+        "decoder": ("model.decoder.", "proj_out."),
+        "model": "",
+    }
+    # What a decoder knows of language is not for the few words of a short training to change.
+    untouched = {
+        "encoder-blocks": scopes["decoder"],
+        "encoder": scopes["decoder"],
+        "decoder": scopes["encoder"],
+    }
+    return Anatomy((*seen, *read), scopes, follow, untouched)
 
 
 def channel_group(model: Any, path: str, kind: Kind) -> Group:

@@ -5,16 +5,18 @@ from collections.abc import Mapping, Sequence
 from trimbre.models.anatomy import Kind, Slice
 
 
-def feed_forward(first: str, second: str, *, in_block: bool = False) -> Kind:
+def feed_forward(first: str, second: str, *, name: str = "ffn", in_block: bool = False, gated: bool = False) -> Kind:
     """Two linear layers by name, the hidden units between them.
 
     Args:
         in_block: they lie in the block itself and not in a module of their own.
+        gated: the first puts out two runs of units, of which one, after the activation, multiplies the other.
     """
+    produced = [Slice(f"{first}.{part}", 0, repeats=1 + gated) for part in ("weight", "bias")]
     return Kind(
-        name="ffn",
+        name=name,
         unit="feed-forward unit",
-        slices=(Slice(f"{first}.weight", 0), Slice(f"{first}.bias", 0), Slice(f"{second}.weight", 1)),
+        slices=(*produced, Slice(f"{second}.weight", 1)),
         consumer=second,
         parts=(first, second) if in_block else (),
     )
@@ -29,7 +31,8 @@ def attention(
     per_head: Sequence[str] = (),
     attributes: Mapping[str, int] | None = None,
     relative: bool = False,
-    source: int | None = None,
+    source: str = "",
+    padding: int = 0,
 ) -> Kind:
     """Multi-head attention with heads of `head_dim`.
 
@@ -39,7 +42,8 @@ def attention(
         per_head: tensors with one row for each head, such as the biases of relative attention.
         attributes: as in `Kind`.
         relative: keys are also compared with 2 T - 1 relative positions.
-        source: positions that keys and values are of; None for self-attention.
+        source: the projection of the keys, for cross-attention.
+        padding: zeros that the model appends to every head in the products.
     """
     return Kind(
         name=name,
@@ -53,8 +57,9 @@ def attention(
         rows=head_dim,
         attributes=attributes or {},
         outputs=2,
+        source=source,
         # Scores against keys, and relative positions where there are any, and the weighted sum of values.
-        products=lambda frames: head_dim * frames * (2 * (source or frames) + (2 * frames - 1 if relative else 0)),
+        products=lambda frames, keys: (head_dim + padding) * frames * (2 * keys + (2 * frames - 1 if relative else 0)),
     )
 
 

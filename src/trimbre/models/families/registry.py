@@ -21,7 +21,13 @@ from trimbre.models.heads.base import Head
 from trimbre.models.heads.ctc import CTC
 from trimbre.models.heads.seq2seq import Seq2Seq
 
-_SHIPPED = ("parakeet", "wav2vec2_conformer", "wav2vec2", "whisper")
+_SHIPPED = (
+    "parakeet",
+    "wav2vec2_conformer",
+    "wav2vec2",
+    "whisper",
+    "moonshine",
+)
 """Modules of this package, each with a FAMILY."""
 
 _TASKS = {"MODEL_FOR_CTC_MAPPING_NAMES": CTC(), "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES": Seq2Seq()}

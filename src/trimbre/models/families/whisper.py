@@ -5,61 +5,37 @@ from typing import Any
 
 from trimbre.models.anatomy import Anatomy, Kind
 from trimbre.models.families import kinds
-from trimbre.models.families.blocks import Branch, groups_of
+from trimbre.models.families.blocks import Branch, encoder_decoder
 from trimbre.models.families.registry import Family
-from trimbre.models.heads.seq2seq import Seq2Seq
+from trimbre.models.heads.whisper import Whisper
 from trimbre.models.modeling_trimbre import Skipped
 from trimbre.plan import Plan
 
-ENCODER, DECODER = "model.encoder.layers", "model.decoder.layers"
 PROJECTIONS = ("q_proj.weight", "q_proj.bias", "k_proj.weight", "v_proj.weight", "v_proj.bias")
 FEED_FORWARD = kinds.feed_forward("fc1", "fc2", in_block=True)
 
 
-def attention(module: Any, *, name: str = "attention", source: int | None = None) -> Kind:
-    """The kind of an attention module, over `source` positions of the audio or, if None, over its own."""
+def attention(module: Any, *, name: str = "attention", source: str = "") -> Kind:
+    """The kind of an attention module; `source` as in `kinds.attention`."""
     attributes = {"num_heads": 1}
     return kinds.attention(module.head_dim, PROJECTIONS, "out_proj", name=name, attributes=attributes, source=source)
 
 
 def anatomy(model: Any) -> Anatomy:
     """What can be cut from a `WhisperForConditionalGeneration`, dense or pruned before."""
-    source = model.config.max_source_positions
-    encoder_attention = Branch("self_attn", "self_attn_layer_norm", "final_layer_norm", attention)
-    decoder_attention = Branch(
-        "self_attn", "self_attn_layer_norm", "encoder_attn_layer_norm", partial(attention, name="decoder-attention")
-    )
-    cross_attention = Branch(
-        "encoder_attn",
-        "encoder_attn_layer_norm",
-        "final_layer_norm",
-        partial(attention, name="cross-attention", source=source),
+    own, crossed = (
+        partial(attention, name="decoder-attention"),
+        partial(attention, name="cross-attention", source="k_proj"),
     )
     feed_forward = Branch("ffn", "final_layer_norm", None, lambda block: FEED_FORWARD)
-    encoder = groups_of(
-        model.model.encoder.layers, ENCODER, (encoder_attention, feed_forward), end="model.encoder.layer_norm"
+    encoder = (Branch("self_attn", "self_attn_layer_norm", "final_layer_norm", attention), feed_forward)
+    decoder = (
+        Branch("self_attn", "self_attn_layer_norm", "encoder_attn_layer_norm", own),
+        Branch("encoder_attn", "encoder_attn_layer_norm", "final_layer_norm", crossed),
+        feed_forward,
     )
-    decoder = groups_of(
-        model.model.decoder.layers,
-        DECODER,
-        (decoder_attention, cross_attention, feed_forward),
-        end="model.decoder.layer_norm",
-        positions="tokens",
-    )
-    scopes = {
-        "blocks": (f"{ENCODER}.", f"{DECODER}."),
-        "encoder-blocks": f"{ENCODER}.",
-        "encoder": "model.encoder.",
-        "decoder": ("model.decoder.", "proj_out."),
-        "model": "",
-    }
-    # What a decoder knows of language is not for the few words of a short training to change.
-    untouched = {
-        "encoder-blocks": scopes["decoder"],
-        "encoder": scopes["decoder"],
-        "decoder": scopes["encoder"],
-    }
-    return Anatomy((*encoder, *decoder), scopes, renumber_alignment, untouched)
+    ends = ("model.encoder.layer_norm", "model.decoder.layer_norm")
+    return encoder_decoder(model, encoder, decoder, ends=ends, follow=renumber_alignment)
 
 
 def renumber_alignment(model: Any, plan: Plan) -> None:
@@ -74,7 +50,7 @@ def renumber_alignment(model: Any, plan: Plan) -> None:
         return
     found = []
     if not any(isinstance(cross, Skipped) for cross in crosses):
-        kept = [plan.kept[f"{DECODER}.{layer}.encoder_attn"] for layer in range(len(crosses))]
+        kept = [plan.kept[f"model.decoder.layers.{layer}.encoder_attn"] for layer in range(len(crosses))]
         found = [[layer, kept[layer].index(head)] for layer, head in generation.alignment_heads if head in kept[layer]]
     if found:
         generation.alignment_heads = found
@@ -85,7 +61,7 @@ def renumber_alignment(model: Any, plan: Plan) -> None:
 FAMILY = Family(
     name="whisper",
     classes=("WhisperForConditionalGeneration",),
-    head=Seq2Seq(),
+    head=Whisper(),
     anatomy=anatomy,
     runtimes=("onnx", "onnx-asr"),
     exporter="whisper",

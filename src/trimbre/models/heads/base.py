@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -56,8 +57,9 @@ class Transcriber:
 class Head(ABC):
     """A head's behaviour; what differs between the models that have it is data in its fields."""
 
-    lengths: str | None = "_get_feat_extract_output_lengths"
-    """The model's method from input lengths to output lengths, (batch,) each; None where they are the same."""
+    lengths: str | Callable[[Any, Tensor], Tensor] | None = "_get_feat_extract_output_lengths"
+    """The model's method from input lengths to output lengths, (batch,) each, by its dotted name, or a function of the
+    model and the lengths; None where they are the same."""
     masks_padding: bool = False
     """Whether an utterance has the same output in a padded batch as alone; else clips of one length alone share a batch
     in evaluation. It is no matter where every input is a window of one length."""
@@ -91,7 +93,9 @@ class Head(ABC):
         if mask is None:
             return None
         valid = mask.sum(-1)
-        return (valid if self.lengths is None else getattr(model, self.lengths)(valid)).long()
+        if callable(self.lengths):
+            return self.lengths(model, valid).long()
+        return (valid if self.lengths is None else attrgetter(self.lengths)(model)(valid)).long()
 
     def posteriors(self, output: Any) -> Tensor:
         """(batch, positions, labels) logits of a forward's output, which distillation compares."""
@@ -110,12 +114,15 @@ class Head(ABC):
         return next((int(number) for number in stated if number), None)
 
     @abstractmethod
-    def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+    def hidden_states(
+        self, output: Any, valid: Tensor, lengths: Tensor | None
+    ) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         """The stacks of hidden states that distillation compares, each with (batch, positions) bool of what counts.
 
         Args:
             output: of a forward with `output_hidden_states`.
             valid: (batch, positions) bool, the valid positions of the logits.
+            lengths: (batch,) the valid frames of the audio, of `output_lengths`; None where all are.
         """
 
     def task_loss(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:

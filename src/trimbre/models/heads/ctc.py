@@ -57,7 +57,9 @@ class CTC(Head):
             return f"its tokenizer spells {len(known)} of the model's {labels} labels"
         return None
 
-    def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+    def hidden_states(
+        self, output: Any, valid: Tensor, lengths: Tensor | None
+    ) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         return [(output.hidden_states, valid)]
 
     def task_loss(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:

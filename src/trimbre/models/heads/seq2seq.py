@@ -1,21 +1,19 @@
 """Encoder-decoder models: a decoder that writes text, one token after the other, with attention over the audio."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import StoppingCriteria
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from trimbre.errors import UserError
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
-from trimbre.models.heads.generation import GenerationRules, written_language
-from trimbre.models.heads.writing import decided, generated, is_prompted
 from trimbre.models.inputs import features_of, rate_of, window_of
 from trimbre.models.labels import letters_of
 
@@ -26,9 +24,17 @@ LONGEST_PERIOD = 24
 SHORTEST_LOOP = 48
 """Tokens in a loop, at least: people repeat themselves too."""
 
+TEXT = ("labels", "decoder_input_ids", "decoder_attention_mask")
+"""Inputs of a forward that are not of the audio."""
+GREEDILY = {"num_beams": 1, "do_sample": False, "num_return_sequences": 1, "return_dict_in_generate": False}
+"""What `generate` is asked for, whatever a generation config says."""
+
+Precision: TypeAlias = Callable[[], AbstractContextManager[Any]]
+Prefixes: TypeAlias = Sequence[Sequence[int]]
+
 
 class StopRepetition(StoppingCriteria):
-    """Ends a text in a repetition loop, as Whisper writes on unintelligible speech, up to the longest text there is.
+    """Ends a text in a repetition loop, as decoders write on unintelligible speech, up to the longest text there is.
 
     Nothing is learned from further turns, and writing them takes as long as several steps of training.
     """
@@ -58,29 +64,74 @@ class Seq2Seq(Head):
     trains: ClassVar[bool] = False
 
     def misfit(self, model: Any, processor: Any) -> str | None:
-        """Whether the window is the model's, and tokens are in their places: those that the generation config names."""
+        """Whether the tokenizer's letters are tokens of the model, and both end a text with the same."""
         tokenizer = processor.tokenizer
-        frames = getattr(processor.feature_extractor, "nb_max_frames", None)
-        positions = getattr(model.config, "max_source_positions", None)
-        if frames is not None and positions is not None and frames != 2 * positions:
-            return f"its windows are of {frames} frames and the model's of {2 * positions}"
         labels, letters = getattr(model.config, "vocab_size", None), letters_of(tokenizer)
         if labels is not None and (beyond := next((one for one, number in letters.items() if number >= labels), None)):
             return f"its tokenizer spells {beyond!r} as {letters[beyond]} and the model has {labels} tokens"
         ends, end = model.config.eos_token_id, tokenizer.eos_token_id
         if None not in (ends, end) and end not in (ends if isinstance(ends, list) else [ends]):
             return f"its tokenizer ends a text with {end} and the model with {ends}"
-        vocabulary = tokenizer.get_vocab()
-        for token, number in _named_tokens(model).items():
-            if vocabulary.get(token, number) != number:
-                return f"its tokenizer has {token} as {vocabulary[token]} and the model's generation config as {number}"
         return None
 
-    def hidden_states(self, output: Any, valid: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+    def hidden_states(
+        self, output: Any, valid: Tensor, lengths: Tensor | None
+    ) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         encoder = output.encoder_hidden_states
-        # The encoder sees whole windows: the silence that fills one up counts as much as all else.
-        everything = torch.ones(encoder[0].shape[:2], dtype=torch.bool, device=valid.device)
-        return [(encoder, everything), (output.decoder_hidden_states, valid)]
+        # An encoder that sees whole windows has no lengths: the silence that fills one up counts as much as all else.
+        counts = torch.ones(encoder[0].shape[:2], dtype=torch.bool, device=valid.device)
+        if lengths is not None:
+            counts = torch.arange(counts.shape[1], device=valid.device) < lengths.to(valid.device).unsqueeze(1)
+        return [(encoder, counts), (output.decoder_hidden_states, valid)]
+
+    def prefixes(
+        self,
+        model: Any,
+        processor: Any,
+        inputs: Mapping[str, Tensor],
+        languages: Sequence[str | None],
+        *,
+        task: str | None = None,
+        precision: Precision = nullcontext,
+    ) -> list[list[int]]:
+        """The tokens that the text of every utterance starts with and that the model does not write itself.
+
+        Args:
+            languages: of each utterance; none where they are not known.
+        """
+        return [[start_of(model)] for _ in range(_batch(inputs))]
+
+    def written(
+        self,
+        model: Any,
+        processor: Any,
+        inputs: Mapping[str, Tensor],
+        prefixes: Prefixes,
+        *,
+        until: StoppingCriteria | None = None,
+    ) -> list[str]:
+        """The text that a model writes for every utterance after its prefix, by its own generation config.
+
+        Args:
+            until: ends a text before the model does.
+        """
+        texts = [""] * len(prefixes)
+        stop = None if until is None else StoppingCriteriaList([until])
+        for begun in sorted({len(prefix) for prefix in prefixes}):  # `generate` takes prefixes of one length
+            rows = [row for row, prefix in enumerate(prefixes) if len(prefix) == begun]
+            taken = {name: value[rows].to(model.device) for name, value in inputs.items() if name not in TEXT}
+            if begun > 1:
+                taken["decoder_input_ids"] = torch.tensor([list(prefixes[row]) for row in rows], device=model.device)
+            with torch.no_grad():
+                tokens = model.generate(**taken, **GREEDILY, stopping_criteria=stop)
+            found = processor.batch_decode(tokens[:, begun:], skip_special_tokens=True)
+            for row, text in zip(rows, found, strict=True):
+                texts[row] = text.strip()
+        return texts
+
+    def spelled(self, processor: Any, text: str) -> list[int]:
+        """The tokens of a transcript, as the model writes it after its prefix."""
+        return list(processor.tokenizer(text, add_special_tokens=False).input_ids)
 
     def add_texts(
         self,
@@ -89,53 +140,54 @@ class Seq2Seq(Head):
         batch: Texts,
         *,
         languages: Sequence[str | None] = (),
-        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        precision: Precision = nullcontext,
     ) -> Texts:
         """The batch with `decoder_input_ids` and `decoder_attention_mask` (batch, tokens) and, as labels, what follows.
 
-        A window without a text gets what the teacher writes for it, as it was augmented: a text of its own, on which
-        its posteriors teach most (Gandhi et al. 2023). What is given to the decoder and not written by it, the prefix,
-        is no label; the end of the text is one.
+        Audio without a text gets what the teacher writes for it, as it was augmented: a text of its own, on which its
+        posteriors teach most (Gandhi et al. 2023). What is given to the decoder and not written by it, the prefix, is
+        no label; the end of the text is one.
         """
-        features = batch.inputs["input_features"].to(teacher.device)
         self.check_taught(teacher, processor)
-        rules = GenerationRules.of(teacher, processor).of_transcripts
-        prefixes = _prefixes(teacher, features, rules, languages, precision)
-        texts = _texts(teacher, processor, features, batch.texts, rules, prefixes, precision)
-        longest = teacher.config.max_target_positions
+        inputs = {name: value.to(teacher.device) for name, value in batch.inputs.items()}
+        prefixes = self.prefixes(teacher, processor, inputs, languages, precision=precision)
+        texts = self._texts(teacher, processor, inputs, batch.texts, prefixes, precision)
+        longest, end = room_of(teacher), end_of(teacher)
         read, expected = [], []
         for prefix, text in zip(prefixes, texts, strict=True):
-            spelled = processor.tokenizer(f" {text}".rstrip(), add_special_tokens=False).input_ids
-            tokens = [*prefix, *spelled, rules.end]
+            tokens = [*prefix, *self.spelled(processor, text), end]
             read.append(torch.tensor(tokens[:-1][:longest]))
             expected.append(torch.tensor([*[-100] * (len(prefix) - 1), *tokens[len(prefix) :]][:longest]))
-        inputs = {
+        given = {
             **batch.inputs,
-            "decoder_input_ids": _padded(read, rules.end),
+            "decoder_input_ids": _padded(read, end),
             "decoder_attention_mask": _padded([torch.ones_like(row) for row in read], 0),
         }
-        return Texts(inputs, _padded(expected, -100), texts)
+        return Texts(given, _padded(expected, -100), texts)
+
+    def _texts(
+        self,
+        teacher: Any,
+        processor: Any,
+        inputs: Mapping[str, Tensor],
+        texts: Sequence[str | None],
+        prefixes: Prefixes,
+        precision: Precision,
+    ) -> list[str]:
+        """The text of every utterance: its transcript, or the teacher's own."""
+        missing = [number for number, text in enumerate(texts) if text is None]
+        if not missing:
+            return [text or "" for text in texts]
+        taken, begun = {name: value[missing] for name, value in inputs.items()}, [prefixes[row] for row in missing]
+        # Token by token, weights are read once and used once: autocast would cast each to bfloat16 every time.
+        with nullcontext() if teacher.dtype == torch.float32 else precision():
+            written = iter(self.written(teacher, processor, taken, begun, until=StopRepetition()))
+        return [next(written) if text is None else text for text in texts]
 
     def example_inputs(self, model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
-        batch = len(next(iter(inputs.values())))
+        batch = _batch(inputs)
         text = torch.arange(batch * tokens).reshape(batch, tokens) * 7 % model.config.vocab_size
         return {**inputs, "decoder_input_ids": text.to(model.device)}
-
-    def language(self, model: Any) -> str | None:
-        return written_language(model) if is_prompted(model) else None
-
-    def check_asked(self, model: Any, processor: Any, *, language: str | None, task: str | None) -> None:
-        if is_prompted(model):
-            GenerationRules.of(model, processor).checked(language, task)
-        else:
-            super().check_asked(model, processor, language=language, task=task)
-
-    def check_taught(self, model: Any, processor: Any) -> None:
-        if is_prompted(model) and GenerationRules.of(model, processor).timed:
-            raise UserError(
-                "the model's generation config asks for return_timestamps=True, and texts without times are what it is "
-                "pruned on: set return_timestamps to false in generation_config.json"
-            )
 
     def greedy(
         self,
@@ -146,7 +198,8 @@ class Seq2Seq(Head):
         languages: Sequence[str | None] = (),
         task: str | None = None,
     ) -> list[str]:
-        return generated(model, inputs, processor, language=languages or None, task=task)
+        prefixes = self.prefixes(model, processor, inputs, languages, task=task)
+        return self.written(model, processor, inputs, prefixes)
 
     def by_graph(self, model: Any, inputs: Mapping[str, Tensor], graph: TextDecoder) -> list[str]:
         raise UserError("a model with a decoder of its own takes no decoding graph: leave the graph out")
@@ -165,8 +218,7 @@ class Seq2Seq(Head):
         """Long-form decoding in pieces side by side, cut where it is quietest, of the model's window at most.
 
         The decoder writes text and not frames, so that the texts of overlapping pieces would have words twice. A model
-        without a window of its own gets pieces of `chunk_seconds` at most. Where the language is detected, the first
-        piece decides for the recording, as in transformers.
+        without a window of its own gets pieces of `chunk_seconds` at most.
         """
         if graph is not None:
             self.by_graph(model, {}, graph)
@@ -174,19 +226,18 @@ class Seq2Seq(Head):
         window = int((window_of(processor) or chunk_seconds) * rate)
 
         def recognise(audio: np.ndarray) -> str:
-            texts: list[str] = []
-            rules = None
-            while len(audio):
-                begin = window * 2 // 3
-                end = len(audio) if len(audio) <= window else _quietest(audio[begin:window], rate) + begin
-                inputs = features_of([audio[:end]], processor)
-                if end < len(audio) and not texts and is_prompted(model):
-                    rules = decided(model, inputs, processor, language=language, task=task)
-                texts += generated(model, inputs, processor, language=language, task=task, rules=rules)
-                audio = audio[end:]
+            pieces = list(_pieces(audio, window, rate))
+            write = self.writer(model, processor, len(pieces), language=language, task=task)
+            texts = [write(features_of([piece], processor)) for piece in pieces]
             return " ".join(text for text in texts if text)
 
         return Transcriber(rate, window, recognise)
+
+    def writer(
+        self, model: Any, processor: Any, pieces: int, *, language: str | None, task: str | None
+    ) -> Callable[[Mapping[str, Tensor]], str]:
+        """A function from the inputs of one piece to its text, called for so many `pieces` of a recording in turn."""
+        return lambda inputs: self.greedy(model, inputs, processor, languages=[language], task=task)[0]
 
     def with_text_length(self, model: Any, tokens: int) -> Any:
         model = copy.copy(model)
@@ -195,65 +246,50 @@ class Seq2Seq(Head):
         return model
 
 
-def _named_tokens(model: Any) -> dict[str, int]:
-    """Tokens that a generation config gives a number for, where it has such fields."""
-    stated = model.generation_config
-    plain = {"<|notimestamps|>": getattr(stated, "no_timestamps_token_id", None)}
-    tasks = {f"<|{task}|>": number for task, number in (getattr(stated, "task_to_id", None) or {}).items()}
-    found = plain | tasks | (getattr(stated, "lang_to_id", None) or {})
-    return {token: number for token, number in found.items() if number is not None}
+def start_of(model: Any) -> int:
+    """The token that `generate` begins every text with."""
+    generation, config = model.generation_config, model.config
+    stated = (generation.decoder_start_token_id, getattr(config, "decoder_start_token_id", None))
+    start = next((token for token in (*stated, generation.bos_token_id) if token is not None), None)
+    if not isinstance(start, int):
+        raise UserError(
+            f"the generation config has decoder_start_token_id={start!r}: give one token in generation_config.json"
+        )
+    return start
 
 
-def _prefixes(
-    teacher: Any,
-    features: Tensor,
-    rules: GenerationRules,
-    languages: Sequence[str | None],
-    precision: Callable[[], AbstractContextManager[Any]],
-) -> list[list[int]]:
-    """The tokens that every text starts with; where the language is not known, the teacher detects it."""
-    named = languages if rules.multilingual and languages else [None] * len(features)
-    prompts = [rules.prompt(*rules.checked(language, None)) for language in named]
-    unknown = [row for row, prompt in enumerate(prompts) if None in prompt]
-    detected: dict[int, int] = {}
-    if unknown:
-        config = rules.config(teacher.generation_config, None, None)
-        with torch.no_grad(), precision():
-            found = teacher.detect_language(features[unknown], generation_config=config).tolist()
-        detected = dict(zip(unknown, found, strict=True))
-    return [[detected[row] if token is None else token for token in prompt] for row, prompt in enumerate(prompts)]
+def end_of(model: Any) -> int:
+    """The token that ends a text."""
+    stated = (model.generation_config.eos_token_id, model.config.eos_token_id)
+    end = next((token for token in stated if token is not None), None)
+    end = end[0] if isinstance(end, list) and end else end
+    if not isinstance(end, int):
+        raise UserError(f"the generation config has eos_token_id={end!r}: give one token in generation_config.json")
+    return end
 
 
-def _texts(
-    teacher: Any,
-    processor: Any,
-    features: Tensor,
-    texts: Sequence[str | None],
-    rules: GenerationRules,
-    prefixes: Sequence[list[int]],
-    precision: Callable[[], AbstractContextManager[Any]],
-) -> list[str]:
-    """The text of every window: its transcript, or the teacher's own."""
-    missing = [number for number, text in enumerate(texts) if text is None]
-    if not missing:
-        return [text or "" for text in texts]
-    # A language that was detected for the prefix is not detected again, unless naming it would change the prompt.
-    names = {token: name for name, token in rules.languages.items()}
-    known = [names.get(prefixes[number][1]) if len(prefixes[number]) > 1 else None for number in missing]
-    spoken = [
-        name if name is not None and list(rules.prompt(name)) == prefixes[number] else None
-        for number, name in zip(missing, known, strict=True)
-    ]
-    # Token by token, weights are read once and used once: autocast would cast each to bfloat16 every time.
-    with nullcontext() if teacher.dtype == torch.float32 else precision():
-        inputs = {"input_features": features[missing]}
-        written = generated(teacher, inputs, processor, language=spoken, until=StopRepetition(), rules=rules)
-    found = iter(written)
-    return [next(found) if text is None else text for text in texts]
+def room_of(model: Any) -> int | None:
+    """Tokens of the longest text that a decoder has positions for; None where nothing says it."""
+    config = model.config.get_text_config(decoder=True)
+    names = ("max_target_positions", "max_position_embeddings")
+    return next((getattr(config, name) for name in names if getattr(config, name, None)), None)
+
+
+def _batch(inputs: Mapping[str, Tensor]) -> int:
+    return len(next(iter(inputs.values())))
 
 
 def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
     return pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
+def _pieces(audio: np.ndarray, window: int, rate: int) -> Iterator[np.ndarray]:
+    """Audio in pieces of `window` samples at most, cut in the last third of one where it is quietest."""
+    while len(audio):
+        begin = window * 2 // 3
+        end = len(audio) if len(audio) <= window else _quietest(audio[begin:window], rate) + begin
+        yield audio[:end]
+        audio = audio[end:]
 
 
 def _quietest(audio: np.ndarray, rate: int) -> int:

@@ -37,10 +37,6 @@ def generated(
         OptionError: the model does not have that language or task.
         UserError: `generate` refuses the model's generation config.
     """
-    if not is_prompted(model):
-        moved = {name: value.to(model.device) for name, value in inputs.items() if name != "labels"}
-        tokens = model.generate(**moved, num_beams=1, do_sample=False)
-        return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
     rules = rules or GenerationRules.of(model, processor)
     features = inputs["input_features"].to(model.device)
     stated = [language] * len(features) if language is None or isinstance(language, str) else language
@@ -54,11 +50,6 @@ def generated(
             for row, text in zip(rows, processor.batch_decode(tokens, skip_special_tokens=True), strict=True):
                 texts[row] = text.strip()
     return texts
-
-
-def is_prompted(model: Any) -> bool:
-    """Whether the texts of a model begin with tokens for language and task: a Whisper's, exported or not."""
-    return hasattr(model, "detect_language")
 
 
 def decided(

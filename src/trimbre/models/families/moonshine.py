@@ -1,0 +1,63 @@
+"""Moonshine: an encoder of raw audio of any length and a decoder of text, both rotary."""
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from trimbre.models.anatomy import Anatomy, Kind
+from trimbre.models.families import kinds
+from trimbre.models.families.blocks import Branch, encoder_decoder
+from trimbre.models.families.registry import Family
+from trimbre.models.heads.seq2seq import Seq2Seq
+
+STRIDE = 64 * 3 * 2
+"""Samples from one frame to the next."""
+PROJECTIONS = [f"{name}_proj.{part}" for name in "qkv" for part in ("weight", "bias")]
+FEED_FORWARD = kinds.feed_forward("fc1", "fc2")
+GATED = kinds.feed_forward("fc1", "fc2", name="gated-ffn", gated=True)
+
+
+def attention(module: Any, *, name: str = "attention", source: str = "") -> Kind:
+    """The kind of an attention module; `source` as in `kinds.attention`."""
+    return kinds.attention(
+        module.head_dim,
+        PROJECTIONS,
+        "o_proj",
+        name=name,
+        attributes={"config.num_attention_heads": 1, "config.num_key_value_heads": 1},
+        source=source,
+        padding=module.head_dim_padding,
+    )
+
+
+def anatomy(model: Any) -> Anatomy:
+    """What can be cut from a `MoonshineForConditionalGeneration`, dense or pruned before."""
+    own, crossed = (
+        partial(attention, name="decoder-attention"),
+        partial(attention, name="cross-attention", source="k_proj"),
+    )
+    encoder = (
+        Branch("self_attn", "input_layernorm", "post_attention_layernorm", attention),
+        Branch("mlp", "post_attention_layernorm", None, lambda module: FEED_FORWARD),
+    )
+    decoder = (
+        Branch("self_attn", "input_layernorm", "post_attention_layernorm", own),
+        Branch("encoder_attn", "post_attention_layernorm", "final_layernorm", crossed),
+        Branch("mlp", "final_layernorm", None, lambda module: GATED),
+    )
+    return encoder_decoder(model, encoder, decoder, ends=("model.encoder.layer_norm", "model.decoder.norm"))
+
+
+def frames(model: Any, samples: Tensor) -> Tensor:
+    """Frames that the model takes as valid, of so many samples: its mask is every 384th sample's."""
+    return (samples + STRIDE - 1) // STRIDE
+
+
+FAMILY = Family(
+    name="moonshine",
+    classes=("MoonshineForConditionalGeneration",),
+    head=Seq2Seq(lengths=frames),
+    anatomy=anatomy,
+    runtimes=(),
+)
