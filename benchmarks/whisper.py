@@ -35,8 +35,9 @@ import trimbre
 from trimbre.config import AugmentConfig, BatchConfig, DistillationConfig, GateConfig, PruneConfig, RecoveryConfig
 from trimbre.data.cuts import read_cuts, transcript_of, write_cuts
 from trimbre.data.splits import place_of
-from trimbre.evaluation.bootstrap import bootstrap_difference, resampled_sums
+from trimbre.evaluation.bootstrap import bootstrap_difference
 from trimbre.evaluation.evaluate import evaluate_sets
+from trimbre.evaluation.resampling import resampled_sums
 from trimbre.files import write_json
 from trimbre.models.loading import load
 from trimbre.training.distributed import main_process_threads
@@ -182,7 +183,7 @@ def show(dense: dict[str, Any], folds: Sequence[dict[str, Any]]) -> None:
     }
     for name, values in sets.items():
         pruned, unpruned, words = values.T
-        sums = resampled_sums(values, resamples=10_000, seed=0)
+        sums = resampled_sums(values)
         error = float((sums[:, 0] / sums[:, 2]).std())
         total = words.sum()
         print(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trimbre.report.formatting import rate
+from trimbre.report.formatting import intervals, rate
 
 MODEL = Path(__file__).resolve().parent.parent.parent / "models/telephone-en"
 SETS = {
@@ -51,7 +51,7 @@ pipeline("automatic-speech-recognition", model="models/telephone-en")("call.wav"
 ## Figures
 
 Measured on this file by the last commands of `recipes/teacher/train.sh`; both sides normalised `basic` (lower case,
-numbers spelled out, no punctuation), 95 % bootstrap intervals over sentences; substitutions, deletions and insertions.
+numbers spelled out, no punctuation), bootstrap {over}; substitutions, deletions and insertions.
 *Half a hop later* is the same audio without its first 5 ms, as another runtime's frames may lie; *changed* is the share
 of words by which the two texts differ.{graph_note}
 
@@ -129,6 +129,7 @@ def card(read: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
         parameters=read["greedy"]["size"]["parameters"],
         macs=read["greedy"]["size"]["macs_per_second"],
         rows="\n".join(rows(read)),
+        over=intervals(one["wer"] for one in read["greedy"]["sets"].values()),
         graph_note=note,
         graph_head=" by the graph |" if graph else "",
         graph_line="---|" if graph else "",

@@ -18,11 +18,11 @@ TARGET = {"budget": "both", "of": "blocks"}
 SENTENCES = [f"one two three {number}" for number in range(60)]
 
 
-def evaluated(wrong, sentences=SENTENCES):
+def evaluated(wrong, sentences=SENTENCES, speakers=()):
     """An evaluation in which the first `wrong` sentences have one error each."""
     texts = [text.replace("two", "too") if number < wrong else text for number, text in enumerate(sentences)]
     ids = [f"{number:03d}" for number in range(len(sentences))]
-    return Evaluation(ids, sentences, texts, "basic", 60.0, {}).to_json()
+    return Evaluation(ids, sentences, texts, "basic", 60.0, {}, speakers=speakers).to_json()
 
 
 def report(name, wrong, *, share=0.5, seed=0, sets=None, faster=1.5, options=None, rtf=None, unpruned=None):
@@ -59,6 +59,30 @@ def test_a_run_has_the_interval_that_its_evaluation_has(write_run):
         texts = [text.replace("two", "too") if number < wrong else text for number, text in enumerate(SENTENCES)]
         assert entry.interval("dev") == pytest.approx(word_errors(SENTENCES, texts).interval())
         assert entry.interval("dev")[1] > 0
+
+
+def test_intervals_are_over_the_speakers_that_a_report_states(write_run):
+    """One of 20 speakers says the first three sentences, another the next three."""
+    speakers = [f"{number // 3}" for number in range(60)]
+    stated, older = ({"dev": evaluated(6, speakers=who)} for who in (speakers, ()))
+    runs = [write_run("ours", 6, sets=stated), write_run("theirs", 6, sets=older)]
+    for order in (runs, runs[::-1]):  # the sentences are the same, and so are their speakers
+        found = Comparison.of(order)
+        for row in found.to_json()["rows"]:
+            assert (row["wer"]["dev"]["resampled"], row["wer"]["dev"]["speakers"]) == ("speakers", 20)
+            assert row["wer"]["dev"]["interval"] == pytest.approx(stated["dev"]["wer"]["interval"], abs=1e-4)
+            assert row["against"]["best_other"]["resampled"] == "speakers"
+        console = Console(width=80, record=True)
+        console.print(*comparison(found.to_json()))
+        shown = " ".join(console.export_text().split())
+        assert "95 % intervals over speakers, normalize" in shown
+        assert "intervals over speakers: dev (20)" in shown
+    over = stated["dev"]["wer"]["interval"]
+    assert np.diff(over) > np.diff(older["dev"]["wer"]["interval"])
+    assert "95 % intervals over sentences" in str(comparison_table(Comparison.of(runs[1:]).to_json()).title)
+    other = write_run("other", 6, sets={"dev": evaluated(6, speakers=[*speakers[1:], "x"])})
+    with pytest.raises(UserError, match="evaluated with different speakers of dev: evaluate them again"):
+        Comparison.of([*runs, other])
 
 
 def test_not_worse_is_said_with_its_margin(write_run):

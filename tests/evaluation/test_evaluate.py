@@ -10,9 +10,10 @@ import pytest
 import soundfile
 from helpers.mini_recogniser import clips, mini_parakeet, mini_processor
 from lhotse import CutSet, Recording, SupervisionSegment
+from lhotse.utils import fastcopy
 from rich.console import Console
 
-from trimbre.data.cuts import read_cuts
+from trimbre.data.cuts import read_cuts, speaker_of
 from trimbre.data.text import normalise, unspellable_characters
 from trimbre.errors import OptionError, UserError
 from trimbre.evaluation.evaluate import ReferenceResult, compare, evaluate_sets
@@ -261,6 +262,46 @@ def test_every_set_is_compared_with_every_reference(report):
             assert other["sentences"]["sha256"] == one["sentences"]["sha256"]
     assert found["reference_sizes"]["dense"] == found["size"]
     assert found["sets"]["dev"]["references"]["dense"]["comparison"]["verdict"] == "undecided"  # seven sentences
+
+
+def test_intervals_are_over_speakers_where_there_are_twenty(recogniser, spoken):
+    """The same 21 clips, with a speaker each, with one speaker twice, and with one who is not known."""
+    many = [
+        cut.with_id(f"{number:02d}") for number, cut in enumerate(list(cutset(dict.fromkeys(spoken, "bad bee"))) * 3)
+    ]
+    sets = {}
+    for name, first in (("alone", "0"), ("twice", "1"), ("unknown", None)):
+        sets[name] = []
+        for number, cut in enumerate(many):
+            speaker = first if number == 0 else str(number)
+            segment = SupervisionSegment(cut.id, cut.recording_id, 0, cut.duration, text="bad bee", speaker=speaker)
+            sets[name].append(fastcopy(cut, supervisions=[segment]))
+    main = sets.pop("alone")
+    other = {"dense": Recogniser(mini_parakeet(seed=1), recogniser.processor)}
+    report = evaluate_sets(recogniser=recogniser, data=main, name="alone", watch=sets, references=other)
+    found = report.to_json()
+    for name, kind, speakers in (("alone", "speakers", 21), ("twice", "speakers", 20), ("unknown", "sentences", None)):
+        one = found["sets"][name]
+        assert one["speakers"] == speakers
+        assert ("speakers" in one["sentences"]) == (speakers is not None)
+        for resampled in (one["wer"], one["cer"], one["references"]["dense"]["comparison"]):
+            assert resampled["resampled"] == kind
+    console = Console(width=80, record=True)
+    console.print(*evaluation(found), rates_table(found))
+    shown = console.export_text()
+    assert max(map(len, shown.splitlines())) <= 80
+    assert " ".join(shown.split()).count("95 % intervals over sentences or speakers") == 2
+    assert "intervals over speakers: alone (21), twice (20)" in shown
+
+
+@pytest.mark.parametrize(
+    ("speakers", "found"),
+    [(["a"], "a"), (["a", "a"], "a"), (["a", "b"], None), (["a", None], None), ([""], None), ([], None)],
+)
+def test_the_speaker_of_a_cut_is_that_of_all_its_segments(spoken, speakers, found):
+    cut = next(iter(cutset(spoken)))
+    cut.supervisions = [SupervisionSegment(f"{n}", "0", 0, 0.1, speaker=one) for n, one in enumerate(speakers)]
+    assert speaker_of(cut) == found
 
 
 @pytest.mark.parametrize(("errors", "fails"), [(15, False), (16, True)])

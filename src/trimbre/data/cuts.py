@@ -84,6 +84,12 @@ def transcript_of(cut: Any) -> str | None:
     return None if not texts or None in texts else " ".join(texts)
 
 
+def speaker_of(cut: Any) -> str | None:
+    """The speaker of a cut; None where a segment states none, or two state different ones."""
+    found = {segment.speaker for segment in cut.supervisions}
+    return (found.pop() or None) if len(found) == 1 else None
+
+
 def cut_of(
     audio: Path,
     *,

@@ -1,12 +1,10 @@
 """Confidence intervals of error rates, and the verdict of a paired comparison of two recognisers.
 
-Intervals are percentile bootstraps over sentences (Bisani and Ney 2004): errors within a sentence depend on each
-other, so sentences are resampled and not words. Sentences of one speaker depend on each other too, which these
-intervals do not account for.
+Intervals are percentile bootstraps over whole speakers or over sentences (`trimbre.evaluation.resampling`).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +13,8 @@ import kaldialign
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 10_000
+from trimbre.evaluation.resampling import RESAMPLES, Speakers, resampled, resampled_sums, speakers_in
+
 CONFIDENCE = 0.95
 FEWEST_SENTENCES = 20  # with fewer, a bootstrap interval is far too narrow to judge by
 
@@ -34,6 +33,8 @@ class ErrorCounts:
     insertions: NDArray[np.int64]
     reference: NDArray[np.int64]
     """Length of the reference, in words or characters."""
+    speakers: Speakers = ()
+    """Who spoke each sentence, which decides what intervals resample."""
 
     @property
     def per_sentence(self) -> NDArray[np.int64]:
@@ -52,13 +53,15 @@ class ErrorCounts:
 
     def interval(self, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
         """The two-sided 95 % interval of the rate, as fractions."""
-        return bootstrap_interval(self.per_sentence, self.reference, resamples=resamples, seed=seed)
+        how: dict[str, Any] = {"speakers": self.speakers, "resamples": resamples, "seed": seed}
+        return bootstrap_interval(self.per_sentence, self.reference, **how)
 
     def to_json(self) -> dict[str, Any]:
         low, high = self.interval()
         return {
             "percent": _percent(self.rate),
             "interval": [_percent(low), _percent(high)],
+            "resampled": resampled(self.speakers),
             "errors": self.total,
             "substitutions": int(self.substitutions.sum()),
             "deletions": int(self.deletions.sum()),
@@ -77,7 +80,9 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str], *, merge_c
     if merge_compounds:
         pairs = zip(references, hypotheses, strict=True)
         found = [kaldialign.edit_distance(ours.split(), theirs.split(), merge_compounds=True) for ours, theirs in pairs]
-        return ErrorCounts(*(np.array([one[key] for one in found], dtype=np.int64) for key in KALDIALIGN))
+        counts = (np.array([one[key] for one in found], dtype=np.int64) for key in KALDIALIGN)
+        substitutions, deletions, insertions, reference = counts
+        return ErrorCounts(substitutions, deletions, insertions, reference)
     return _counted(jiwer.process_words(list(references), list(hypotheses)))
 
 
@@ -117,6 +122,8 @@ class PairedDifference:
     """Largest relative increase of the baseline's rate, in percent, that still counts as "not worse"."""
     sentences: int
     baseline_errors: int
+    speakers: int | None = None
+    """Number of speakers, where these were resampled and not sentences."""
 
     @property
     def verdict(self) -> Verdict:
@@ -165,6 +172,7 @@ class PairedDifference:
             "sentence": self.sentence,
             "points": _percent(self.difference),
             "interval": [_percent(end) for end in self.interval],
+            "resampled": "sentences" if self.speakers is None else "speakers",
             "relative_percent": _percent(self.relative),
             "smallest_supported_margin_percent": _percent(max(self.relative_upper, 0.0)),
             "margin_percent": self.margin_percent,
@@ -185,14 +193,17 @@ def paired_difference(
     errors cannot support a relative claim.
 
     Raises:
-        ValueError: the two were evaluated against different references.
+        ValueError: the two were evaluated against different references, or speech of different speakers.
     """
     if not np.array_equal(candidate.reference, baseline.reference):
         raise ValueError("the two recognisers were evaluated against different references")
+    if list(candidate.speakers) != list(baseline.speakers):
+        raise ValueError("the two recognisers were evaluated on speech of different speakers")
     return bootstrap_difference(
         candidate.per_sentence,
         baseline.per_sentence,
         baseline.reference,
+        speakers=baseline.speakers,
         margin_percent=margin_percent,
         resamples=resamples,
         seed=seed,
@@ -200,7 +211,12 @@ def paired_difference(
 
 
 def bootstrap_interval(
-    errors: NDArray[Any], reference: NDArray[Any], *, resamples: int = RESAMPLES, seed: int = 0
+    errors: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    speakers: Speakers = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """The two-sided 95 % interval of an error rate, as fractions.
 
@@ -210,11 +226,13 @@ def bootstrap_interval(
     Args:
         errors: (sentences,) counts, or means over several runs.
         reference: (sentences,) lengths of the references.
+        speakers: (sentences,) who spoke each: whole speakers are resampled where all are known and there are at least
+            20 of them; by default sentences are.
     """
     words = int(reference.sum())
     if words and not errors.sum():
         return 0.0, 1 - ((1 - CONFIDENCE) / 2) ** (1 / words)
-    sums = resampled_sums(np.stack([errors, reference], 1), resamples=resamples, seed=seed)
+    sums = resampled_sums(np.stack([errors, reference], 1), speakers=speakers, resamples=resamples, seed=seed)
     return _two_sided(_ratio(sums[:, 0], sums[:, 1]))
 
 
@@ -223,6 +241,7 @@ def bootstrap_difference(
     baseline: NDArray[Any],
     reference: NDArray[Any],
     *,
+    speakers: Speakers = (),
     margin_percent: float = 10.0,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -233,8 +252,10 @@ def bootstrap_difference(
         candidate: (sentences,) errors.
         baseline: (sentences,) errors.
         reference: (sentences,) lengths of the references.
+        speakers: as in `bootstrap_interval`; both errors of a speaker's sentences stay together.
     """
-    sums = resampled_sums(np.stack([candidate, baseline, reference], 1), resamples=resamples, seed=seed)
+    values = np.stack([candidate, baseline, reference], 1)
+    sums = resampled_sums(values, speakers=speakers, resamples=resamples, seed=seed)
     relative = np.where(sums[:, 1] > 0, _ratio(sums[:, 0] - sums[:, 1], sums[:, 1]), np.inf)
     change = candidate.sum() - baseline.sum()
     return PairedDifference(
@@ -246,28 +267,8 @@ def bootstrap_difference(
         margin_percent=margin_percent,
         sentences=len(reference),
         baseline_errors=int(baseline.sum()),
+        speakers=speakers_in(speakers) if resampled(speakers) == "speakers" else None,
     )
-
-
-def resampled_sums(values: NDArray[Any], *, resamples: int, seed: int) -> NDArray[Any]:
-    """Draw sentences with replacement and sum their values.
-
-    Args:
-        values: (sentences, columns); the columns of a sentence stay together.
-
-    Returns:
-        (resamples, columns), a function of the seed.
-    """
-    if not len(values):
-        raise ValueError("there is no sentence to resample")
-    return np.concatenate(list(_sums(values, resamples, np.random.default_rng(seed))))
-
-
-def _sums(values: NDArray[Any], resamples: int, rng: np.random.Generator) -> Iterator[NDArray[Any]]:
-    at_once = max(1, 2_000_000 // len(values))  # draws held in memory at a time
-    for start in range(0, resamples, at_once):
-        drawn = rng.integers(len(values), size=(min(at_once, resamples - start), len(values)))
-        yield np.stack([column[drawn].sum(1) for column in values.T], 1)
 
 
 def _ratio(numerator: Any, denominator: Any) -> NDArray[np.float64]:

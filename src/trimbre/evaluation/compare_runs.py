@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trimbre.config import differing
 from trimbre.errors import UserError, reason
 from trimbre.evaluation.bootstrap import PairedDifference, bootstrap_difference, bootstrap_interval
+from trimbre.evaluation.resampling import Speakers, resampled, speakers_in
 from trimbre.evaluation.units import Rate
 from trimbre.models.hub import fetch, hub_model
 
@@ -149,9 +150,9 @@ class Entry:
         """Word error rate on a set, a fraction, the mean over the runs."""
         return float(self.errors(name).sum() / self.words(name).sum())
 
-    def interval(self, name: str) -> tuple[float, float]:
-        """Its two-sided 95 % interval over sentences."""
-        return bootstrap_interval(self.errors(name), self.words(name))
+    def interval(self, name: str, speakers: Speakers = ()) -> tuple[float, float]:
+        """Its two-sided 95 % interval, over sentences or over these speakers."""
+        return bootstrap_interval(self.errors(name), self.words(name), speakers=speakers)
 
     def range(self, name: str) -> tuple[float, float]:
         """The lowest and the highest rate among the runs."""
@@ -212,6 +213,11 @@ class Comparison:
         found: Rate = self.entries[0].runs[0].sets[name].get("decides", "wer")
         return found
 
+    def speakers(self, name: str) -> list[str]:
+        """(sentences,) numbers of the speakers of a set; empty where no report states them all, as older ones."""
+        stated = (run.sets[name]["sentences"].get("speakers", "") for entry in self.entries for run in entry.runs)
+        return next(filter(None, stated), "").split()
+
     @cached_property
     def control(self) -> Entry | None:
         """The dense model trained for as many steps, if it is among the entries."""
@@ -239,7 +245,8 @@ class Comparison:
     def difference(self, entry: Entry, baseline: NDArray[np.float64]) -> PairedDifference:
         """The difference of `entry` from a baseline's errors of each sentence of the main set, means over seeds."""
         name = self.sets[0]
-        return bootstrap_difference(entry.errors(name), baseline, entry.words(name), margin_percent=MARGIN_PERCENT)
+        how: dict[str, Any] = {"speakers": self.speakers(name), "margin_percent": MARGIN_PERCENT}
+        return bootstrap_difference(entry.errors(name), baseline, entry.words(name), **how)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: a row for each entry."""
@@ -264,10 +271,12 @@ class Comparison:
             "wer": {
                 name: {
                     "percent": 100 * entry.rate(name),
-                    "interval": [100 * end for end in entry.interval(name)],
+                    "interval": [100 * end for end in entry.interval(name, self.speakers(name))],
                     "seeds": [100 * end for end in entry.range(name)],
                     "words": int(entry.words(name).sum()),
                     "rate": self.decides(name),
+                    "resampled": resampled(self.speakers(name)),
+                    "speakers": speakers_in(self.speakers(name)),
                 }
                 for name in self.sets
             },
@@ -297,6 +306,8 @@ def _refuse_other_sentences(runs: Sequence[Run]) -> None:
         for name, found in run.sets.items():
             if found["sentences"]["sha256"] != first.sets[name]["sentences"]["sha256"]:
                 raise UserError(f"{run.place} and {first.place} were evaluated on different sentences of {name}")
+            if len({one.sets[name]["sentences"].get("speakers") for one in runs} - {None}) > 1:
+                raise UserError(f"runs were evaluated with different speakers of {name}: evaluate them again")
             how, other = found["normalize"], first.sets[name]["normalize"]
             if how != other:
                 said = f"{run.place} was evaluated with normalize={how}, {first.place} with {other}"

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import compress
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trimbre.data.check import refuse_unjudgeable
-from trimbre.data.cuts import CutsLike, read_cuts, transcript_of
+from trimbre.data.cuts import CutsLike, read_cuts, speaker_of, transcript_of
 from trimbre.data.language import Languages
 from trimbre.data.open_asr import judged
 from trimbre.data.text import normalise, spelling_of
@@ -25,6 +25,7 @@ from trimbre.data.unreadable import UnreadableClips
 from trimbre.errors import UserError
 from trimbre.evaluation.bootstrap import ErrorCounts, character_errors, word_errors
 from trimbre.evaluation.loops import is_loop
+from trimbre.evaluation.resampling import Speakers, numbered, speakers_in
 from trimbre.evaluation.units import Rate, by_characters, deciding_rate
 from trimbre.inference.long_form import recognise_cuts
 from trimbre.models.device import device_of
@@ -54,6 +55,8 @@ class Evaluation:
     """References and hypotheses before normalisation."""
     left_out: Sequence[str] = ()
     """Hypotheses of utterances that are not judged by `open-asr`: those without a word in the transcript."""
+    speakers: Speakers = ()
+    """Who spoke each utterance; none where they are not known."""
 
     @cached_property
     def by_characters(self) -> tuple[bool, ...]:
@@ -70,7 +73,8 @@ class Evaluation:
         """Errors of what is judged: words, or characters in utterances that are judged by these."""
         if not any(self.by_characters):
             return self.words
-        return word_errors(*(self._joined(texts, " ") for texts in (self.references, self.hypotheses)))
+        counts = word_errors(*(self._joined(texts, " ") for texts in (self.references, self.hypotheses)))
+        return replace(counts, speakers=self.speakers)
 
     @property
     def rate(self) -> float:
@@ -90,8 +94,11 @@ class Evaluation:
         if not self.languages or set(self.languages) != {"en"}:
             return None
         pairs = [[normalise(text, "open-asr") for text in pair] for pair in zip(*self.as_written, strict=True)]
-        spoken = [pair for pair in pairs if judged(pair[0])]
-        return word_errors(*zip(*spoken, strict=True), merge_compounds=True) if spoken else None
+        spoken = [judged(reference) for reference, _ in pairs]
+        if not any(spoken):
+            return None
+        counts = word_errors(*zip(*compress(pairs, spoken), strict=True), merge_compounds=True)
+        return replace(counts, speakers=list(compress(self.speakers, spoken)))
 
     @property
     def empty_transcripts(self) -> int:
@@ -128,11 +135,13 @@ class Evaluation:
 
     @cached_property
     def words(self) -> ErrorCounts:
-        return word_errors(self.references, self.hypotheses, merge_compounds=self.merge_compounds)
+        counts = word_errors(self.references, self.hypotheses, merge_compounds=self.merge_compounds)
+        return replace(counts, speakers=self.speakers)
 
     @cached_property
     def characters(self) -> ErrorCounts:
-        return character_errors(*(self._joined(texts, "") for texts in (self.references, self.hypotheses)))
+        counts = character_errors(*(self._joined(texts, "") for texts in (self.references, self.hypotheses)))
+        return replace(counts, speakers=self.speakers)
 
     @property
     def wer(self) -> float:
@@ -148,6 +157,7 @@ class Evaluation:
         return {
             "normalize": self.normalize,
             "utterances": len(self.ids),
+            "speakers": speakers_in(self.speakers),
             "audio_seconds": round(self.seconds, 2),
             "wer": self.words.to_json(),
             "cer": self.characters.to_json(),
@@ -163,11 +173,15 @@ class Evaluation:
         }
 
     def sentences(self) -> dict[str, str]:
-        """Errors and units of each sentence, and a hash of the references, for later paired comparisons."""
+        """Errors and units of each sentence, and a hash of the references, for later paired comparisons.
+
+        Speakers are numbers, and are there where all are known.
+        """
         spoken = json.dumps([self.ids, self.references], ensure_ascii=False)
         return {
             "errors": " ".join(map(str, self.units.per_sentence.tolist())),
             "words": " ".join(map(str, self.units.reference.tolist())),
+            **({} if speakers_in(self.speakers) is None else {"speakers": " ".join(map(str, numbered(self.speakers)))}),
             "sha256": hashlib.sha256(spoken.encode()).hexdigest(),
         }
 
@@ -239,18 +253,18 @@ def score(
     finally:
         model.train(was_training)
     read = [
-        (cut.id, reference, texts[position], languages.written(cut))
+        (cut.id, reference, texts[position], languages.written(cut), speaker_of(cut))
         for position, cut in sorted(enumerate(cuts), key=lambda one: one[1].id)
         if position in texts and cut.id not in tolerance.unreadable and (reference := transcript_of(cut)) is not None
     ]
     compared = [
         [normalise(text, normalize, language=language, spelling=spelling) for text in pair]
-        for _, *pair, language in read
+        for _, *pair, language, _ in read
     ]
     spoken = [normalize != "open-asr" or judged(reference) for reference, _ in compared]
     if not any(spoken):
         raise UserError(f"{name} has no transcribed utterance whose audio can be read: give others")
-    ids, *as_written, written = zip(*compress(read, spoken), strict=True)
+    ids, *as_written, written, speakers = zip(*compress(read, spoken), strict=True)
     references, hypotheses = zip(*compress(compared, spoken), strict=True)
     return Evaluation(
         ids=ids,
@@ -263,6 +277,7 @@ def score(
         languages=written,
         as_written=(as_written[0], as_written[1]),
         left_out=[hypothesis for (_, hypothesis), one in zip(compared, spoken, strict=True) if not one],
+        speakers=speakers,
     )
 
 

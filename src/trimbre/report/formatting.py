@@ -34,6 +34,18 @@ def rate(wer: Mapping[str, Any]) -> str:
     return f"{wer['percent']:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def intervals(found: Iterable[Mapping[str, Any]]) -> str:
+    """What the intervals of these error rates are taken over; older reports resampled sentences alone."""
+    kinds = sorted({one.get("resampled", "sentences") for one in found})
+    return f"95 % intervals over {' or '.join(kinds)}"
+
+
+def by_speaker(found: Mapping[str, Mapping[str, Any]], speakers: Mapping[str, int | None]) -> str | None:
+    """The sets whose intervals are over speakers, with how many: `intervals over speakers: an4 (84)`."""
+    sets = [f"{name} ({speakers[name]})" for name, one in found.items() if one.get("resampled") == "speakers"]
+    return f"intervals over speakers: {', '.join(sets)}" if sets else None
+
+
 def plural(count: int, noun: str) -> str:
     """A count and its noun: `1 thread`, `2 threads`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from trimbre.costs.cost import TITLES
 from trimbre.evaluation.units import UNITS
-from trimbre.report.formatting import PER_SECOND, amount, batch_line, deciding, latency_line, rate
+from trimbre.report.formatting import PER_SECOND, amount, batch_line, deciding, intervals, latency_line, rate
 
 
 def model_card(report: Mapping[str, Any]) -> str:
@@ -92,7 +92,7 @@ def _error_rates(evaluation: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"{title[0].upper()}{title[1:]} in % (normalised `{evaluation['normalize']}`) "
-        "with 95 % bootstrap intervals over sentences"
+        f"with bootstrap {intervals(deciding(one)[1] for one in sets.values())}"
         + (
             "; `control` is the dense model fine-tuned for as many steps as the pruned one:"
             if "control" in names

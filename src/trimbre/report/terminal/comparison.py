@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from trimbre.evaluation.units import UNITS
-from trimbre.report.formatting import points, rate, verdict
+from trimbre.report.formatting import by_speaker, intervals, points, rate, verdict
 from trimbre.report.terminal.tables import new_table, stacked
 
 SHOWN = {"dense": "the dense model", "control": "the control", "best_other": "the best other run"}
@@ -24,6 +24,7 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
     """A row for each run or mean over seeds, sections by the share removed."""
     sets, rows = found["sets"], found["rows"]
     found_on = rows[0]["wer"]
+    spoken = by_speaker(found_on, {name: found_on[name].get("speakers") for name in sets})
     sizes = [f"{name}\n{found_on[name]['words']:,} {UNITS[found_on[name]['rate']]}" for name in sets]
     table = new_table(
         [
@@ -32,8 +33,8 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
             "times\nfaster",
             *sizes,
         ],
-        title=f"Error rates in %, 95 % intervals over sentences, normalize={found['normalize']}",
-        caption="\n".join(dict.fromkeys(_effort(row) for row in rows)),
+        title=f"Error rates in %, {intervals(found_on.values())}, normalize={found['normalize']}",
+        caption="\n".join(dict.fromkeys([*filter(None, [spoken]), *map(_effort, rows)])),
     )
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         removed = row["removed"]

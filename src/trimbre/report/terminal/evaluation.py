@@ -9,7 +9,7 @@ from rich.table import Table
 from trimbre.evaluation.bootstrap import FEWEST_SENTENCES
 from trimbre.evaluation.evaluate import FAILS
 from trimbre.evaluation.units import UNITS, Rate
-from trimbre.report.formatting import deciding, plural, rate, title_of
+from trimbre.report.formatting import by_speaker, deciding, intervals, plural, rate, title_of
 from trimbre.report.terminal.tables import new_table, stacked
 
 DECIDED: Mapping[Rate, str] = {
@@ -39,7 +39,7 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
             "sub/del/ins",
             "WER" if title == "CER" else "CER",
         ],
-        title=f"Error rates in %, 95 % intervals over sentences, normalize={found['normalize']}{decoding}",
+        title=f"Error rates in %, {over(found)}, normalize={found['normalize']}{decoding}",
         caption="\n".join(notes(found)),
     )
     for name, one in found["sets"].items():
@@ -85,7 +85,7 @@ def rates_table(found: Mapping[str, Any], candidate: str = "pruned") -> Table:
     title = title_of(deciding(one)[0] for one in found["sets"].values())
     table = new_table(
         ["set", "words" if title == "WER" else "length", *names, candidate],
-        title=f"{title[0].upper()}{title[1:]} in %, 95 % intervals over sentences, normalize={found['normalize']}",
+        title=f"{title[0].upper()}{title[1:]} in %, {over(found)}, normalize={found['normalize']}",
     )
     for name, one in found["sets"].items():
         others = one.get("references", {})
@@ -100,6 +100,11 @@ def _length(ours: Mapping[str, Any], kind: Rate, title: str) -> str:
     """How much was judged, with its unit where that is not words in every set."""
     unit = "" if title == "WER" else f"\n{UNITS[kind]}".replace(" and ", " and\n")
     return f"{ours['reference']:,}{unit}"
+
+
+def over(found: Mapping[str, Any]) -> str:
+    """What the intervals of an evaluation are taken over."""
+    return intervals(deciding(one)[1] for one in found["sets"].values())
 
 
 def verdicts(found: Mapping[str, Any]) -> Iterator[str]:
@@ -121,6 +126,9 @@ def notes(found: Mapping[str, Any]) -> Iterator[str]:
     for name, other in found["reference_sizes"].items():
         parameters, macs = (size[key] / other[key] for key in ("parameters", "macs_per_second"))
         yield f"{parameters:.1%} of the parameters of {name}, {macs:.1%} of its MACs (whole model)"
+    rates = {name: deciding(one)[1] for name, one in found["sets"].items()}
+    if said := by_speaker(rates, {name: one.get("speakers") for name, one in found["sets"].items()}):
+        yield said
     few = [name for name, one in found["sets"].items() if one["utterances"] < FEWEST_SENTENCES]
     if few:
         yield f"fewer than {FEWEST_SENTENCES} sentences, too few for a verdict: {', '.join(few)}"
