@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from trimbre.config import PruneConfig
+from trimbre.config import BUDGETS, PruneConfig
 from trimbre.costs.macs import reference_of
 from trimbre.data.batches import Batch
 from trimbre.errors import OptionError
@@ -31,6 +31,9 @@ from trimbre.models.families.registry import anatomy_of
 from trimbre.models.positions import valid_frames
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.targets import ModelCosts
+
+ATTENTION = 10.0
+"""How much more of the variance attention leaves than other modules: LiteASR keeps 99 % there and 99.9 % in MLPs."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ class Components:
     """(outputs,)"""
 
     @property
-    def explained(self) -> Tensor:
-        """(outputs,) share of the variance that the first component explains, the first two, and so on; the last 1."""
-        sums = self.variances.cumsum(0)
-        return torch.cat([(sums[:-1] / sums[-1].clamp_min(1e-300)).clamp_max(1.0), sums.new_ones(1)])
+    def left(self) -> Tensor:
+        """(outputs,) share of the variance that the first component leaves, the first two, and so on; the last 0."""
+        rest = self.variances.flip(0).cumsum(0).flip(0)
+        return torch.cat([rest[1:], rest.new_zeros(1)]) / rest[0].clamp_min(1e-300)
 
 
 class Moments:
@@ -173,15 +176,20 @@ class Savings:
     """`Anatomy.scopes`."""
     dense: Mapping[str, Mapping[str, float]]
     """`ModelCosts.dense`."""
+    patience: Mapping[str, float]
+    """Path -> ATTENTION or 1: how much of the variance its components may leave, beside others."""
 
     @classmethod
-    def of(cls, model: Any, paths: Iterable[str], anatomy: Anatomy, costs: ModelCosts, processor: Any) -> "Savings":
-        """The counts of a dense model."""
+    def of(
+        cls, model: Any, groups: Mapping[str, Group], anatomy: Anatomy, costs: ModelCosts, processor: Any
+    ) -> "Savings":
+        """The counts of a dense model; `groups` as `projections` gives."""
         reference = reference_of(model, processor)
-        layers = {path: model.get_submodule(path) for path in paths}
+        layers = {path: model.get_submodule(path) for path in groups}
         shapes = {path: (*_sides(layer), layer.bias is not None) for path, layer in layers.items()}
         positions = {path: reference.positions[path] / reference.seconds for path in layers}
-        return cls(shapes, positions, anatomy.scopes, costs.dense())
+        patience = {path: ATTENTION if "attention" in one.kind.name else 1.0 for path, one in groups.items()}
+        return cls(shapes, positions, anatomy.scopes, costs.dense(), patience)
 
     def smaller(self, path: str, rank: int) -> int:
         """Parameters that a rank saves; not above zero where the projection should stay whole."""
@@ -200,9 +208,12 @@ class Savings:
         return removed
 
 
-def ranks_at(share: float, components: Mapping[str, Components], savings: Savings) -> dict[str, int]:
-    """Rank of every projection that becomes smaller where its components explain `share` of the variance."""
-    ranks = {path: 1 + int((one.explained < share).sum()) for path, one in components.items()}
+def ranks_at(left: float, components: Mapping[str, Components], savings: Savings) -> dict[str, int]:
+    """Rank of every projection that becomes smaller where its components leave `left` of the variance.
+
+    Those of attention leave ATTENTION times as much.
+    """
+    ranks = {path: 1 + int((one.left > left * savings.patience[path]).sum()) for path, one in components.items()}
     return {path: rank for path, rank in ranks.items() if savings.smaller(path, rank) > 0}
 
 
@@ -212,18 +223,19 @@ def ranks_for(config: PruneConfig, components: Mapping[str, Components], savings
     Raises:
         OptionError: not even rank one everywhere removes as much.
     """
-    budgets = {"params": ("params",), "macs": ("macs",)}.get(config.budget, ("params", "macs"))
+    budgets = BUDGETS[config.budget]
 
-    def removed(share: float) -> float:
-        found = savings.shares(ranks_at(share, components, savings))
+    def removed(left: float) -> float:
+        found = savings.shares(ranks_at(left, components, savings))
         return min(found[name][config.of] for name in budgets)
 
-    shares = torch.cat([one.explained for one in components.values()]).unique().tolist()  # where a rank changes
-    first_short = bisect_left(shares, True, key=lambda share: removed(share) < config.remove)
-    if not first_short:
-        advice = f"rank one everywhere removes {removed(0.0):.1%}: ask for less"
+    each = [one.left / savings.patience[path] for path, one in components.items()]
+    shares = torch.cat(each).unique().tolist()  # ascending: where a rank changes
+    enough = bisect_left(shares, True, key=lambda left: removed(left) >= config.remove)
+    if enough == len(shares):
+        advice = f"rank one everywhere removes {removed(1.0):.1%}: ask for less"
         raise OptionError("remove", config.remove, advice, owner="PruneConfig")
-    return ranks_at(shares[first_short - 1], components, savings)
+    return ranks_at(shares[enough], components, savings)
 
 
 def factorise(

@@ -77,7 +77,7 @@ def test_no_map_of_the_rank_is_nearer(layer, frames):
         error = (outputs_of(factored(layer, components, rank), frames) - dense).square().sum()
         torch.testing.assert_close(error, singular[rank:].square().sum())
     torch.testing.assert_close(
-        components.explained[:11], singular.square().cumsum(0)[:11] / singular.square().sum(), atol=1e-12, rtol=0
+        1 - components.left[:11], singular.square().cumsum(0)[:11] / singular.square().sum(), atol=1e-12, rtol=0
     )
 
 
@@ -124,7 +124,7 @@ def test_a_model_of_full_rank_is_the_dense_one(model, components, padded):
 
 def test_targets_are_met_and_costs_are_exact(model, processor, anatomy, components):
     costs, reference = ModelCosts.of(model, anatomy, processor), reference_of(model, processor)
-    savings = Savings.of(model, components, anatomy, costs, processor)
+    savings = Savings.of(model, projections(model, anatomy, "blocks"), anatomy, costs, processor)
     dense = macs_of(model, reference)
     largest = max(sum(savings.shapes[path][:2]) for path in components)  # parameters of a rank
     for budget, remove in (("both", 0.1), ("macs", 0.1), ("params", 0.5)):

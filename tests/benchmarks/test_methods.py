@@ -4,6 +4,7 @@ import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from helpers.mini_recogniser import mini_parakeet, mini_processor
@@ -13,6 +14,7 @@ from trimbre.pruning.methods.registry import method_called
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "methods"))
 
 from cells import cells, read_testbed
+from picture import best, draw
 from running import config_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +73,33 @@ def testbed(tmp_path, noise_corpus, monkeypatch):
     return write
 
 
+def row(name: str, share: float, rate: float) -> dict:
+    wer = {"percent": rate, "interval": [0.9 * rate, 1.2 * rate], "rate": "wer"}
+    return {"name": name, "share": share, "times_faster": 1 / (1 - 0.5 * share), "wer": {"voices": wer}}
+
+
+def texts_of(path) -> set[str]:
+    """The texts in an SVG."""
+    return {text.text for text in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_the_picture_names_the_default_and_the_best(tmp_path):
+    """A method's place is the mean over panels and shares of its rank; the default is there wherever it stands."""
+    rates = {"curvature": (9, 9), "a": (1, 4), "b": (2, 1), "c": (3, 3)}
+    found = {
+        "sets": ["voices"],
+        "rows": [
+            row("control", 0.0, 1),
+            *(row(name, share, two[place]) for name, two in rates.items() for place, share in enumerate((0.5, 0.75))),
+        ],
+    }
+    assert best({"one": found}, 3) == ["curvature", "b", "a"]
+    draw({"one": found, "two": found}, tmp_path / "out.svg", named=["curvature", "b"])
+    texts = texts_of(tmp_path / "out.svg")
+    assert {"one", "two", "WER on voices, %", "control", "curvature", "b", "others"} <= texts
+    assert not {"a", "c"} & texts
+
+
 KINDS = [
     "control",
     "curvature",
@@ -92,6 +121,10 @@ def test_entries_of_every_kind_run_and_the_table_compares_them(testbed, capsys):
     for report in cells_done.values():
         assert sum(stage["steps"] for stage in report["stages"].values()) == 2, report["name"]
     assert main(["table", str(path)]) == 0
+    assert main(["picture", str(path), "--out", "picture.svg", "--only", "curvature", "low rank"]) == 0
+    drawn = texts_of("picture.svg")
+    assert {"bed", "WER on noise, %", "control", "curvature", "low rank", "others"} <= drawn
+    assert "DPHuBERT" not in drawn
     capsys.readouterr()
     assert main(["list", str(path)]) == 0
     assert all(line.startswith("done") for line in capsys.readouterr().out.splitlines())
