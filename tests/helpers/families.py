@@ -235,6 +235,7 @@ FAMILIES = {
     "parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor),
     "wav2vec2-conformer, relative": Family(partial(_tiny_conformer, "relative"), _tiny_wav2vec2_processor),
     "wav2vec2-conformer, rotary": Family(partial(_tiny_conformer, "rotary"), _tiny_wav2vec2_processor),
+    "wav2vec2": Family(partial(tiny_kin, "Wav2Vec2", **FRONT), partial(_tiny_wav2vec2_processor, masked=False)),
     "whisper, English": Family(
         partial(_tiny_whisper, False),
         _tiny_whisper_processor,

@@ -174,7 +174,10 @@ def test_a_head_that_masks_padding_has_the_same_scores_in_a_batch(model, process
     audio = [noise.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000)]
     together = head.frame_logits(model, features_of(audio, processor))
     alone = [head.frame_logits(model, features_of([clip], processor))[0] for clip in audio]
-    away = [(one - other).abs().max() / other.abs().max() for one, other in zip(together, alone, strict=True)]
+    assert all(len(one) >= len(other) for one, other in zip(together, alone, strict=True))  # without a mask all count
+    away = [
+        (one[: len(other)] - other).abs().max() / other.abs().max() for one, other in zip(together, alone, strict=True)
+    ]
     assert (max(away) < 1e-5) == head.masks_padding
 
 

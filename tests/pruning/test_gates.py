@@ -54,7 +54,7 @@ def test_every_gate_gets_a_gradient_in_training(model, anatomy, padded):
         total_units += units.abs()
         total_branches += branches.abs()
     assert (total_units > 0).all()
-    assert (total_branches > 0).all()
+    assert (total_branches[gates.skippable] > 0).all()
 
 
 def test_gates_draw_anew_in_training_and_stand_still_in_evaluation(model, anatomy, padded):

@@ -32,24 +32,26 @@ def test_removing_a_redundant_unit_changes_no_output(model, anatomy, batch):
     for group in anatomy.groups:
         twin(model, group)
     kept = {group.path: tuple(unit for unit in range(group.size) if unit != 1) for group in anatomy.groups}
-    small = cut(model, Plan(anatomy.sizes, kept))
+    plan = Plan(anatomy.sizes, kept)
+    small = cut(model, plan)
     assert distance(small, model, batch) > 1e-2
-    refit(small, model, [batch], ridge=1e-8)
+    refit(small, model, [batch], plan=plan, ridge=1e-8)
     assert distance(small, model, batch) < 1e-3
 
 
-def test_a_model_that_lost_nothing_stays_as_it_is(model, batch):
+def test_a_model_that_lost_nothing_stays_as_it_is(model, anatomy, batch):
     whole = copy.deepcopy(model)
-    refit(whole, model, [batch])
+    refit(whole, model, [batch], plan=Plan.everything(anatomy.sizes))
     assert all(torch.allclose(value, model.state_dict()[name], atol=1e-5) for name, value in whole.state_dict().items())
     assert not whole.training
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_stream_comes_nearer_to_the_teacher_s(model, anatomy, batch, seed):
-    small = cut(model, random_plan(anatomy, seed, skip=0.1)).train()
+    plan = random_plan(anatomy, seed, skip=0.1)
+    small = cut(model, plan).train()
     before = copy.deepcopy(small)
-    refit(small, model, [batch])
+    refit(small, model, [batch], plan=plan)
     assert small.training
     assert distance(small.eval(), model, batch) < 0.8 * distance(before.eval(), model, batch)
     moved = {name for name, value in small.state_dict().items() if not torch.equal(value, before.state_dict()[name])}

@@ -74,6 +74,8 @@ def test_the_options_say_which_layers_and_which_distance(model, anatomy, padded)
 
 @pytest.mark.parametrize("distance", LAYER_DISTANCES)
 def test_values_on_padding_change_no_term(model, padded, distance):
+    if "attention_mask" not in padded and "decoder_attention_mask" not in padded:
+        pytest.skip("without a mask all frames count")
     teacher = copy.deepcopy(model)
     distiller = Distiller(teacher, DistillationConfig(layer_distance=distance))
     with torch.no_grad():

@@ -61,7 +61,7 @@ def test_recomputing_changes_neither_gradients_nor_statistics_and_keeps_less(mod
     assert all(torch.equal(value, same[name]) for name, value in statistics.items())
     assert less < 0.5 * kept
     moved = [name for name, value in statistics.items() if not torch.equal(value, dict(model.named_buffers())[name])]
-    assert moved  # or there would be nothing to keep still
+    assert moved or not statistics  # or there would be nothing to keep still
 
 
 @pytest.mark.once

@@ -188,9 +188,9 @@ def measure(
 
 
 def sorts_of(anatomy: Anatomy) -> dict[str, list[Group]]:
-    """Groups that share a curve, by its name (`curve_key`)."""
+    """Groups that share a curve, by its name (`curve_key`); the channels of a front end have none and stay."""
     sorts: dict[str, list[Group]] = {}
-    for group in anatomy.groups:
+    for group in filter(lambda one: one.residual, anatomy.groups):
         sorts.setdefault(curve_key(group), []).append(group)
     return sorts
 
@@ -209,7 +209,7 @@ def plans_of(anatomy: Anatomy) -> Iterator[Plan]:
     yield Plan.everything(anatomy.sizes)
     least = {group.path: widths_of(groups)[0] for groups in sorts.values() for group in groups}
     for share in (0.5, 0.25):
-        yield narrowed(anatomy, {g.path: max(round(share * g.size), least[g.path]) for g in anatomy.groups})
+        yield narrowed(anatomy, {p: max(round(share * anatomy.sizes[p]), width) for p, width in least.items()})
     yield narrowed(anatomy, {})
     for groups in sorts.values():
         for width in widths_of(groups):
@@ -218,8 +218,12 @@ def plans_of(anatomy: Anatomy) -> Iterator[Plan]:
 
 
 def narrowed(anatomy: Anatomy, widths: Mapping[str, int]) -> Plan:
-    """The plan that keeps so many units of each module, and skips modules without any."""
-    least = {group.path: min(group.least, group.size) for group in anatomy.groups if not group.skippable}
+    """The plan that keeps so many units of each module and all channels of a front end, and skips modules without."""
+    least = {
+        group.path: min(group.least, group.size) if group.residual else group.size
+        for group in anatomy.groups
+        if not group.skippable
+    }
     kept = {path: tuple(range(max(widths.get(path, 0), least.get(path, 0)))) for path in anatomy.sizes}
     return Plan(anatomy.sizes, kept, frozenset(path for path, units in kept.items() if not units))
 

@@ -94,14 +94,15 @@ def latency_budget(table: LatencyTable, anatomy: Anatomy, *, scope: str = "block
     """Seconds per second of audio, attributed to the groups that they leave with.
 
     Time is measured on the whole recogniser: what no cut changes counts to the scope `model` alone, and every other
-    scope is the time of its modules that can be cut.
+    scope is the time of its modules that can be cut. The channels of a front end are not among these: the time of a
+    convolution depends on two groups at once, and a table has a curve for each one.
 
     Raises:
         UserError: the table has no curve for one of the model's modules.
     """
     prefix = anatomy.scopes[scope]
     whole = not prefix
-    curves = [curve_of(table, group) if group.path.startswith(prefix) else () for group in anatomy.groups]
+    curves = [curve_of(table, g) if g.residual and g.path.startswith(prefix) else () for g in anatomy.groups]
     cost = piecewise_linear(table.fixed if whole else 0.0, curves, anatomy.sizes)
     dense = cost.fixed + sum(float(unit) * group.size for unit, group in zip(cost.unit, anatomy.groups, strict=True))
     return Budget("latency", scope, cost, dense)

@@ -161,6 +161,7 @@ class _Search:
         self.stays = torch.tensor([not group.skippable for group in groups])
         self.open = torch.tensor([group.path not in skipped for group in groups]) | self.stays
         self.least = torch.tensor([float(min(group.least, group.size)) for group in groups], dtype=torch.float64)
+        self.least = torch.where(self.least > 0, self.least.maximum(self.step), 0.0)  # rounded as all widths are
 
     def widths_at(self, effective: Tensor) -> Tensor:
         """Widths if the units above zero are kept, (units,), rounded; a group that keeps a unit is not rounded away."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.config import PruneConfig, TargetConfig
@@ -156,6 +157,7 @@ def prune_model(
                 small,
                 teacher,
                 context.calibration_batches(config.recovery.refit_batches, seen),
+                plan=result.plan,
                 scope=config.of,
                 loss=partial(transcript_loss, teacher),
                 reduce_sum=partial(accelerator.reduce, reduction="sum"),
@@ -206,6 +208,8 @@ def target_of(anatomy: Anatomy, costs: ModelCosts, config: PruneConfig) -> Pruni
     """The target of a run; raises UserError, naming what can be reached, for an unreachable one."""
     budgets = costs.budgets_for(config.target)  # refuses a scope that the family has not
     protected = Protection.parse(config.protect, anatomy).mask(anatomy, config.of)
+    if config.budget == "latency":  # which has no price for the channels of a front end
+        protected |= torch.tensor([not group.residual for group in anatomy.groups])
     target = PruningTarget(anatomy, budgets, config.target.remove, protected, config.multiple_of)
     check_reachable(target)
     return target

@@ -18,10 +18,12 @@ from trimbre.models.anatomy import Group
 from trimbre.models.families.registry import anatomy_of
 from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
+from trimbre.plan import Plan
 from trimbre.progress import progress
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.least_squares import RIDGE, Correction, frame_weights
 from trimbre.pruning.numerics import near_float64
+from trimbre.pruning.refit_channels import Stop, refit_channels
 
 LEAST_FACTOR = 1e-3
 """Smallest factor on a branch: below it, what the branch adds to its stream is lost in rounding."""
@@ -33,6 +35,7 @@ def refit(
     teacher: PreTrainedModel,
     batches: Iterable[Batch],
     *,
+    plan: Plan | None = None,
     scope: str = "model",
     ridge: float = RIDGE,
     loss: Callable[[Batch], Tensor] | None = None,
@@ -49,6 +52,8 @@ def refit(
     Args:
         student: a cut model of the same family as `teacher`; both are run in eval mode and left in the mode they had.
         batches: calibration batches, on the device of both models.
+        plan: the plan that `student` was cut by, which says how the channels of its front end (`refit_channels`) stand
+            to the teacher's; None leaves these.
         scope: the part of the model whose branches are refitted, a name of `Anatomy.scopes`.
         ridge: weight of the pull toward the weights as they are, relative to the mean energy of the inputs.
         loss: of the teacher on a batch, not at its minimum; frames are weighted by its squared gradient, as
@@ -69,6 +74,9 @@ def refit(
         for stack in dict.fromkeys(path.rpartition(".")[0] for path in groups)
     }
     done = 0
+    with eval_mode(student, teacher):
+        if plan is not None:
+            refit_channels(student, teacher, plan, given, scope=scope, ridge=ridge, loss=loss, reduce_sum=reduce_sum)
     with (
         eval_mode(student, teacher),
         without_regularisation(student),
@@ -180,9 +188,9 @@ class _Replay:
         def record(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
             replay.stream = _first(args, kwargs)
             replay.rest = args[1:], {name: value for name, value in kwargs.items() if name != "hidden_states"}
-            raise _Stop
+            raise Stop
 
-        with _hooks() as handles, suppress(_Stop):
+        with _hooks() as handles, suppress(Stop):
             handles.append(model.get_submodule(first).register_forward_pre_hook(record, with_kwargs=True))
             model(**batch.inputs)
         return replay
@@ -198,7 +206,7 @@ class _Replay:
         """The input of a branch's consumer and the stream after the branch; the block is run no further than that."""
         within = group.after.startswith(f"{block}.")
         entered: dict[str, Tensor] = {}
-        with self._recording((group.consumer, *[group.after] * within), entered, stop=within), suppress(_Stop):
+        with self._recording((group.consumer, *[group.after] * within), entered, stop=within), suppress(Stop):
             self.run(block)
         return entered[group.consumer], entered[group.after] if within else self.output.float()
 
@@ -229,7 +237,7 @@ class _Replay:
             def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
                 entered[path] = _first(args, kwargs).float()
                 if stop and len(entered) == len(set(paths)):
-                    raise _Stop
+                    raise Stop
 
             return hook
 
@@ -243,10 +251,6 @@ class _Replay:
 def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     stream: Tensor = args[0] if args else kwargs["hidden_states"]
     return stream
-
-
-class _Stop(Exception):
-    """Ends a forward of which all that is needed was recorded."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Pruning targets: the costs of a model, the share of them to remove, and how near a plan comes to it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,8 @@ class ModelCosts:
         budgets = {("params", scope): params_budget(model, anatomy, scope=scope) for scope in anatomy.scopes}
         budgets |= {("macs", scope): macs_budget(model, anatomy, reference, scope=scope) for scope in anatomy.scopes}
         if table is not None:
-            budgets |= {("latency", scope): latency_budget(table, anatomy, scope=scope) for scope in anatomy.scopes}
+            timed = [s for s in anatomy.scopes if any(group.residual for group in anatomy.within(s))]
+            budgets |= {("latency", scope): latency_budget(table, anatomy, scope=scope) for scope in timed}
         return cls(budgets, table)
 
     @property
@@ -55,8 +56,10 @@ class ModelCosts:
 
     def budgets_for(self, target: TargetConfig) -> list[Budget]:
         """The budgets that a target refers to; raises OptionError for a scope that the family has not."""
-        one_of("of", target.of, self.scopes, owner="TargetConfig")
-        return [self.budgets[name, target.of] for name in BUDGETS[target.budget]]
+        names = BUDGETS[target.budget]
+        counted = tuple(scope for scope in self.scopes if all((name, scope) in self.budgets for name in names))
+        one_of("of", target.of, counted, owner="TargetConfig")
+        return [self.budgets[name, target.of] for name in names]
 
     def resolve_target(self, target: TargetConfig, anatomy: Anatomy, protected: Tensor) -> TargetConfig:
         """The target as a share of the latency, where it is a real-time factor.
@@ -89,11 +92,18 @@ class ModelCosts:
 
     def shares(self, plan: Plan) -> dict[str, dict[str, float]]:
         """Budget -> scope -> share of the dense cost that `plan` removes."""
-        return {name: {s: self.budgets[name, s].removed(plan) for s in self.scopes} for name in self.names}
+        return self._by_scope(lambda budget: budget.removed(plan))
 
     def dense(self) -> dict[str, dict[str, float]]:
         """Budget -> scope -> cost before the cut: parameters, or MACs or seconds per second of audio."""
-        return {name: {s: self.budgets[name, s].dense for s in self.scopes} for name in self.names}
+        return self._by_scope(lambda budget: budget.dense)
+
+    def _by_scope(self, figure: Callable[[Budget], float]) -> dict[str, dict[str, float]]:
+        """Budget -> scope -> a figure of it; time is not counted for a front end alone."""
+        found: dict[str, dict[str, float]] = {name: {} for name in self.names}
+        for (name, scope), budget in self.budgets.items():
+            found[name][scope] = figure(budget)
+        return found
 
 
 def shortfall(target: TargetConfig, budgets: list[Budget], plan: Plan) -> str | None:

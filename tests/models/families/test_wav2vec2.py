@@ -8,6 +8,7 @@ from helpers.families import FAMILIES, FRONT, shaken, tiny_kin
 
 from trimbre.costs.macs import macs_budget, positions_of, reference_of
 from trimbre.costs.params import params_budget
+from trimbre.data.batches import Batch
 from trimbre.errors import UserError
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
@@ -18,6 +19,9 @@ from trimbre.pruning.allocation import PruningTarget, plan_for_target
 from trimbre.pruning.constraint import Multipliers
 from trimbre.pruning.equivalence import random_cut, verify_cutting
 from trimbre.pruning.gates import Gates
+from trimbre.pruning.least_squares import RIDGE, with_ridge
+from trimbre.pruning.refit import refit
+from trimbre.pruning.scores.obs import collect_moments, obs_scores
 from trimbre.pruning.surgery import cut
 
 PROCESSOR = FAMILIES["wav2vec2-conformer, rotary"].processor()
@@ -147,3 +151,52 @@ def test_positions_between_input_and_output_are_valid_as_the_input_is(model):
     states = torch.zeros(2, 300, 8)
     valid = valid_frames(model, inputs, states, positions="inputs")
     assert valid.sum(1).tolist() == [150, 300]
+
+
+def loud(model):
+    """A loss that is not at its minimum."""
+    return lambda batch: model(**batch.inputs).logits.square().mean()
+
+
+@pytest.fixture
+def batch():
+    noise = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+    return Batch({"input_values": noise}, None, (), (), 2.0)
+
+
+def test_scores_of_channels_are_those_of_linear_layers_that_read_all_taps(model, batch):
+    """Of one channel: the loss increase by autograd's second moments, with all other weights solved for."""
+    group = front_of(anatomy_of(model))[0]
+    consumer = model.get_submodule(group.consumer)
+    (found,) = collect_moments(model, [group], [batch], loud(model))
+    weight = consumer.weight.detach().double().flatten(1)
+    taps = consumer.kernel_size[0]
+    scores = obs_scores(model, [group], lambda: [batch], loud(model))[group.path]
+    inner = with_ridge(found.inputs, RIDGE)[:-1, :-1]  # it has no bias
+    alone = []
+    for unit in range(group.size):
+        gone = list(range(unit * taps, (unit + 1) * taps))
+        inverse = torch.linalg.inv(inner)[gone][:, gone]
+        alone.append(
+            float((found.gradients @ weight[:, gone] @ torch.linalg.solve(inverse, weight[:, gone].T)).trace())
+        )
+    first = int(scores.argmin())
+    assert first == min(range(group.size), key=alone.__getitem__)
+    assert float(scores[first]) == pytest.approx(alone[first] / 2, rel=1e-6)
+
+
+def test_the_refit_brings_a_front_end_nearer_to_the_dense_one(model, batch):
+    anatomy = anatomy_of(model)
+    front = {group.path: tuple(range(0, group.size, 2)) for group in front_of(anatomy)}
+    plan = Plan(anatomy.sizes, dict(Plan.everything(anatomy.sizes).kept) | front)
+    small = cut(model, plan)
+
+    def apart():
+        with torch.no_grad():
+            ours, theirs = (one.wav2vec2.feature_extractor(batch.inputs["input_values"]) for one in (small, model))
+        return float((ours - theirs).norm() / theirs.norm())
+
+    before, blocks = apart(), small.wav2vec2.encoder.layers[0].feed_forward.output_dense.weight.clone()
+    refit(small, model, [batch], plan=plan, scope="front", loss=loud(model))
+    assert apart() < 0.9 * before
+    assert torch.equal(small.wav2vec2.encoder.layers[0].feed_forward.output_dense.weight, blocks)

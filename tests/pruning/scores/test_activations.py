@@ -15,6 +15,7 @@ from trimbre.pruning.scores.activation import minitron_scores, wanda_scores
 from trimbre.pruning.scores.block_influence import block_influence
 from trimbre.pruning.scores.coupled_taylor import coupled_taylor_scores
 from trimbre.pruning.scores.fluctuation import Fluctuation, bias_shifts, fluctuation_scores, fluctuations
+from trimbre.pruning.unfolding import read_by
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def entered(model, anatomy, padded):
 
     def record(group):
         def hook(module, args):
-            units = args[0].transpose(1, 2) if group.kind.channel_axis == 1 else args[0]
+            units = read_by(module, args[0], group)
             valid = valid_frames(model, padded, units, positions=group.positions)
             found[group.path] = [one[own].double() for one, own in zip(units, valid, strict=True)]
 
@@ -48,6 +49,11 @@ def columns(model, group):
     return model.get_submodule(group.consumer).weight.detach().double().flatten(1)
 
 
+def width(model, group):
+    """Columns of one unit."""
+    return columns(model, group).shape[1] // group.size
+
+
 def split(scores, anatomy):
     return zip(anatomy.groups, scores.split([group.size for group in anatomy.groups]), strict=True)
 
@@ -56,7 +62,7 @@ def test_wanda_sums_weights_times_the_norm_of_what_they_read(model, anatomy, bat
     for group, own in split(wanda_scores(model, anatomy.groups, [batch, batch]), anatomy):
         frames = torch.cat(entered[group.path])
         for unit in (0, group.size - 1):
-            channels = range(unit * group.kind.rows, (unit + 1) * group.kind.rows)
+            channels = range(unit * width(model, group), (unit + 1) * width(model, group))
             wanted = sum(columns(model, group)[:, c].abs().sum() * frames[:, c].norm() for c in channels)
             assert float(own[unit]) == pytest.approx(float(wanted) / len(frames) ** 0.5, rel=1e-5)
 
@@ -64,7 +70,7 @@ def test_wanda_sums_weights_times_the_norm_of_what_they_read(model, anatomy, bat
 def test_minitron_averages_over_time_and_takes_the_norm_over_utterances(model, anatomy, batch, entered):
     for group, own in split(minitron_scores(model, anatomy.groups, [batch]), anatomy):
         for unit in (0, group.size - 1):
-            channels = slice(unit * group.kind.rows, (unit + 1) * group.kind.rows)
+            channels = slice(unit * width(model, group), (unit + 1) * width(model, group))
             means = [clip[:, channels].square().sum(1).sqrt().mean() for clip in entered[group.path]]
             assert float(own[unit]) == pytest.approx(float(torch.stack(means).square().sum().sqrt()), rel=1e-5)
 
@@ -102,7 +108,7 @@ def test_shifts_are_the_mean_output_of_what_leaves(model, anatomy, batch, entere
     everything = Plan.everything(anatomy.sizes)
     assert bias_shifts(model, anatomy.groups, found, everything) == {}
     group = next(one for one in anatomy.groups if model.get_submodule(one.consumer).bias is not None)
-    skipped = next(one.path for one in anatomy.groups if one is not group)
+    skipped = next(one.path for one in anatomy.groups if one is not group and one.skippable)
     kept = dict(everything.kept) | {group.path: tuple(range(1, group.size)), skipped: ()}
     shifts = bias_shifts(model, anatomy.groups, found, Plan(anatomy.sizes, kept, frozenset({skipped})))
     assert list(shifts) == [group.path]

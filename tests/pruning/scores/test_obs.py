@@ -110,6 +110,8 @@ def test_padding_does_not_count(model, anatomy, batch):
     with torch.no_grad():
         logits = model.eval()(**batch.inputs).logits
     valid = valid_frames(model, batch.inputs, logits)
+    if "attention_mask" not in batch.inputs:
+        pytest.skip("without a mask all frames count")
     assert not valid.all()
     model.requires_grad_(False)
     for read, gradients in _recorded(model, anatomy.groups, batch, loudness(model)):
@@ -122,9 +124,10 @@ def test_a_redundant_unit_has_a_score_near_zero(model, anatomy, batch):
     found = collect_moments(model, anatomy.groups, [batch], loudness(model))
     for group, own in zip(anatomy.groups, found, strict=True):
         weight = model.get_submodule(group.consumer).weight.detach().flatten(1)
-        scores = projection_scores(weight, own, rows=group.kind.rows, ridge=1e-6)
+        rows = weight.shape[1] // group.size
+        scores = projection_scores(weight, own, rows=rows, ridge=1e-6)
         unit = int(scores[:2].argmin())
-        held = slice(unit * group.kind.rows, (unit + 1) * group.kind.rows)
+        held = slice(unit * rows, (unit + 1) * rows)
         read, writes = own.inputs[held, held], weight[:, held].double()
         left_alone = float((own.gradients @ writes @ read @ writes.T).trace() / 2)
         assert float(scores[unit]) < 0.2 * left_alone

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimbre.config import GateConfig
@@ -116,13 +116,13 @@ class PruningContext:
 
 
 def scorable(model: PreTrainedModel, target: PruningTarget) -> list[Group]:
-    """The groups that are not protected; raises UserError for one whose consumer reads several positions at once."""
+    """The groups that are not protected; raises UserError for one whose consumer is a convolution over frequency."""
     for group in target.free:
-        weight = model.get_submodule(group.consumer).get_parameter("weight")
-        if weight[0, 0].numel() > 1:
+        consumer = model.get_submodule(group.consumer)
+        if consumer.get_parameter("weight")[0, 0].numel() > 1 and not isinstance(consumer, nn.Conv1d):
             raise UserError(
                 f"{group.path} has no second-order or activation scores, for {group.consumer} is a convolution over "
-                f"several positions: protect {group.kind.name}, or prune by magnitude or taylor"
+                f"more than time: protect {group.kind.name}, or prune by magnitude or taylor"
             )
     return target.free
 

@@ -74,6 +74,6 @@ def bias_shifts(
             continue
         gone = torch.ones(group.size, dtype=torch.bool)
         gone[list(plan.kept[group.path])] = False
-        channels = gone.repeat_interleave(group.kind.rows).to(own.mean.device)
+        channels = gone.repeat_interleave(len(own.mean) // group.size).to(own.mean.device)
         shifts[group.path] = consumer_weight(model, group)[:, channels] @ own.mean[channels]
     return shifts

@@ -13,9 +13,12 @@ from trimbre.models.anatomy import Group
 from trimbre.models.positions import valid_frames
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.numerics import float64
+from trimbre.pruning.unfolding import read_by
 
 Statistic: TypeAlias = Callable[[Group, Tensor, Tensor], Tensor]
-"""Of a group, its consumer's input (batch, time, channels) and its valid positions (batch, time) bool -> float64."""
+"""Of a group, what its consumer reads (batch, time, channels) and the valid positions (batch, time) bool -> float64.
+
+A convolution has a channel here for every tap of its kernel (`read_by`)."""
 
 
 @torch.no_grad()
@@ -47,7 +50,7 @@ def _of_batch(model: PreTrainedModel, groups: Sequence[Group], batch: Batch, sta
 
     def record(group: Group) -> Any:
         def hook(module: Any, args: tuple[Tensor, ...]) -> None:
-            units = args[0].transpose(1, 2) if group.kind.channel_axis == 1 else args[0]
+            units = read_by(module, args[0], group)
             valid = valid_frames(model, batch.inputs, units, positions=group.positions)
             found[group.path] = statistic(group, units, valid)
 

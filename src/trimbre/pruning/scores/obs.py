@@ -22,6 +22,7 @@ from trimbre.progress import progress
 from trimbre.pruning.frozen import frozen_eval
 from trimbre.pruning.least_squares import RIDGE, frame_weights, gram, with_bias_column, with_ridge
 from trimbre.pruning.numerics import float64
+from trimbre.pruning.unfolding import put_out_by, read_by
 
 ROUNDS = 64
 """Rounds in which the units of a projection are removed, a few at a time."""
@@ -36,7 +37,8 @@ class Moments:
     inputs: Tensor
     """(channels + 1, channels + 1): mean over frames of x x^T, with a one after the channels for the bias.
 
-    Frames are weighted by the loss's squared gradient there, see `least_squares`.
+    A convolution has a channel here for every tap of its kernel. Frames are weighted by the loss's squared gradient
+    there, see `least_squares`.
     """
     gradients: Tensor
     """(dim, dim): sum over a batch's frames of g g^T, mean over batches, with g the loss's gradient at the output."""
@@ -66,7 +68,8 @@ def obs_scores(
             for group, own in zip(part, moments, strict=True):
                 bias = model.get_submodule(group.consumer).bias is not None
                 weight = _consumer_weight(model, group)
-                scores[group.path] = projection_scores(weight, own, rows=group.kind.rows, bias=bias).cpu()
+                rows = weight.shape[1] // max(group.size, 1)
+                scores[group.path] = projection_scores(weight, own, rows=rows, bias=bias).cpu()
                 show(len(scores))
     return scores
 
@@ -112,8 +115,11 @@ def collect_moments(
 
 def _recorded(
     model: PreTrainedModel, groups: Sequence[Group], batch: Batch, loss: Callable[[Batch], Tensor]
-) -> list[tuple[Tensor, Tensor]]:
-    """Per group, its consumer's inputs (valid frames, channels + 1) and the gradients at its outputs (..., dim)."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Per group, its consumer's inputs (valid frames, channels + 1) and the gradients at its outputs (..., dim).
+
+    One at a time: what a convolution reads at its positions is as many times larger as its kernel is long.
+    """
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
 
@@ -130,14 +136,10 @@ def _recorded(
             stack.callback(consumer.register_forward_hook(record(group.consumer)).remove)
         value = loss(batch)
     all_gradients = torch.autograd.grad(value, [outputs[group.consumer] for group in groups])
-    found = []
     for group, gradients in zip(groups, all_gradients, strict=True):
-        units = inputs[group.consumer]
-        if group.kind.channel_axis == 1:
-            units, gradients = units.transpose(1, 2), gradients.transpose(1, 2)
+        units = read_by(model.get_submodule(group.consumer), inputs[group.consumer], group)
         valid = valid_frames(model, batch.inputs, units, positions=group.positions)
-        found.append((with_bias_column(units[valid].float()), gradients[valid].float()))
-    return found
+        yield with_bias_column(units[valid].float()), put_out_by(group, gradients)[valid].float()
 
 
 def projection_scores(
@@ -153,7 +155,7 @@ def projection_scores(
 
     Args:
         weight: (dim, channels) of the projection.
-        rows: channels of one unit.
+        rows: channels of one unit; of a convolution, times the taps of its kernel.
         bias: the projection has one, which compensates for a unit's mean.
         rounds: number of rounds, each of which removes the same number of units.
         ridge: weight of the pull toward the weights as they are, as in `refit`.
