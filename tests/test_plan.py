@@ -8,7 +8,7 @@ import pytest
 from helpers.families import edge_plans, random_plan
 
 from trimbre.errors import UserError
-from trimbre.plan import FORMAT, Plan
+from trimbre.plan import FORMAT, KeptTokens, Plan
 
 SIZES = {"a": 4, "b": 3, "c": 2}
 
@@ -119,3 +119,42 @@ def test_a_second_plan_for_another_model_is_refused_by_name(sizes):
     first = Plan(SIZES, {"a": (1, 2, 3), "b": (0, 2), "c": ()})
     with pytest.raises(UserError, match=rf"at {next(iter(sizes))}\b"):
         first.then(Plan.everything(sizes))
+
+
+def test_tokens_are_kept_as_ranges_and_counted_on():
+    tokens = KeptTokens(12, (0, 1, 2, 5, 7, 8, 11))
+    plan = Plan(SIZES, Plan.everything(SIZES).kept, vocabulary=tokens)
+    assert plan.changes
+    data = json.loads(json.dumps(plan.to_json()))
+    assert data["vocabulary"] == {"size": 12, "kept": "0-2 5 7-8 11"}
+    assert Plan.from_json(data) == plan
+    assert tokens.renumbered[5] == 3
+    later = Plan(SIZES, plan.kept, vocabulary=KeptTokens(7, (0, 3, 6)))
+    assert plan.then(later).vocabulary == KeptTokens(12, (0, 5, 11))
+    units = Plan(SIZES, {"a": (0,), "b": (), "c": (1,)})
+    assert units.then(Plan({"a": 1, "c": 1}, {"a": (0,), "c": (0,)}, vocabulary=tokens)).vocabulary == tokens
+    with pytest.raises(UserError, match="made for another model"):
+        later.then(later)
+
+
+def test_a_plan_of_a_whole_vocabulary_says_nothing_of_it():
+    """And is read by what knows units alone."""
+    whole = Plan(SIZES, Plan.everything(SIZES).kept, vocabulary=KeptTokens(3, (0, 1, 2)))
+    assert whole == Plan.everything(SIZES)
+    assert whole.to_json()["format"] == 1 < FORMAT
+
+
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        {"size": 3},
+        {"kept": "1"},
+        {"size": 3, "kept": "1-3"},
+        {"size": 3, "kept": "x"},
+        {"size": 3, "kept": "2 1"},
+        "0-2",
+    ],
+)
+def test_tokens_that_are_not_written_as_such_are_refused(vocabulary):
+    with pytest.raises(UserError, match=r"vocabulary|ascending"):
+        Plan.from_json(Plan.everything(SIZES).to_json() | {"format": 2, "vocabulary": vocabulary})

@@ -19,7 +19,7 @@ from trimbre.data.cuts import CutsLike
 from trimbre.data.language import stated_language
 from trimbre.data.source import resolve_cuts
 from trimbre.errors import OptionError, at_least, usable_seed
-from trimbre.evaluation.compare_runs import Comparison, Run
+from trimbre.evaluation.compare_runs import Comparison
 from trimbre.evaluation.evaluate import EvaluationReport, evaluate_sets
 from trimbre.inference import long_form
 from trimbre.inference.graph.source import GraphLike, resolve_graph
@@ -31,7 +31,7 @@ from trimbre.models.source import ModelLike, resolve_model
 from trimbre.pruning.equivalence import verify_cutting
 from trimbre.pruning.targets import ModelCosts, describe
 from trimbre.runs.prune import PruneJob, prune_run
-from trimbre.runs.results import PruneResult, TrainResult
+from trimbre.runs.results import PruneResult, TrainResult, run_of
 from trimbre.runs.settings import out_folder
 from trimbre.runs.train import train_run
 
@@ -43,6 +43,7 @@ def prune(
     train: CutsLike,
     dev: CutsLike | None = None,
     watch: Mapping[str, CutsLike] | None = None,
+    vocabulary: CutsLike | None = None,
     out: str | Path | None = None,
     config: PruneConfig | None = None,
     remove: float | None = None,
@@ -68,9 +69,11 @@ def prune(
         train: speech to calibrate and to recover on; without transcripts only the distillation losses are used.
         dev: transcribed speech to evaluate on, in validation and at the end.
         watch: further evaluation sets by name, such as speech out of domain. They need `dev`.
+        vocabulary: text files, or data with transcripts, of the language that a Whisper is for: the rows of all tokens
+            leave that neither these nor the transcripts of `train` need. None keeps all.
         out: directory to write, with the state of the run in `OUT.run` until it is complete; None writes nothing.
         config: all options; the next five replace its fields.
-        remove: share to remove, above 0 and below 1; 0.5 by default.
+        remove: share to remove, above 0 and below 1; 0.5 by default. 0 removes rows of the `vocabulary` alone.
         rtf: real-time factor to reach in place of a share, in seconds per second of audio.
         budget: what the share is counted in: `params`, `macs`, `both` or `latency`.
         of: what the share is of: `blocks`, `encoder`, `model`, and others of the family.
@@ -90,6 +93,7 @@ def prune(
         train=train,
         dev=dev,
         watch=watch,
+        vocabulary=vocabulary,
         config=_config(config, remove=remove, rtf=rtf, budget=budget, of=of, method=method),
         allow_outside=allow_outside,
         device=device,
@@ -105,6 +109,7 @@ def preview(
     train: CutsLike,
     dev: CutsLike | None = None,
     watch: Mapping[str, CutsLike] | None = None,
+    vocabulary: CutsLike | None = None,
     config: PruneConfig | None = None,
     remove: float | None = None,
     rtf: float | None = None,
@@ -133,6 +138,7 @@ def preview(
         train=train,
         dev=dev,
         watch=watch,
+        vocabulary=vocabulary,
         config=_config(config, remove=remove, rtf=rtf, budget=budget, of=of, method=method),
         allow_outside=allow_outside,
         device=device,
@@ -324,14 +330,7 @@ def compare(
         UserError: a run has no evaluation, or two were not evaluated on the same sentences. It is a ValueError.
     """
     named = runs.items() if isinstance(runs, Mapping) else ((None, run) for run in runs)
-    return Comparison.of([_run(name, run) for name, run in named])
-
-
-def _run(name: str | None, run: str | Path | PruneResult) -> Run:
-    """A run by its report."""
-    if isinstance(run, PruneResult):
-        return Run.of(run.report, place=name or f"the result from {run.report['model']}", name=name)
-    return Run.read(str(run) if name is None else f"{name}={run}")
+    return Comparison.of([run_of(name, run) for name, run in named])
 
 
 def _config(config: PruneConfig | None, **fields: Any) -> PruneConfig:

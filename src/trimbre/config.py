@@ -161,7 +161,7 @@ class TargetConfig(_Checked):
     """A share of a cost to remove, or the time that the model may take."""
 
     remove: float = 0.5
-    """Share to remove, above 0 and below 1."""
+    """Share to remove, above 0 and below 1; 0 where rows of the vocabulary are all that is to leave."""
     rtf: float | None = None
     """Real-time factor that the whole model should reach, in seconds per second of audio, in place of a share."""
     budget: str = "both"
@@ -171,7 +171,7 @@ class TargetConfig(_Checked):
     encoder-blocks or decoder. Of measured time, only the model's includes features, front end and head."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.remove < 1:
+        if not 0 <= self.remove < 1:
             raise self._refuse("remove", "give a share above 0 and below 1, such as 0.5 for half")
         self._one_of("budget", tuple(BUDGETS))
         self._above_zero("rtf")

@@ -1,4 +1,4 @@
-"""The Plan: which units of every prunable module are kept, and which modules are skipped altogether.
+"""The Plan: which units of every prunable module are kept, which modules are skipped, and which tokens are kept.
 
 Everything else either makes a Plan (methods) or reads one (budget, surgery, checkpoints, reports).
 """
@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from trimbre.errors import UserError, reason
 from trimbre.files import write_json
 
-FORMAT = 1
+FORMAT = 2
+"""The newest form that is read. Plans of whole vocabularies are written in form 1, which has no place for tokens."""
 Value = TypeVar("Value")
 
 
@@ -46,6 +47,55 @@ class FrozenMapping(Mapping[str, Value]):
 
 
 @dataclass(frozen=True)
+class KeptTokens:
+    """Which tokens of a vocabulary are kept: their rows in the embedding and in the projection to logits."""
+
+    size: int
+    """Tokens before the cut."""
+    kept: tuple[int, ...]
+    """Ascending ids of the tokens that stay; their places here are their ids after the cut."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", int(self.size))
+        object.__setattr__(self, "kept", tuple(map(int, self.kept)))
+        if any(a >= b for a, b in pairwise(self.kept)) or not all(0 <= token < self.size for token in self.kept):
+            raise UserError(f"the plan's tokens are not ascending ids below {self.size}: sort them, without repeats")
+
+    @property
+    def renumbered(self) -> dict[int, int]:
+        """Id before the cut -> id after it."""
+        return {token: place for place, token in enumerate(self.kept)}
+
+    def then(self, later: "KeptTokens") -> "KeptTokens":
+        """What both leave, one after the other; `later` counts in ids after the first."""
+        if later.size != len(self.kept):
+            raise UserError("the second plan does not fit the first at the vocabulary: it was made for another model")
+        return KeptTokens(self.size, tuple(self.kept[token] for token in later.kept))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the ids as ranges such as `0-255 260`; the inverse of `from_json`."""
+        starts = [token for before, token in pairwise((-2, *self.kept)) if token != before + 1]
+        ends = [token for token, after in pairwise((*self.kept, self.size + 1)) if after != token + 1]
+        ranges = (f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, ends, strict=True))
+        return {"size": self.size, "kept": " ".join(ranges)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> "KeptTokens":
+        """Raises UserError for anything else than what `to_json` gives."""
+        try:
+            size = _count(data["size"])
+            kept: list[int] = []
+            for part in data["kept"].split():
+                first, _, last = part.partition("-")
+                if int(last or first) >= size:
+                    raise ValueError(f"{part!r} is not below {size}")
+                kept += range(int(first), int(last or first) + 1)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"not a plan: {error!r} at its vocabulary (see plan.json of a pruned model)") from error
+        return cls(size, tuple(kept))
+
+
+@dataclass(frozen=True)
 class Plan:
     """What stays of a model: a frozen value that can be compared, hashed, pickled and written as JSON.
 
@@ -58,6 +108,8 @@ class Plan:
     """Ascending indices of the units that stay, for every module in `sizes`; none where it is skipped."""
     skipped: frozenset[str] = frozenset()
     """Modules that leave altogether."""
+    vocabulary: KeptTokens | None = None
+    """The tokens that stay; None where all do."""
 
     def __post_init__(self) -> None:
         skipped = frozenset(self.skipped)
@@ -69,6 +121,8 @@ class Plan:
         object.__setattr__(self, "sizes", FrozenMapping(sizes))
         object.__setattr__(self, "kept", FrozenMapping(kept))
         object.__setattr__(self, "skipped", skipped)
+        if self.vocabulary is not None and len(self.vocabulary.kept) == self.vocabulary.size:
+            object.__setattr__(self, "vocabulary", None)
 
     @classmethod
     def everything(cls, sizes: Mapping[str, int]) -> "Plan":
@@ -83,7 +137,8 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether anything leaves."""
-        return bool(self.skipped) or any(len(self.kept[path]) < size for path, size in self.sizes.items())
+        fewer = bool(self.skipped) or self.vocabulary is not None
+        return fewer or any(len(self.kept[path]) < size for path, size in self.sizes.items())
 
     def then(self, later: "Plan") -> "Plan":
         """One plan for cutting by this plan and then by `later`, which counts in units of the cut model."""
@@ -92,7 +147,9 @@ class Plan:
             if path not in kept or later.sizes[path] != self.widths[path]:
                 raise UserError(f"the second plan does not fit the first at {path}: it was made for another model")
             kept[path] = tuple(self.kept[path][unit] for unit in units)
-        return Plan(self.sizes, kept, self.skipped | later.skipped)
+        first, second = self.vocabulary, later.vocabulary
+        vocabulary = first.then(second) if first and second else first or second
+        return Plan(self.sizes, kept, self.skipped | later.skipped, vocabulary)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the inverse of `from_json`."""
@@ -100,7 +157,9 @@ class Plan:
             path: {"size": size, "kept": list(self.kept[path])} | ({"skipped": True} if path in self.skipped else {})
             for path, size in self.sizes.items()
         }
-        return {"format": FORMAT, "modules": modules}
+        if self.vocabulary is None:
+            return {"format": 1, "modules": modules}
+        return {"format": 2, "modules": modules, "vocabulary": self.vocabulary.to_json()}
 
     @classmethod
     def from_json(cls, data: Any) -> "Plan":
@@ -117,6 +176,7 @@ class Plan:
             {path: size for path, (size, _, _) in modules.items()},
             {path: kept for path, (_, kept, _) in modules.items()},
             frozenset(path for path, (_, _, skipped) in modules.items() if skipped),
+            KeptTokens.from_json(data["vocabulary"]) if data.get("vocabulary") else None,
         )
 
     def save(self, path: str | Path) -> None:

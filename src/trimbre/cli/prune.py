@@ -35,6 +35,7 @@ def prune(
     out: Path,
     dev: str | None = None,
     watch: tuple[str, ...] = (),
+    vocabulary: str | None = None,
     margin: Margin = 10.0,
     dry_run: bool = False,
     resume: bool = False,
@@ -60,6 +61,9 @@ def prune(
         Transcribed data to evaluate on, in validation and at the end.
     watch
         NAME=CUTS: a further evaluation set, such as speech out of domain. May be given several times.
+    vocabulary
+        Remove the rows of a Whisper's vocabulary that its language never uses. Text files or data, joined by commas,
+        that show what it uses, beside the transcripts of --train.
     dry_run
         Validate inputs and print what would be removed, without training or writing a model.
     resume
@@ -76,6 +80,7 @@ def prune(
         "train": train,
         "dev": dev,
         "watch": watched(watch),
+        "vocabulary": vocabulary,
         "config": flags.config(seed),
         "allow_outside": allow_outside,
         "device": device,

@@ -49,7 +49,7 @@ def read_cuts(data: CutsLike, *, option: str = "data", allow_outside: bool = Fal
     if isinstance(data, CutSet):
         return data
     if isinstance(data, str | Path):
-        return _read_paths(_paths_in(str(data)), str(data), option, allow_outside, repeated)
+        return _read_paths(paths_in(str(data)), str(data), option, allow_outside, repeated)
     if not isinstance(data, Sequence):
         raise OptionError(option, type(data), "give a path, a CutSet of lhotse or a sequence of its cuts")
     cuts = list(data)
@@ -205,7 +205,7 @@ def _sources_read(cut: Any) -> Iterator[Any]:
             yield from part.recording.sources
 
 
-def _paths_in(given: str) -> list[str]:
+def paths_in(given: str) -> list[str]:
     """The paths in a string that joins them by commas; a comma belongs to a path where one of that name exists."""
     parts, paths = given.split(","), []
     while parts:

@@ -119,6 +119,14 @@ class Group:
         return f"{self.home}.{self.kind.consumer}"
 
 
+class Rows(NamedTuple):
+    """The rows of a vocabulary: one of the embedding and one of the projection to logits, often the same, each."""
+
+    tokens: int
+    parameters: int
+    """Of one token's row or rows."""
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """All that can be cut from one model."""
@@ -130,6 +138,8 @@ class Anatomy:
     """Brings what else refers to units in a cut model (first argument) in line with the plan (second), in place."""
     untouched: Mapping[str, Any] = field(default_factory=dict)
     """Scope -> name prefixes of the parameters that stay as they are where a share of that scope is to leave."""
+    rows: Rows | None = None
+    """The vocabulary, where rows of tokens that a language never uses can be removed; None where they cannot."""
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -152,6 +162,8 @@ class Anatomy:
             named = (*plan.sizes, *self.sizes)
             odd = next(path for path in named if plan.sizes.get(path) != self.sizes.get(path))
             raise UserError(f"the plan does not fit this model at {odd}: make the plan for the model that it is to cut")
+        if plan.vocabulary is not None and (self.rows is None or plan.vocabulary.size != self.rows.tokens):
+            raise UserError("the plan does not fit this model at its vocabulary: make the plan for the model to cut")
         for group in self.groups:
             skipped = group.path in plan.skipped
             if skipped and not group.skippable:

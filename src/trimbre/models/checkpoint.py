@@ -70,6 +70,12 @@ def load_plan(folder: str | Path) -> Plan | None:
 
 
 def fits(plan: Plan, model: Any) -> bool:
-    """Whether every module of a model has as many units as a plan keeps of it; one without units is as good as none."""
+    """Whether a model has what a plan keeps: as many units in every module, and as many tokens.
+
+    A module without units is as good as none.
+    """
+    anatomy = anatomy_of(model)
+    if plan.vocabulary is not None and (anatomy.rows is None or anatomy.rows.tokens != len(plan.vocabulary.kept)):
+        return False
     left = {path: width for path, width in plan.widths.items() if width}
-    return left == {path: size for path, size in anatomy_of(model).sizes.items() if size}
+    return left == {path: size for path, size in anatomy.sizes.items() if size}

@@ -72,13 +72,27 @@ class PruningTarget:
     narrower, are not."""
 
     @property
+    def gone(self) -> float:
+        """Share of a budget that is removed before anything is pruned, the largest: rows of the vocabulary."""
+        everything = Plan.everything(self.anatomy.sizes)
+        return max(budget.removed(everything) for budget in self.budgets)
+
+    @property
     def free(self) -> list[Group]:
         """The groups that may be cut."""
         return list(compress(self.anatomy.groups, (~self.protected).tolist()))
 
 
 def check_reachable(target: PruningTarget) -> None:
-    """Raise UserError, naming the reachable maximum, if skipping all that may be cut removes too little."""
+    """Raise UserError, naming the reachable maximum, if skipping all that may be cut removes too little.
+
+    Rows of the vocabulary, which leave before anything is pruned, may be more than is to be removed.
+    """
+    if target.gone > target.share + TOLERANCE:
+        raise UserError(
+            f"the rows of the vocabulary that leave are {target.gone:.1%} of what of counts, and to remove are "
+            f"{target.share:.1%}: ask for more, or count of='blocks'"
+        )
     for budget in target.budgets:
         most = reachable(budget, target)
         if target.share > most - TOLERANCE:

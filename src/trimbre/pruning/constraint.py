@@ -26,14 +26,16 @@ LONGEST = 2.0
 
 @dataclass(frozen=True)
 class Ramp:
-    """A linear ramp of the share to remove: from zero to `target` over `steps`, then held."""
+    """A linear ramp of the share to remove: from `start` to `target` over `steps`, then held."""
 
     target: float
     steps: int
+    start: float = 0.0
+    """What is removed before anything is pruned: above zero where rows of the vocabulary are gone."""
 
     def __call__(self, step: int) -> float:
         """Share to remove after `step` steps, counted from 1."""
-        return self.target * min(1.0, step / max(self.steps, 1))
+        return self.start + (self.target - self.start) * min(1.0, step / max(self.steps, 1))
 
 
 class Multipliers:

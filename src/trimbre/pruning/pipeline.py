@@ -17,11 +17,12 @@ from trimbre.errors import UserError
 from trimbre.models.anatomy import Anatomy
 from trimbre.models.families.registry import anatomy_of, head_of
 from trimbre.models.loading import Recogniser
+from trimbre.plan import Plan
 from trimbre.progress import progress
 from trimbre.pruning.allocation import Protection, PruningTarget, check_reachable, reachable
 from trimbre.pruning.equivalence import check_equality
 from trimbre.pruning.frozen import frozen_copy
-from trimbre.pruning.methods.base import MethodResult, PruningContext
+from trimbre.pruning.methods.base import MethodResult, PruningContext, one_shot
 from trimbre.pruning.methods.registry import method_called
 from trimbre.pruning.refit import refit
 from trimbre.pruning.surgery import cut, shift_biases
@@ -78,10 +79,12 @@ def resolve_target(recogniser: Recogniser, config: PruneConfig, table: LatencyTa
     return replace(config, remove=target.remove, rtf=None, budget=target.budget, of=target.of)
 
 
-def preview(recogniser: Recogniser, config: PruneConfig, table: LatencyTable | None) -> dict[str, Any]:
+def preview(
+    recogniser: Recogniser, config: PruneConfig, table: LatencyTable | None, before: Recogniser | None = None
+) -> dict[str, Any]:
     """What a run would remove, as plain data, without running it; raises UserError for an unreachable target."""
     anatomy = anatomy_of(recogniser.model)
-    costs = ModelCosts.of(recogniser.model, anatomy, recogniser.processor, table)
+    costs = _costs(recogniser, table, before)
     target = target_of(anatomy, costs, config)
     return {
         **describe(costs, anatomy),
@@ -101,6 +104,7 @@ def prune_model(
     training: Training,
     table: LatencyTable | None = None,
     in_place: bool = False,
+    before: Recogniser | None = None,
 ) -> Pruned:
     """Prune a copy of `model`: choose what is kept, cut, verify the cut, refit and recover.
 
@@ -111,12 +115,14 @@ def prune_model(
         table: where latency comes from, for a latency budget.
         in_place: take `model` itself for the teacher, which saves the memory of a copy where the device or
             `low_memory` asks for one. Afterwards it is frozen, on that device and in that precision.
+        before: the model with all rows of its vocabulary, where `model` is that without some. It writes the texts of
+            audio without a transcript, and shares are of its costs.
 
     Raises:
         UserError: the target cannot be reached, or there is nothing to train.
     """
     anatomy = anatomy_of(model)
-    costs = ModelCosts.of(model, anatomy, processor, table)
+    costs = _costs(Recogniser(model, processor), table, before)
     target = target_of(anatomy, costs, config)
     method = method_called(config.method)
 
@@ -128,7 +134,7 @@ def prune_model(
     if config.low_memory:
         cast_matrices_to_bfloat16(teacher)
     distiller = Distiller(teacher, config.distillation)
-    training = _with_texts(training, teacher, processor)
+    training = _with_texts(training, teacher, processor, before)
 
     context = PruningContext(
         distiller,
@@ -138,11 +144,12 @@ def prune_model(
         batches=config.calibration_batches,
         low_memory=config.low_memory,
     )
-    result = method.choose(student, context, target)
+    everything = one_shot(Plan.everything(anatomy.sizes), target)
+    result = method.choose(student, context, target) if config.remove else everything
     student.eval()
     shift_biases(student, result.bias_shifts)
     gate_values = result.gate_values.restricted_to(result.plan)
-    small = cut(student, result.plan, gate_values=gate_values)
+    small = cut(student, result.plan, gate_values=gate_values) if config.remove else student
     _set_trainable(small, trainable)
     with progress("verification", 1) as show:
         equality = check_equality(student, small, gate_values, next(training.batches(0)).to(accelerator.device).inputs)
@@ -151,7 +158,7 @@ def prune_model(
 
     steps = result.fit.steps if result.fit else 0
     seen = steps * training.accumulate
-    if config.recovery.refit:
+    if config.recovery.refit and config.remove:
         with context.full_precision():
             refit(
                 small,
@@ -192,11 +199,22 @@ def _set_trainable(model: PreTrainedModel, names: Collection[str]) -> None:
         parameter.requires_grad_(name in names)
 
 
-def _with_texts(training: Training, teacher: PreTrainedModel, processor: ProcessorMixin) -> Training:
+def _costs(recogniser: Recogniser, table: LatencyTable | None, before: Recogniser | None) -> ModelCosts:
+    """The costs of a model, as shares of those of the model with all rows of its vocabulary."""
+    model, processor = recogniser
+    costs = ModelCosts.of(model, anatomy_of(model), processor, table)
+    if before is None:
+        return costs
+    return costs.relative_to(ModelCosts.of(before.model, anatomy_of(before.model), before.processor))
+
+
+def _with_texts(
+    training: Training, teacher: PreTrainedModel, processor: ProcessorMixin, writer: Recogniser | None
+) -> Training:
     """Training whose batches have the texts that the model reads beside the audio, if it reads any."""
     if not head_of(teacher).reads_text:
         return training
-    label = PseudoLabeller(teacher, processor, training.accelerator.autocast)
+    label = PseudoLabeller(teacher, processor, training.accelerator.autocast, writer)
 
     def labelled(batches: Callable[[int], Iterator[Batch]], start: int) -> Iterator[Batch]:
         return map(label, batches(start))
@@ -211,5 +229,6 @@ def target_of(anatomy: Anatomy, costs: ModelCosts, config: PruneConfig) -> Pruni
     if config.budget == "latency":  # which has no price for the channels of a front end
         protected |= torch.tensor([not group.residual for group in anatomy.groups])
     target = PruningTarget(anatomy, budgets, config.target.remove, protected, config.multiple_of)
-    check_reachable(target)
+    if config.remove:
+        check_reachable(target)
     return target

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from trimbre.models import modeling_trimbre
 from trimbre.models.anatomy import Anatomy, Group
 from trimbre.models.families.registry import anatomy_of, cut_class
-from trimbre.plan import Plan
+from trimbre.models.rows import remove_rows
+from trimbre.plan import KeptTokens, Plan
 from trimbre.pruning.numerics import assign, float64
 
 
@@ -71,10 +72,24 @@ def cut(model: PreTrainedModel, plan: Plan, *, gate_values: GateValues | None = 
                 _fold(small.get_submodule(group.consumer), gate_values, group.path, group.kind)
             if len(plan.kept[group.path]) < group.size:
                 modeling_trimbre.narrow(small, group.path, group.kind.to_json(), plan.kept[group.path], group.size)
+        if plan.vocabulary is not None:
+            remove_rows(small, plan.vocabulary)
         _own_weights(small)
     anatomy.follow(small, plan)
     small.config.trimbre = layout(anatomy, plan, getattr(model.config, "trimbre", None))
     small.__class__ = cut_class(model)
+    return small
+
+
+def without_rows(model: PreTrainedModel, kept: KeptTokens) -> PreTrainedModel:
+    """A copy of `model` that has the rows of the kept tokens alone, and shares the memory of all other weights.
+
+    It is of the same class: its vocabulary is merely smaller.
+    """
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
+    shared |= {id(buffer): buffer.detach() for buffer in model.buffers()}
+    small = copy.deepcopy(model, shared)
+    remove_rows(small, kept)
     return small
 
 

@@ -1,7 +1,7 @@
 """Pruning targets: the costs of a model, the share of them to remove, and how near a plan comes to it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -43,6 +43,11 @@ class ModelCosts:
             timed = [s for s in anatomy.scopes if any(group.residual for group in anatomy.within(s))]
             budgets |= {("latency", scope): latency_budget(table, anatomy, scope=scope) for scope in timed}
         return cls(budgets, table)
+
+    def relative_to(self, whole: "ModelCosts") -> "ModelCosts":
+        """The same costs, whose shares are of those of the model that this one was before rows of it were removed."""
+        budgets = {key: replace(budget, dense=whole.budgets[key].dense) for key, budget in self.budgets.items()}
+        return replace(self, budgets=budgets)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,6 +113,8 @@ class ModelCosts:
 
 def shortfall(target: TargetConfig, budgets: list[Budget], plan: Plan) -> str | None:
     """A sentence on how far `plan` misses the target; None within half a point. A plan that cuts nothing is a miss."""
+    if not target.remove:
+        return None
     if not plan.changes:
         return f"asked to remove {target.remove:.1%}, and nothing was pruned: ask for more"
     missed = [
@@ -147,4 +154,8 @@ def describe(costs: ModelCosts, anatomy: Anatomy) -> dict[str, Any]:
             "units": sum(group.size for _, group in groups),
             "share_of_blocks": shares,
         }
-    return {"dense": costs.dense(), "kinds": kinds}
+    found = {"dense": costs.dense(), "kinds": kinds}
+    if (rows := anatomy.rows) is None:
+        return found
+    share = rows.tokens * rows.parameters / costs.budgets["params", "model"].dense
+    return found | {"vocabulary": {"tokens": rows.tokens, "share_of_parameters": share}}

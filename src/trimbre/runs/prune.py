@@ -33,6 +33,7 @@ from trimbre.pruning.targets import missed_time
 from trimbre.runs.latency import latency_table, measured_latency
 from trimbre.runs.results import PruneResult
 from trimbre.runs.settings import begin_run, command_of, out_folder, step_size, unreadable_clips
+from trimbre.runs.vocabulary import SmallerVocabulary, smaller_vocabulary
 from trimbre.training.distributed import gather_unreadable, main_process_threads, on_main_process
 from trimbre.training.loop import accelerator_for
 from trimbre.training.recovery import Training
@@ -56,6 +57,8 @@ class PruneJob:
     table: LatencyTable | None
     accelerator: Accelerator
     languages: Languages
+    smaller: SmallerVocabulary | None = None
+    """The model before pruning, where rows of its vocabulary leave."""
     owned: bool = False
     """The run loaded the model itself, so that it need not be left as it was."""
 
@@ -68,6 +71,7 @@ class PruneJob:
         train: CutsLike,
         dev: CutsLike | None,
         watch: Mapping[str, CutsLike] | None,
+        vocabulary: CutsLike | None = None,
         config: PruneConfig,
         allow_outside: bool,
         device: str,
@@ -96,27 +100,40 @@ class PruneJob:
         checked = _checked(cuts, recogniser.processor, config, languages)
         for each in filter(None, (cuts, judged_on, *watched.values())):
             refuse_unreadable(each.cuts, name=each.name)
+        smaller = smaller_vocabulary(recogniser, vocabulary, cuts, config=config, allow_outside=allow_outside)
         table = None
         if config.target.budget == "latency":
             table = on_main_process(accelerator, partial(latency_table, recogniser, source.name, config, resumed))
         resolved = resolve_target(recogniser, config, table)
         owned = isinstance(model, str | Path)
-        ahead = preview(recogniser, resolved, table)  # refuses what cannot be reached
-        return cls(
-            source, cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator, languages, owned
-        )
+        pair = (smaller.recogniser, recogniser) if smaller else (recogniser, None)
+        rows = {"rows": smaller.to_json()} if smaller else {}
+        ahead = rows | preview(pair[0], resolved, table, before=pair[1])  # refuses what cannot be reached
+        found = cuts, judged_on, watched, config, resolved, ahead, checked, table, accelerator, languages, smaller
+        return cls(source, *found, owned=owned)
+
+    @property
+    def recogniser(self) -> Recogniser:
+        """What is pruned, the teacher: the dense model, without the rows that leave."""
+        return self.smaller.recogniser if self.smaller else self.source.recogniser
+
+    @property
+    def before(self) -> Recogniser | None:
+        """The dense model with all rows, where some leave."""
+        return self.source.recogniser if self.smaller else None
 
     @property
     def step_size(self) -> dict[str, Any]:
         """Processes, and seconds of audio in a step."""
-        return step_size(self.accelerator, self.config.batches, window_of(self.source.recogniser.processor))
+        return step_size(self.accelerator, self.config.batches, window_of(self.recogniser.processor))
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a resumed run has to agree in."""
         table = {} if self.table is None else {"table": self.table.to_json()}
         given = {"model": self.source.name, "train": self.train.name, "options": asdict(self.asked)}
-        return given | table | {"processes": self.accelerator.num_processes}
+        rows = {"rows": self.smaller.kept.to_json()} if self.smaller else {}
+        return given | table | rows | {"processes": self.accelerator.num_processes}
 
     def preview(self) -> dict[str, Any]:
         """What the run would remove, from which data it would learn, and how large its steps are, as plain data."""
@@ -129,13 +146,21 @@ def prune_run(job: PruneJob, *, out: str | Path | None, margin_percent: float, r
     accelerator = job.accelerator
     run = begin_run(folder, job.settings, resume=resume, accelerator=accelerator)
     tolerance = unreadable_clips(job.checked.utterances, job.train.name, run, accelerator)
-    teacher, processor = job.source.recogniser
+    teacher, processor = job.recogniser
     training = _training(job, run, tolerance)
-    pruned = prune_model(teacher, processor, config=job.config, training=training, table=job.table, in_place=job.owned)
+    pruned = prune_model(
+        teacher,
+        processor,
+        config=job.config,
+        training=training,
+        table=job.table,
+        in_place=job.owned or job.smaller is not None,
+        before=job.before,
+    )
     evaluation = _evaluate(job, pruned, margin_percent)
-    report = _report(job, pruned, evaluation, Recogniser(teacher.float(), processor))
+    report = _report(job, pruned, evaluation, job.before or Recogniser(teacher.float(), processor))
     report["data"]["unreadable"] = gather_unreadable(tolerance)
-    result = PruneResult(pruned.model, processor, _whole_plan(job.source, pruned.result.plan), report, pruned.control)
+    result = PruneResult(pruned.model, processor, _whole_plan(job, pruned.result.plan), report, pruned.control)
     if folder is not None and run is not None:
 
         def finish() -> None:
@@ -196,7 +221,7 @@ def _checked(train: NamedCuts, processor: Any, config: PruneConfig, languages: L
 
 def _training(job: PruneJob, run: Path | None, tolerance: UnreadableClips) -> Training:
     """Batches, precision, validation and state of all stages."""
-    accelerator, config, processor = job.accelerator, job.config, job.source.recogniser.processor
+    accelerator, config, processor = job.accelerator, job.config, job.recogniser.processor
 
     def stream(start: int, augment: AugmentConfig) -> Iterator[Batch]:
         return training_batches(
@@ -241,7 +266,7 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
     """Error rates on dev and the watched sets; the main process runs it."""
     if job.dev is None:
         return None
-    dev, processor = job.dev, job.source.recogniser.processor
+    dev, processor = job.dev, job.recogniser.processor
 
     def evaluate() -> EvaluationReport:
         references = {"dense": _dense(job)}
@@ -263,7 +288,7 @@ def _evaluate(job: PruneJob, pruned: Pruned, margin_percent: float) -> Evaluatio
 
 def _dense(job: PruneJob) -> Recogniser:
     """The dense model; loaded anew where its matrices were cast to bfloat16."""
-    cast = job.owned and job.config.low_memory
+    cast = job.owned and job.config.low_memory and job.smaller is None
     if not cast:
         return job.source.recogniser
     assert job.source.path is not None  # the run loaded it
@@ -274,7 +299,7 @@ def _dense(job: PruneJob) -> Recogniser:
 def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, teacher: Recogniser) -> dict[str, Any]:
     """All that is known of a run, as plain data."""
     # On one process alone: those that measure at once slow each other.
-    small = Recogniser(pruned.model, teacher.processor)
+    small = Recogniser(pruned.model, job.recogniser.processor)
     faster = on_main_process(job.accelerator, lambda: times_faster(small, teacher))
     found = pruned.to_json(job.config.target)
     if job.table is not None:
@@ -288,14 +313,17 @@ def _report(job: PruneJob, pruned: Pruned, evaluation: EvaluationReport | None, 
         **found,
         "evaluation": evaluation and evaluation.to_json(),
         "times_faster": asdict(faster),
-        "auto_class": pruned.model._auto_class,
+        "auto_class": head_of(pruned.model).auto_class,
+        **({"rows": job.smaller.to_json()} if job.smaller else {}),
         "data": job.checked.to_json(),
         **job.step_size,
         "command": command_of("prune"),
     }
 
 
-def _whole_plan(source: ModelSource, plan: Plan) -> Plan:
+def _whole_plan(job: PruneJob, plan: Plan) -> Plan:
     """What was kept of the dense model, also where an earlier run had pruned it."""
-    earlier = source.plan()
+    if job.smaller:
+        plan = replace(plan, vocabulary=job.smaller.kept)
+    earlier = job.source.plan()
     return earlier.then(plan) if earlier else plan

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.errors import OptionError
+from trimbre.evaluation.compare_runs import Run
 from trimbre.files import refuse_existing
 from trimbre.models.checkpoint import save
 from trimbre.plan import Plan
@@ -22,7 +23,7 @@ class PruneResult:
     model: PreTrainedModel
     """The smaller model, in eval mode."""
     processor: ProcessorMixin
-    """The processor of the model that was pruned."""
+    """The processor of the model that was pruned, with the tokens that stay."""
     plan: Plan
     """What was kept; of the dense model, where the one that was pruned came from a pruned checkpoint."""
     report: Mapping[str, Any]
@@ -70,6 +71,13 @@ class TrainResult:
         report = {"train.json": json.dumps(self.report, indent=2) + "\n"}
         card = training_card(self.report)
         return save(self.model, self.processor, _new(out), half=half, card=card, extra=report)
+
+
+def run_of(name: str | None, run: str | Path | PruneResult) -> Run:
+    """A run to compare, by its report, from its directory or in memory."""
+    if isinstance(run, PruneResult):
+        return Run.of(run.report, place=name or f"the result from {run.report['model']}", name=name)
+    return Run.read(str(run) if name is None else f"{name}={run}")
 
 
 def _new(out: Any) -> Path:

@@ -1,9 +1,10 @@
 """Whisper: an encoder of audio and a decoder of text, whose feed-forwards lie directly in their blocks."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from trimbre.models.anatomy import Anatomy, Kind
+from trimbre.models.anatomy import Anatomy, Kind, Rows
 from trimbre.models.families import kinds
 from trimbre.models.families.blocks import Branch, encoder_decoder
 from trimbre.models.families.registry import Family
@@ -35,7 +36,14 @@ def anatomy(model: Any) -> Anatomy:
         feed_forward,
     )
     ends = ("model.encoder.layer_norm", "model.decoder.layer_norm")
-    return encoder_decoder(model, encoder, decoder, ends=ends, follow=renumber_alignment)
+    described = encoder_decoder(model, encoder, decoder, ends=ends, follow=renumber_alignment)
+    return replace(described, rows=rows_of(model))
+
+
+def rows_of(model: Any) -> Rows:
+    """The vocabulary: its embedding is the projection to logits too, unless a fine-tuned model parted them."""
+    embedding, head = model.model.decoder.embed_tokens.weight, model.proj_out.weight
+    return Rows(model.config.vocab_size, embedding.shape[1] * (1 if head is embedding else 2))
 
 
 def renumber_alignment(model: Any, plan: Plan) -> None:

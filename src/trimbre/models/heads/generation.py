@@ -98,7 +98,7 @@ class GenerationRules:
         labels = range(config.vocab_size)
         tables = _tables(generation)
         if processor is not None:
-            tables = _spelled(processor.tokenizer, labels, multilingual=_is_multilingual(generation, config)) | tables
+            tables = _spelled(processor.tokenizer, labels, multilingual=is_multilingual(generation, config)) | tables
         start = _first(generation.decoder_start_token_id, config.decoder_start_token_id, generation.bos_token_id)
         end = _first(generation.eos_token_id, config.eos_token_id)
         if not (isinstance(start, int) and isinstance(end, int)):
@@ -276,7 +276,7 @@ def written_language(model: Any) -> str | None:
     if isinstance(settings, GenerationRules):
         several, forced, languages, tasks = settings.multilingual, settings.forced, settings.languages, settings.tasks
     else:
-        several, forced = _is_multilingual(settings, model.config), _forced(settings, model.config)
+        several, forced = is_multilingual(settings, model.config), _forced(settings, model.config)
         languages, tasks = (getattr(settings, name, None) or {} for name in TABLES[:2])
     task, language = getattr(settings, "task", None), getattr(settings, "language", None)
     if not several or task == "translate":
@@ -321,7 +321,7 @@ def _spelled(tokenizer: Any, labels: range, *, multilingual: bool) -> dict[str, 
     return found
 
 
-def _is_multilingual(generation: Any, config: Any) -> bool:
+def is_multilingual(generation: Any, config: Any) -> bool:
     """Whether a model is multilingual, by its config; older ones do not say."""
     stated = getattr(generation, "is_multilingual", None)
     return config.vocab_size != ENGLISH_LABELS if stated is None else bool(stated)

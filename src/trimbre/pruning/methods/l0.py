@@ -85,7 +85,7 @@ def learn(model: PreTrainedModel, gates: Gates, context: PruningContext, target:
     """Train gates and weights together, in place, while the multipliers hold the expected cost to its ramp."""
     options = context.gates
     multipliers = Multipliers(gates, target.budgets)
-    ramp = Ramp(target.share, max(1, round(options.ramp * options.steps)))
+    ramp = Ramp(target.share, max(1, round(options.ramp * options.steps)), target.gone)
     logits = torch.optim.Adam(gates.parameters(), lr=options.rate, betas=(0.9, 0.99))
 
     def hold(step: int) -> Mapping[str, float]:

@@ -23,7 +23,7 @@ def choose(model: PreTrainedModel, context: PruningContext, target: PruningTarge
     """Train behind gates that are open or closed, and close more of them in every round by the current scores."""
     steps = context.gates.steps
     every = max(1, steps // ROUNDS)
-    ramp = Ramp(target.share, max(1, round(context.gates.ramp * steps)))
+    ramp = Ramp(target.share, max(1, round(context.gates.ramp * steps)), target.gone)
     gates = Gates(target.anatomy).to(model.device).requires_grad_(False)
     gates.set_values(GateValues.open(target.anatomy))
 

@@ -20,9 +20,9 @@ def model_card(report: Mapping[str, Any]) -> str:
         "",
         f"# {report['model'].partition('@')[0].rstrip('/').rpartition('/')[2]}, pruned",
         "",
-        f"Made from `{report['model']}` by Trimbre: structured pruning (method `{report['options']['method']}`)"
-        f"{_after_the_cut(report)}. The licence of the original model applies.",
+        f"Made from `{report['model']}` by Trimbre: {_how(report)}. The licence of the original model applies.",
         "",
+        *_rows(report),
         *_removed(report),
     ]
     if "latency" in report:
@@ -135,10 +135,29 @@ def _loading(auto_class: str) -> list[str]:
     ]
 
 
+def _rows(report: Mapping[str, Any]) -> Iterator[str]:
+    """What is left of the vocabulary, where rows of it were removed."""
+    if rows := report.get("rows"):
+        yield (
+            f"Its vocabulary has {rows['kept']:,} of {rows['of']:,} tokens: those that texts of its language use, and "
+            "bytes, which spell all other words."
+        )
+        yield ""
+
+
+def _how(report: Mapping[str, Any]) -> str:
+    """How the model was made smaller, in words."""
+    options = report["options"]
+    if not options["remove"]:
+        return "rows of its vocabulary were removed" + _after_the_cut(report)
+    return f"structured pruning (method `{options['method']}`){_after_the_cut(report)}"
+
+
 def _after_the_cut(report: Mapping[str, Any]) -> str:
     """What followed the cut, in words."""
     options = report["options"]
-    refit = ", a least-squares refit of the output projections" if options["recovery"]["refit"] else ""
+    refitted = options["recovery"]["refit"] and options["remove"]
+    refit = ", a least-squares refit of the output projections" if refitted else ""
     distilled = any(options["distillation"][name] != 0 for name in ("posterior_weight", "layer_weight"))
     return refit + (" and distillation from the dense model" if distilled and _trained_stages(report) else "")
 

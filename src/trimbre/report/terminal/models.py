@@ -30,6 +30,8 @@ def inspection(found: Mapping[str, Any]) -> Iterator[Any]:
     for cost in dense:
         sizes = ", ".join(f"{scope} {amount(cost, dense[cost][scope])}" for scope in dense[cost])
         yield f"{TITLES[cost]}{' (MACs)' if cost == 'macs' else ''}{PER_SECOND[cost]}: {sizes}"
+    if rows := found.get("vocabulary"):
+        yield f"vocabulary: {rows['tokens']:,} tokens, {rows['share_of_parameters']:.1%} of the parameters"
     if (distance := found.get("masked_equals_sliced_within")) is not None:
         yield f"masked equals sliced: outputs differ by at most {distance:.1e} of their norm"
 
@@ -38,6 +40,7 @@ def preview(found: Mapping[str, Any]) -> Iterator[Any]:
     """What a run would remove, and what it would train on."""
     yield from inspection(found)
     options, data = found["options"], found["data"]
+    yield from _rows(found)
     for cost, value in found["to_remove"].items():
         yield (
             f"to remove: {options['remove']:.1%} of the {TITLES[cost]} of the {found['of']}, "
@@ -53,6 +56,7 @@ def preview(found: Mapping[str, Any]) -> Iterator[Any]:
 
 def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
     """What a run removed, where from, and how error rates changed."""
+    yield from _rows(found)
     yield widths_table(found["widths"])
     yield shares_table(found["removed"], found["dense"])
     if "latency" in found:
@@ -70,6 +74,12 @@ def pruning(found: Mapping[str, Any], out: Path) -> Iterator[Any]:
         f"trained for {minutes:.1f} min on {found['audio_seconds'] / 3600:.1f} h of audio, {batch_line(found)}"
     )
     yield f"{out}: load it with trimbre.load({str(out)!r})"
+
+
+def _rows(found: Mapping[str, Any]) -> Iterator[str]:
+    """What stays of a vocabulary, where rows of it leave."""
+    if rows := found.get("rows"):
+        yield f"vocabulary: {rows['kept']:,} of {rows['of']:,} rows stay, for {rows['texts']} and the training data"
 
 
 def exported(found: Mapping[str, Any]) -> Iterator[Any]:
