@@ -32,7 +32,7 @@ TOGETHER = ("test_without_trimbre.py",)
 """Files whose tests of all families share what takes long to make."""
 
 
-WRITERS = ("whisper", "moonshine")
+WRITERS = ("whisper", "moonshine", "transducer")
 """How the names of families with a decoder begin."""
 
 

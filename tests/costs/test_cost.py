@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trimbre.costs.macs import macs_budget, on_meta, reference_of
 from trimbre.costs.params import params_budget
+from trimbre.models.families.registry import head_of
 from trimbre.plan import Plan
 from trimbre.pruning.gates import Gates, keep_probability
 from trimbre.pruning.surgery import cut
@@ -23,7 +24,7 @@ def counted_macs(model, processor):
     ghost = on_meta(model).eval()
     ghost.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ghost(**inputs)
+        head_of(ghost).decoding_forward(ghost, inputs)
     return counter.get_total_flops() / 2 / reference.seconds
 
 

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
     AutoModelForCTC,
+    AutoModelForRNNT,
     AutoModelForSpeechSeq2Seq,
+    AutoModelForTDT,
     GenerationConfig,
     MoonshineConfig,
     MoonshineForConditionalGeneration,
@@ -26,7 +28,11 @@ from transformers import (
     ParakeetEncoderConfig,
     ParakeetFeatureExtractor,
     ParakeetForCTC,
+    ParakeetForRNNT,
+    ParakeetForTDT,
     ParakeetProcessor,
+    ParakeetRNNTConfig,
+    ParakeetTDTConfig,
     ParakeetTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -44,6 +50,7 @@ from transformers import (
 )
 
 from trimbre.models.anatomy import Anatomy
+from trimbre.models.inputs import features_of
 from trimbre.plan import Plan
 
 
@@ -59,8 +66,8 @@ class Family:
     """What `pipeline()` takes to decode greedily; a Whisper it would give five beams."""
 
 
-def _tiny_parakeet() -> PreTrainedModel:
-    encoder = ParakeetEncoderConfig(
+def _parakeet_encoder() -> dict[str, Any]:
+    return ParakeetEncoderConfig(
         hidden_size=32,
         num_hidden_layers=3,
         num_attention_heads=4,
@@ -68,12 +75,25 @@ def _tiny_parakeet() -> PreTrainedModel:
         subsampling_conv_channels=8,
         num_mel_bins=80,
         layerdrop=0.0,
+    ).to_dict()
+
+
+def _tiny_parakeet() -> PreTrainedModel:
+    return ParakeetForCTC(ParakeetCTCConfig(vocab_size=30, pad_token_id=29, encoder_config=_parakeet_encoder()))
+
+
+def _tiny_transducer(made: Any, config: Any, **fields: Any) -> PreTrainedModel:
+    sizes = {"vocab_size": 31, "decoder_hidden_size": 16, "num_decoder_layers": 2, "pad_token_id": 29}
+    model = made(config(**sizes, blank_token_id=30, encoder_config=_parakeet_encoder(), **fields))
+    durations = [31 + place for place in range(len(fields.get("durations", ())))]  # which are no tokens
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=30, pad_token_id=29, **({"suppress_tokens": durations} if durations else {})
     )
-    return ParakeetForCTC(ParakeetCTCConfig(vocab_size=30, pad_token_id=29, encoder_config=encoder.to_dict()))
+    return model
 
 
 @cache
-def _tiny_parakeet_processor() -> ProcessorMixin:
+def _tiny_parakeet_processor(decoder: str = "ctc") -> ProcessorMixin:
     letters = {letter: index for index, letter in enumerate("▁abcdefghijklmnopqrstuvwxyz'")}
     tokenizer = Tokenizer(WordLevel(letters | {"<unk>": 28, "<pad>": 29}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -81,7 +101,9 @@ def _tiny_parakeet_processor() -> ProcessorMixin:
     )
     tokenizer.decoder = decoders.Metaspace()
     wrapped = ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
-    return ParakeetProcessor(ParakeetFeatureExtractor(), wrapped, decoder_type="ctc")
+    if decoder != "ctc":
+        wrapped.add_special_tokens({"additional_special_tokens": ["<blank>"]})
+    return ParakeetProcessor(ParakeetFeatureExtractor(), wrapped, decoder_type=decoder)
 
 
 RAW_AUDIO: dict[str, Any] = {
@@ -233,6 +255,11 @@ ONE_BEAM = {"num_beams": 1, "max_new_tokens": None}
 
 FAMILIES = {
     "parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor),
+    "transducer, TDT": Family(
+        partial(_tiny_transducer, ParakeetForTDT, ParakeetTDTConfig, durations=[0, 1, 2, 3, 4]),
+        partial(_tiny_parakeet_processor, "tdt"),
+        AutoModelForTDT,
+    ),
     "wav2vec2-conformer, relative": Family(partial(_tiny_conformer, "relative"), _tiny_wav2vec2_processor),
     "wav2vec2-conformer, rotary": Family(partial(_tiny_conformer, "rotary"), _tiny_wav2vec2_processor),
     "wav2vec2": Family(partial(tiny_kin, "Wav2Vec2", **FRONT), partial(_tiny_wav2vec2_processor, masked=False)),
@@ -253,6 +280,13 @@ FAMILIES = {
     ),
 }
 
+RNNT = Family(
+    partial(_tiny_transducer, ParakeetForRNNT, ParakeetRNNTConfig),
+    partial(_tiny_parakeet_processor, "rnnt"),
+    AutoModelForRNNT,
+)
+"""Apart from the others: but for its loss and its frames it is the code of TDT."""
+
 
 def shaken(model: PreTrainedModel) -> PreTrainedModel:
     """Move every parameter and norm statistic off the values at which mistakes cancel."""
@@ -268,13 +302,26 @@ def shaken(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def talkative(model: PreTrainedModel, processor: ProcessorMixin) -> None:
-    """Take the average frame out of a CTC head's bias: left alone, a random model says one label for ever."""
-    head = getattr(model, "ctc_head", None) or getattr(model, "lm_head", None)
+    """Take the average frame out of the bias of a CTC or joint head: else a random model says one label for ever.
+
+    A transducer's blank is made as likely as all labels together, so that it goes on.
+    """
+    joint = getattr(getattr(model, "joint", None), "head", None)
+    head = getattr(model, "ctc_head", None) or getattr(model, "lm_head", None) or joint
     if head is None:
         return
     noise = torch.randn(32_000, generator=torch.Generator().manual_seed(3)).numpy()
+    inputs = features_of([noise], processor)
+    if joint is not None:
+        inputs["decoder_input_ids"] = torch.arange(0, model.config.vocab_size, 2).unsqueeze(0)
     with torch.no_grad():
-        head.bias -= model(**processor(noise, sampling_rate=16_000, return_tensors="pt")).logits.mean((0, 1))
+        if joint is not None:
+            model.decoder.decoder_projector.weight *= 10
+            model.encoder_projector.weight *= 10
+        logits = model(**inputs).logits.flatten(0, -2)
+        head.bias -= logits.mean(0)
+        if joint is not None:
+            head.bias[model.config.blank_token_id] += 1.2 * float(logits.std(0).mean())
 
 
 def last_states(output: Any) -> Tensor:

@@ -88,7 +88,7 @@ def _moved(output, by):
 
 def test_frames_with_large_gradients_are_fitted_best(model, anatomy, batch):
     """The loss depends on the second half of a clip only: there the stream is nearer than without a loss."""
-    small = cut(model, random_plan(anatomy, 1, skip=0.1))
+    small = cut(model, random_plan(anatomy, 2, skip=0.1))
 
     def halved(one, batch):
         logits = one(**batch.inputs).logits

@@ -64,9 +64,9 @@ def test_the_options_say_which_layers_and_which_distance(model, anatomy, padded)
             for path, parameter in other.named_parameters():
                 if path.startswith(anatomy.scopes["blocks"]):
                     parameter.mul_(0.9)
-            logits = other(**padded, output_hidden_states=True)
-            valid = valid_frames(other, padded, logits.logits)
-            output[name] = float(Distiller(copy.deepcopy(model), options)(logits, padded, valid)["layer"])
+            found = head_of(model).forward(other, padded, hidden_states=True)
+            valid = valid_frames(other, padded, head_of(model).outputs(found))
+            output[name] = float(Distiller(copy.deepcopy(model), options)(found, padded, valid)["layer"])
     assert output["first"] == pytest.approx(0, abs=1e-6)  # what the first block reads is the same
     assert output["all"] > 1e-4
     assert output["cosine"] != pytest.approx(output["all"], rel=1e-2)
@@ -81,10 +81,10 @@ def test_values_on_padding_change_no_term(model, padded, distance):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01)
-        output = model(**padded, output_hidden_states=True)
-        valid = valid_frames(model, padded, output.logits)
+        output = head_of(model).forward(model, padded, hidden_states=True)
+        valid = valid_frames(model, padded, head_of(model).outputs(output))
         before = distiller(output, padded, valid)
-        output.logits[~valid] = 50.0
+        head_of(model).outputs(output)[~valid] = 50.0
         for hidden in output.get("decoder_hidden_states") or output.hidden_states:
             hidden[~valid] = 50.0
         after = distiller(output, padded, valid)
@@ -180,7 +180,7 @@ def test_the_hidden_state_weight_is_the_family_s_or_the_one_given(model, padded)
         for weight in (None, 1.0, 2.0)
     }
     assert found[2.0] == pytest.approx(2 * found[1.0])
-    assert found[None] == pytest.approx((1 if head_of(model).reads_text else 100) * found[1.0])
+    assert found[None] == pytest.approx((1 if head_of(model).positions == "tokens" else 100) * found[1.0])
     assert not DistillationConfig(posterior_weight=0, layer_weight=0).from_teacher
     assert DistillationConfig(posterior_weight=0).from_teacher
 

@@ -30,7 +30,7 @@ class Reference:
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Positions that each linear and convolution is applied at, by path (`positions_of`)."""
+        """Positions that each linear, convolution and LSTM is applied at, by path (`positions_of`)."""
         return positions_of(self.model, self.inputs)
 
 
@@ -47,10 +47,11 @@ def macs_budget(model: nn.Module, anatomy: Anatomy, reference: Reference, *, sco
     prefixes = owners(anatomy)
     tensors: dict[str, tuple[float, str | None, float]] = {}
     for path, count in positions.items():
-        name = f"{path}.weight"
         layer: Any = model.get_submodule(path)
-        macs = layer.weight.numel() * count / reference.seconds
-        tensors[name] = (macs, *owner_of(name, prefixes))
+        names = [name for name, _ in layer.named_parameters() if "bias" not in name]
+        for name in names if isinstance(layer, nn.LSTM) else ["weight"]:  # a convolution's may be made of others
+            macs = getattr(layer, name).numel() * count / reference.seconds
+            tensors[f"{path}.{name}"] = (macs, *owner_of(f"{path}.{name}", prefixes))
     for group in anatomy.groups:
         source = f"{group.home}.{group.kind.source}" if group.kind.source else group.consumer
         products = group.kind.products(positions[group.consumer], positions[source])
@@ -82,7 +83,7 @@ def on_meta(model: nn.Module) -> nn.Module:
 
 
 def positions_of(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, int]:
-    """Positions that every linear and convolution is applied at for `inputs`, by path.
+    """Positions that every linear, convolution and LSTM is applied at for `inputs`, by path.
 
     They are recorded in a forward of a copy on the meta device, which computes nothing.
     """
@@ -90,14 +91,16 @@ def positions_of(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, int]:
     found: dict[str, int] = {}
 
     def record(path: str, module: nn.Module) -> None:
-        def hook(module: Any, args: Any, output: Tensor) -> None:
-            found[path] = found.get(path, 0) + output.numel() // max(module.weight.shape[0], 1)
+        def hook(module: Any, args: Any, output: Any) -> None:
+            made = output[0] if isinstance(output, tuple) else output  # a recurrent layer's states follow
+            width = module.hidden_size if isinstance(module, nn.LSTM) else module.weight.shape[0]
+            found[path] = found.get(path, 0) + made.numel() // max(width, 1)
 
         module.register_forward_hook(hook)
 
     for path, module in ghost.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.LSTM):
             record(path, module)
     with torch.no_grad():
-        ghost(**{name: value.to("meta") for name, value in inputs.items()})
+        head_of(ghost).decoding_forward(ghost, {name: value.to("meta") for name, value in inputs.items()})
     return found

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trimbre.costs.macs import on_meta, reference_of
+from trimbre.models.families.registry import head_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,6 @@ def size(model: nn.Module, processor: Any) -> Size:
     reference = reference_of(model, processor)
     inputs = {name: value.to("meta") for name, value in reference.inputs.items()}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ghost(**inputs)
+        head_of(ghost).decoding_forward(ghost, inputs)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Size(parameters, counter.get_total_flops() / 2 / reference.seconds, reference.seconds)

@@ -27,16 +27,16 @@ TOKENS = 8
 def equality(
     model: PreTrainedModel, small: PreTrainedModel, gate_values: GateValues, inputs: Mapping[str, Tensor]
 ) -> float:
-    """Relative distance of a cut model's logits from those of the gated model that it was cut from, on valid frames.
+    """Relative distance of a cut model's outputs from those of the gated model that it was cut from, on valid frames.
 
     Both are run in eval mode.
     """
-    gates = Gates(anatomy_of(model)).to(model.device)
+    gates, head = Gates(anatomy_of(model)).to(model.device), head_of(model)
     gates.set_values(gate_values)
     with torch.no_grad(), eval_mode(model, small):
         with gated(model, gates):
-            masked = model(**inputs).logits
-        sliced = small(**inputs).logits
+            masked = head.outputs(head.forward(model, inputs))
+        sliced = head.outputs(head.forward(small, inputs))
     valid = valid_frames(model, inputs, masked)
     masked, sliced = masked[valid], sliced[valid]
     return float((masked - sliced).norm() / masked.norm())

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
-from trimbre.models.families.registry import anatomy_of
+from trimbre.models.families.registry import anatomy_of, head_of
 from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
 from trimbre.plan import Plan
@@ -192,7 +192,7 @@ class _Replay:
 
         with _hooks() as handles, suppress(Stop):
             handles.append(model.get_submodule(first).register_forward_pre_hook(record, with_kwargs=True))
-            model(**batch.inputs)
+            head_of(model).forward(model, batch.inputs)
         return replay
 
     def run(self, block: str) -> Tensor:

@@ -94,16 +94,15 @@ class Distiller:
         """Weighted losses, `posterior` and `layer`, of the output of a student for `inputs`.
 
         Args:
-            student: output of its forward, with hidden states.
-            valid: (batch, time) bool, positions of the logits that count: frames, or tokens of a text.
+            student: output of its `Head.forward`, with hidden states.
+            valid: (batch, time) bool, positions of its outputs that count: frames, or tokens of a text.
         """
         with torch.no_grad(), without_regularisation(self.teacher):
-            teacher = self.teacher(**inputs, output_hidden_states=self.layer_weight > 0)
+            teacher = self.head.forward(self.teacher, inputs, hidden_states=self.layer_weight > 0)
         terms = {}
         if self.options.posterior_weight > 0:
-            terms["posterior"] = self.options.posterior_weight * posterior_loss(
-                self.head.posteriors(student), self.head.posteriors(teacher), valid
-            )
+            losses = [posterior_loss(*each) for each in self.head.posteriors(student, teacher, valid)]
+            terms["posterior"] = self.options.posterior_weight * torch.stack(losses).sum()
         if self.layer_weight > 0:
             frames = self.head.output_lengths(self.teacher, inputs)
             stacks_of = partial(self.head.hidden_states, valid=valid, lengths=frames)
@@ -128,11 +127,14 @@ class Objective:
     def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The terms of the loss on a batch and their sum, `loss`."""
         layers = self.distiller is not None and self.distiller.layer_weight > 0
-        output = self.student(**batch.inputs, labels=batch.labels, output_hidden_states=layers)
+        head = head_of(self.student)
+        output = head.forward(self.student, batch.inputs, batch.labels, hidden_states=layers)
         weight = 1.0 if self.distiller is None else self.distiller.options.task_weight
         terms = {"task": weight * output.loss} if batch.labels is not None and weight > 0 else {}
         if self.distiller is not None:
-            terms |= self.distiller(output, batch.inputs, valid_frames(self.student, batch.inputs, output.logits))
+            terms |= self.distiller(
+                output, batch.inputs, valid_frames(self.student, batch.inputs, head.outputs(output))
+            )
         return {
             "loss": torch.stack(list(terms.values())).sum(),
             **{name: t.detach() for name, t in terms.items()},

@@ -11,10 +11,18 @@ from trimbre.models.heads.ctc import CTC
 FEED_FORWARD = feed_forward("linear1", "linear2")
 CONVOLUTION = conv_module("norm", biases=True)
 PROJECTIONS = [f"{name}_proj.{part}" for name in "qkv" for part in ("weight", "bias")]
+FORMS = {
+    "ParakeetEncoderSubsamplingConv2D": "subsampling",
+    "ParakeetEncoderRelPositionalEncoding": "positions",
+    "ParakeetEncoderAttention": "attention",
+    "ParakeetEncoderConvolutionModule": "convolution",
+    "ParakeetEncoderBlock": "block",
+    "ParakeetEncoderCTCHead": "channels last",  # it transposes around its convolution itself
+}
 
 
 def anatomy(model: Any) -> Anatomy:
-    """What can be cut from a `ParakeetForCTC`, dense or pruned before."""
+    """What can be cut from a Parakeet, dense or pruned before: the encoder, whatever its head."""
 
     def self_attention(module: Any) -> Kind:
         return attention(
@@ -42,12 +50,5 @@ FAMILY = Family(
     head=CTC(lengths="_get_subsampling_output_length", masks_padding=True),
     anatomy=anatomy,
     runtimes=("onnx", "onnx-asr", "sherpa-onnx"),
-    forms={
-        "ParakeetEncoderSubsamplingConv2D": "subsampling",
-        "ParakeetEncoderRelPositionalEncoding": "positions",
-        "ParakeetEncoderAttention": "attention",
-        "ParakeetEncoderConvolutionModule": "convolution",
-        "ParakeetEncoderBlock": "block",
-        "ParakeetEncoderCTCHead": "channels last",  # it transposes around its convolution itself
-    },
+    forms=FORMS,
 )

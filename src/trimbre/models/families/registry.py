@@ -23,6 +23,8 @@ from trimbre.models.heads.seq2seq import Seq2Seq
 
 _SHIPPED = (
     "parakeet",
+    "parakeet_tdt",
+    "parakeet_rnnt",
     "wav2vec2_conformer",
     "wav2vec2",
     "whisper",

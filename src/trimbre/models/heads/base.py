@@ -8,15 +8,19 @@ from operator import attrgetter
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from trimbre.errors import OptionError
+from trimbre.models.inputs import features_of, rate_of
 from trimbre.models.regularisation import without_regularisation
 
 CHUNK_SECONDS = 20.0
 """Audio that goes through a model without a window of its own in one forward, at most."""
 OVERLAP_SECONDS = 4.0
 """Audio that two neighbouring chunks share."""
+MANY = 1 << 22
+"""Feature frames, or samples, by which output frames are counted: so many that the ratio is exact when rounded."""
 
 
 class TextDecoder(Protocol):
@@ -37,6 +41,17 @@ class Texts(NamedTuple):
     labels: Tensor | None
     """(batch, tokens), padded with -100."""
     texts: Sequence[str | None]
+
+
+class Compared(NamedTuple):
+    """Posteriors of a student and its teacher."""
+
+    student: Tensor
+    """(batch, positions, labels) logits."""
+    teacher: Tensor
+    """The same of the teacher."""
+    valid: Tensor
+    """(batch, positions) bool: which positions count."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +112,43 @@ class Head(ABC):
             return self.lengths(model, valid).long()
         return (valid if self.lengths is None else attrgetter(self.lengths)(model)(valid)).long()
 
-    def posteriors(self, output: Any) -> Tensor:
-        """(batch, positions, labels) logits of a forward's output, which distillation compares."""
+    def samples_per_frame(self, model: nn.Module, processor: Any) -> int:
+        """Samples that one output frame stands for, from the model's own length arithmetic."""
+        rate, name = rate_of(processor), processor.feature_extractor.model_input_names[0]
+        clips = [np.zeros(seconds * rate, dtype=np.float32) for seconds in (10, 20)]
+        short, long = (features_of([clip], processor)[name].shape[1] for clip in clips)
+        frames = self.output_lengths(model, {"attention_mask": torch.ones(1, MANY, dtype=torch.bool)})
+        assert frames is not None  # there is a mask
+        return round(10 * rate / (long - short)) * round(MANY / int(frames))
+
+    def forward(
+        self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None = None, *, hidden_states: bool = False
+    ) -> Any:
+        """A forward of training: its output has the task's `loss` where there are labels.
+
+        Args:
+            labels: (batch, tokens), padded with -100.
+            hidden_states: the output has them too.
+        """
+        return model(**inputs, labels=labels, output_hidden_states=hidden_states)
+
+    def decoding_forward(self, model: Any, inputs: Mapping[str, Tensor]) -> Any:
+        """Run what recognition runs, at as many positions: what multiply-accumulates are counted on."""
+        return model(**inputs)
+
+    def outputs(self, output: Any) -> Tensor:
+        """(batch, positions, dim) what a forward comes to, by which a cut model is compared with the gated one."""
         logits: Tensor = output.logits
         return logits
+
+    def posteriors(self, student: Any, teacher: Any, valid: Tensor) -> list[Compared]:
+        """What posterior distillation compares; the divergences are added.
+
+        Args:
+            student: output of `forward`; so is `teacher`, of the same inputs.
+            valid: (batch, positions) bool, the valid positions of `outputs`.
+        """
+        return [Compared(student.logits, teacher.logits, valid)]
 
     def misfit(self, model: Any, processor: Any) -> str | None:
         """What of a processor is not the model's, as a clause of a sentence; None where it spells its output."""
@@ -121,7 +169,7 @@ class Head(ABC):
 
         Args:
             output: of a forward with `output_hidden_states`.
-            valid: (batch, positions) bool, the valid positions of the logits.
+            valid: (batch, positions) bool, the valid positions of `outputs`.
             lengths: (batch,) the valid frames of the audio, of `output_lengths`; None where all are.
         """
 
@@ -138,7 +186,7 @@ class Head(ABC):
         if labels is None:
             raise ValueError("labels=None: a model that reads text has no loss without one; give labels (add_texts)")
         with without_regularisation(model):
-            loss: Tensor = model(**inputs, labels=labels).loss
+            loss: Tensor = self.forward(model, inputs, labels).loss
         return loss
 
     def language(self, model: Any) -> str | None:

@@ -15,9 +15,6 @@ from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, Text
 from trimbre.models.inputs import features_of, rate_of
 from trimbre.models.labels import letters_of, padded_labels
 
-MANY = 1 << 22
-"""Feature frames, or samples, by which output frames are counted: so many that the ratio is exact when rounded."""
-
 
 @dataclass(frozen=True)
 class CTC(Head):
@@ -153,15 +150,6 @@ class CTC(Head):
             return spell(frames.tolist(), processor=processor, blank=blank) if graph is None else graph.text(frames)
 
         return Transcriber(rate, chunk * stride, recognise)
-
-    def samples_per_frame(self, model: nn.Module, processor: Any) -> int:
-        """Samples that one output frame stands for, from the model's own length arithmetic."""
-        rate, name = rate_of(processor), processor.feature_extractor.model_input_names[0]
-        clips = [np.zeros(seconds * rate, dtype=np.float32) for seconds in (10, 20)]
-        short, long = (features_of([clip], processor)[name].shape[1] for clip in clips)
-        frames = self.output_lengths(model, {"attention_mask": torch.ones(1, MANY, dtype=torch.bool)})
-        assert frames is not None  # there is a mask
-        return round(10 * rate / (long - short)) * round(MANY / int(frames))
 
     def with_text_length(self, model: Any, tokens: int) -> Any:
         return model

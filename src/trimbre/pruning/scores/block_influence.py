@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
+from trimbre.models.families.registry import head_of
 from trimbre.models.positions import valid_frames
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.numerics import float64
@@ -59,5 +60,5 @@ def _cosines(model: PreTrainedModel, blocks: Mapping[str, Group], batch: Batch) 
         for block, group in blocks.items():
             hook = record(block, group)
             stack.callback(model.get_submodule(block).register_forward_hook(hook, with_kwargs=True).remove)
-        model(**batch.inputs)
+        head_of(model).forward(model, batch.inputs)
     return torch.stack([found[block] for block in blocks])

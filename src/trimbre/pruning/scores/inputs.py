@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
+from trimbre.models.families.registry import head_of
 from trimbre.models.positions import valid_frames
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.numerics import float64
@@ -60,7 +61,7 @@ def _of_batch(model: PreTrainedModel, groups: Sequence[Group], batch: Batch, sta
         for group in groups:
             consumer = model.get_submodule(group.consumer)
             stack.callback(consumer.register_forward_pre_hook(record(group)).remove)
-        model(**batch.inputs)
+        head_of(model).forward(model, batch.inputs)
     return [found[group.path] for group in groups]
 
 
