@@ -37,14 +37,14 @@ class Failed(Exception):
 
 def prune(*, train: Sequence[Path], dev: Path, watch: Mapping[str, Path]) -> None:
     """Prune by half, with a control; an interrupted run is resumed."""
-    processes = _processes()
+    count = processes()
     run(
         ["trimbre", "prune", str(DENSE), "--train", ",".join(map(str, train)), "--dev", str(dev)]
         + ["--watch", *(f"{name}={place}" for name, place in watch.items())]
         + ["--remove", "0.5", "--control", "--out", str(HALF), "--recover-steps", str(STEPS)]
-        + ["--max-duration", f"{STEP_SECONDS / processes:g}", "--validate-every", "200"]
+        + ["--max-duration", f"{STEP_SECONDS / count:g}", "--validate-every", "200"]
         + (["--resume"] if HALF.with_name(f"{HALF.name}.run").exists() else []),
-        processes=processes,
+        processes=count,
     )
 
 
@@ -60,24 +60,28 @@ def transcribe(file: Path) -> None:
         run(["trimbre", "transcribe", str(model), str(file), "--json"], save=SENTENCE[name])
 
 
-def run(command: Sequence[str], *, processes: int = 1, save: Path | None = None) -> None:
+def run(command: Sequence[str], *, processes: int = 1, save: Path | None = None, log: IO | None = None) -> None:
     """Show a command and run it.
 
     Args:
         processes: how many share the work, as under torchrun; but their exit code and words are the command's own.
         save: where to write the JSON object that it prints last.
+        log: file that takes what it prints, in place of the terminal.
 
     Raises:
         Failed: it ended with another exit code than 0.
     """
     shared = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m"] if processes > 1 else []
-    print(f"$ {shlex.join([*shared, *command])}{f' > {save}' if save else ''}", flush=True)
+    line = f"$ {shlex.join([*shared, *command])}{f' > {save}' if save else ''}"
+    print(line, flush=True)
+    if log is not None:
+        print(line, file=log, flush=True)
     program = [sys.executable, *(["-m", "trimbre"] if command[0] == "trimbre" else []), *command[1:]]
     if save is None:
-        code = _wait(_start(program, processes))
+        code = _wait(_start(program, processes, log, log))
     else:
         with tempfile.TemporaryFile() as said:
-            code = _wait(_start(program, processes, said))
+            code = _wait(_start(program, processes, said, log))
             said.seek(0)
             if code == 0:
                 found = json.loads(said.read().splitlines()[-1])
@@ -87,10 +91,12 @@ def run(command: Sequence[str], *, processes: int = 1, save: Path | None = None)
         raise Failed(code)
 
 
-def _start(program: Sequence[str], processes: int, out: IO | None = None) -> list[subprocess.Popen]:
+def _start(
+    program: Sequence[str], processes: int, out: IO | None = None, err: IO | None = None
+) -> list[subprocess.Popen]:
     """Start a program, or several processes of it that find each other as torch.distributed's do."""
     if processes == 1:
-        return [subprocess.Popen(program, stdout=out)]
+        return [subprocess.Popen(program, stdout=out, stderr=err)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -102,7 +108,8 @@ def _start(program: Sequence[str], processes: int, out: IO | None = None) -> lis
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
     }
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    return [subprocess.Popen(program, stdout=out, env={**os.environ, **together, **rank}) for rank in ranks]
+    environments = [{**os.environ, **together, **rank} for rank in ranks]
+    return [subprocess.Popen(program, stdout=out, stderr=err, env=one) for one in environments]
 
 
 def _wait(running: Sequence[subprocess.Popen]) -> int:
@@ -133,7 +140,7 @@ def _let_end(running: Sequence[subprocess.Popen]) -> None:
             one.wait(PATIENCE)
 
 
-def _processes() -> int:
+def processes() -> int:
     """Two processes of one thread train a model this small faster than one of two; an accelerator is not shared."""
     import torch
 
