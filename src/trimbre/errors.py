@@ -2,7 +2,10 @@
 
 import gzip
 import math
+import re
 from typing import Any
+
+SENTENCE_END = r"(?<=[\w)'\"`])[.!?] (?=[A-Z])"
 
 
 class UserError(ValueError):
@@ -42,7 +45,12 @@ def reason(error: BaseException) -> str:
         return "a part of it is of another kind than is expected there"
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}" if error.args else "something is missing in it"
-    return " ".join(str(error).split()) or "it is not what it should be"
+    return first_sentence(str(error)) or "it is not what it should be"
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a library's message, without its full stop: what follows is advice on the library."""
+    return re.split(SENTENCE_END, " ".join(text.split()), maxsplit=1)[0].rstrip(" .:")
 
 
 def at_least(name: str, value: float, least: float, *, owner: str = "") -> None:

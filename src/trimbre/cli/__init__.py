@@ -22,7 +22,7 @@ from trimbre.cli import (  # noqa: F401  importing a command adds it to the app
 )
 from trimbre.cli.console import BAD_INPUT, DONE, INTERRUPTED, NOT_READ, app, tell
 from trimbre.cli.options import as_typed
-from trimbre.errors import OptionError, UserError
+from trimbre.errors import OptionError, UserError, first_sentence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     except CoercionError as error:
         return _fail(_misread(error))
     except CycloptsError as error:
-        return _fail(f"{str(error).strip().removesuffix('.')}{_see_help(error)}")
+        return _fail(f"{first_sentence(str(error))}{_see_help(error)}")
     except FileNotFoundError as error:
         return _fail(f"no such file: {error.filename}")
     except BrokenPipeError:  # as of `trimbre eval ... | head`
