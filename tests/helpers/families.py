@@ -93,7 +93,7 @@ def _tiny_transducer(made: Any, config: Any, **fields: Any) -> PreTrainedModel:
 
 
 @cache
-def _tiny_parakeet_processor(decoder: str = "ctc") -> ProcessorMixin:
+def tiny_parakeet_processor(decoder: str = "ctc") -> ProcessorMixin:
     letters = {letter: index for index, letter in enumerate("▁abcdefghijklmnopqrstuvwxyz'")}
     tokenizer = Tokenizer(WordLevel(letters | {"<unk>": 28, "<pad>": 29}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -221,24 +221,26 @@ def _tiny_moonshine() -> PreTrainedModel:
         attention_dropout=0.1,
         pad_head_dim_to_multiple_of=3,
     )
-    return _writing(MoonshineForConditionalGeneration(config))
+    return writing(MoonshineForConditionalGeneration(config))
 
 
-def _writing(model: PreTrainedModel, **settings: Any) -> PreTrainedModel:
+def writing(model: PreTrainedModel, **settings: Any) -> PreTrainedModel:
     """Let a random decoder write letters, and not one for ever: with tied embeddings it repeats what it reads."""
-    model.generation_config.update(max_length=16, suppress_tokens=[0, 1], no_repeat_ngram_size=2, **settings)
+    for name, value in ({"max_length": 16, "suppress_tokens": [0, 1], "no_repeat_ngram_size": 2} | settings).items():
+        setattr(model.generation_config, name, value)
+    model.generation_config._from_model_config = False  # else transformers drops what it does not know on loading
     return model
 
 
 @cache
 def _tiny_moonshine_processor() -> ProcessorMixin:
     return Wav2Vec2Processor(
-        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True), _sentence_tokenizer()
+        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True), letters_tokenizer()
     )
 
 
 @cache
-def _sentence_tokenizer(*special: str) -> PreTrainedTokenizerFast:
+def letters_tokenizer(*special: str) -> PreTrainedTokenizerFast:
     """One token for each of 28 letters, after `<unk> <s> </s>` and those that are given."""
     names = ("<unk>", "<s>", "</s>", *special)
     letters = {token: number for number, token in enumerate((*names, *"▁abcdefghijklmnopqrstuvwxyz'"))}
@@ -254,10 +256,10 @@ def _sentence_tokenizer(*special: str) -> PreTrainedTokenizerFast:
 ONE_BEAM = {"num_beams": 1, "max_new_tokens": None}
 
 FAMILIES = {
-    "parakeet": Family(_tiny_parakeet, _tiny_parakeet_processor),
+    "parakeet": Family(_tiny_parakeet, tiny_parakeet_processor),
     "transducer, TDT": Family(
         partial(_tiny_transducer, ParakeetForTDT, ParakeetTDTConfig, durations=[0, 1, 2, 3, 4]),
-        partial(_tiny_parakeet_processor, "tdt"),
+        partial(tiny_parakeet_processor, "tdt"),
         AutoModelForTDT,
     ),
     "wav2vec2-conformer, relative": Family(partial(_tiny_conformer, "relative"), _tiny_wav2vec2_processor),
@@ -282,7 +284,7 @@ FAMILIES = {
 
 RNNT = Family(
     partial(_tiny_transducer, ParakeetForRNNT, ParakeetRNNTConfig),
-    partial(_tiny_parakeet_processor, "rnnt"),
+    partial(tiny_parakeet_processor, "rnnt"),
     AutoModelForRNNT,
 )
 """Apart from the others: but for its loss and its frames it is the code of TDT."""

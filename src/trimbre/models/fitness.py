@@ -77,6 +77,7 @@ def _features_misfit(model: PreTrainedModel, extractor: Any) -> str | None:
     if takes not in given:
         return f"its feature extractor makes {given[0]} and the model takes {takes}"
     bands, made = head_of(model).bands(model), extractor.feature_size * getattr(extractor, "stride", 1)
+    made //= getattr(extractor, "delta_expansion", 1) * getattr(extractor, "frame_stacking", 1)
     if bands is not None and bands != made:
         return f"its feature extractor makes {made} mel bands and the model takes {bands}"
     return None

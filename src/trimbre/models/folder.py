@@ -33,7 +33,7 @@ SETTINGS = (
     "plan.json",
     *EXTRACTORS,
 )
-READ = (*SETTINGS, *TOKENIZERS, "merges.txt")
+READ = (*SETTINGS, *TOKENIZERS, "merges.txt", "chat_template.jinja")
 """Files beside the weights that loading reads."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".nemo")
 POINTER = b"version https://git-lfs.github.com/spec/"

@@ -10,7 +10,7 @@ from torch import Tensor
 from trimbre.errors import UserError
 from trimbre.models.features import computes, log_mel
 
-SHORTEST = 0.1
+SHORTEST = 0.15
 """Seconds; shorter audio is padded with silence: convolutions need some input and normalisation some statistics."""
 
 
@@ -40,8 +40,15 @@ def features_of(clips: Sequence[np.ndarray], processor: Any) -> dict[str, Tensor
     shortest = int(SHORTEST * rate)
     clips = [np.pad(clip, (0, max(0, shortest - len(clip)))) for clip in clips]
     padding = True if window_of(processor) is None else "max_length"
+    # What processors say and not their feature extractors: LASR's masks, whole frames for Moonshine's streaming form.
+    stated = getattr(processor, "audio_kwargs", {})
+    asked = {name: stated[name] for name in ("pad_to_multiple_of", "return_attention_mask") if name in stated}
     # Extractors multiply with torch too: in bfloat16, where batches are drawn while a model runs under autocast.
     with torch.autocast("cpu", enabled=False):
         if computes(extractor):
             return log_mel(clips, extractor)
-        return dict(extractor(list(clips), sampling_rate=rate, padding=padding, return_tensors="pt"))
+        made = extractor(list(clips), sampling_rate=rate, padding=padding, return_tensors="pt", **asked)
+    found = {name: value for name, value in made.items() if isinstance(value, Tensor)}
+    if len(next(iter(found.values()))) > len(clips):  # Cohere's gives the pieces of a long clip as rows
+        raise UserError("the feature extractor of the model divides clips as long as these: give shorter ones")
+    return found

@@ -84,8 +84,8 @@ def refit(
         progress("refit", sum(map(len, stacks.values()))) as show,
     ):
         for blocks in stacks.values():
-            students = [_Replay.of(student, batch, blocks[0]) for batch in given]
-            teachers = [_Replay.of(teacher, batch, blocks[0]) for batch in given]
+            students = [_Replay.of(student, batch, blocks) for batch in given]
+            teachers = [_Replay.of(teacher, batch, blocks) for batch in given]
             if loss is not None:
                 for replay in teachers:
                     replay.gradients = _gradients(teacher, replay.batch, blocks[-1], loss)
@@ -177,27 +177,34 @@ class _Replay:
         """Output of the block that was run last."""
         self.gradients: Tensor | None = None
         """(batch, time, dim) of the loss with respect to the last block's output; None where frames weigh the same."""
-        self.rest: tuple[tuple[Any, ...], dict[str, Any]]
-        """The other arguments of every block in the stack, by place and by name."""
+        self.rest: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        """The other arguments of every block in the stack, by place and by name: masks may differ between blocks."""
 
     @classmethod
-    def of(cls, model: PreTrainedModel, batch: Batch, first: str) -> "_Replay":
-        """Run the model up to the first block of a stack and record the arguments that it is called with."""
+    def of(cls, model: PreTrainedModel, batch: Batch, blocks: Sequence[str]) -> "_Replay":
+        """Run the model up to the last block of a stack and record the arguments that each is called with."""
         replay = cls(model, batch)
 
-        def record(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            replay.stream = _first(args, kwargs)
-            replay.rest = args[1:], {name: value for name, value in kwargs.items() if name != "hidden_states"}
-            raise Stop
+        def record(path: str) -> Any:
+            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+                if path == blocks[0]:
+                    replay.stream = _first(args, kwargs)
+                rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+                replay.rest[path] = args[1:], rest
+                if path == blocks[-1]:
+                    raise Stop
+
+            return hook
 
         with _hooks() as handles, suppress(Stop):
-            handles.append(model.get_submodule(first).register_forward_pre_hook(record, with_kwargs=True))
+            for path in blocks:
+                handles.append(model.get_submodule(path).register_forward_pre_hook(record(path), with_kwargs=True))
             head_of(model).forward(model, batch.inputs)
         return replay
 
     def run(self, block: str) -> Tensor:
         """The output of a block on the stream."""
-        args, kwargs = self.rest
+        args, kwargs = self.rest[block]
         output = self.model.get_submodule(block)(self.stream, *args, **kwargs)
         self.output = output[0] if isinstance(output, tuple) else output
         return self.output

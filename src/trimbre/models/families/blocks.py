@@ -59,6 +59,8 @@ def encoder_decoder(
     *,
     ends: tuple[str | None, str],
     follow: Callable[[Any, Any], None] = lambda model, plan: None,
+    front: Sequence[Group] = (),
+    front_scope: str | tuple[str, ...] = (),
 ) -> Anatomy:
     """The anatomy of a model whose two stacks lie in `model.encoder.layers` and `model.decoder.layers`.
 
@@ -66,6 +68,7 @@ def encoder_decoder(
         encoder, decoder: the branches of a block of each.
         ends: paths of the modules that follow the last block of each.
         follow: as in `Anatomy`.
+        front: the groups of the front end, and the names of its parameters as `Anatomy.scopes` has them.
     """
     paths = ("model.encoder.layers", "model.decoder.layers")
     seen = groups_of(model.get_submodule(paths[0]), paths[0], encoder, end=ends[0])
@@ -73,17 +76,17 @@ def encoder_decoder(
     scopes = {
         "blocks": (f"{paths[0]}.", f"{paths[1]}."),
         "encoder-blocks": f"{paths[0]}.",
+        **({"front": front_scope} if front else {}),
         "encoder": "model.encoder.",
         "decoder": ("model.decoder.", "proj_out."),
         "model": "",
     }
     # What a decoder knows of language is not for the few words of a short training to change.
     untouched = {
-        "encoder-blocks": scopes["decoder"],
-        "encoder": scopes["decoder"],
+        **dict.fromkeys(("encoder-blocks", "front", "encoder"), scopes["decoder"]),
         "decoder": scopes["encoder"],
     }
-    return Anatomy((*seen, *read), scopes, follow, untouched)
+    return Anatomy((*front, *seen, *read), scopes, follow, untouched)
 
 
 def channel_group(model: Any, path: str, kind: Kind) -> Group:

@@ -63,23 +63,27 @@ def attention(
     )
 
 
-def conv_module(norm: str, *, biases: bool) -> Kind:
+def conv_module(
+    norm: str, *, biases: bool, first: str = "pointwise_conv1", last: str = "pointwise_conv2", channel_axis: int = 1
+) -> Kind:
     """The Conformer's convolution module: pointwise with a gated linear unit, depthwise, norm, activation, pointwise.
 
     The gates lie behind norm and activation: an earlier one would be undone by the norm's bias.
 
     Args:
         biases: the first two convolutions have biases.
+        first, last: the pointwise ones.
+        channel_axis: -1 where those are linear layers.
     """
-    expansion = [Slice(f"pointwise_conv1.{part}", 0, repeats=2) for part in ("weight", *["bias"] * biases)]
+    expansion = [Slice(f"{first}.{part}", 0, repeats=2) for part in ("weight", *["bias"] * biases)]
     depthwise = [Slice(f"depthwise_conv.{part}", 0) for part in ("weight", *["bias"] * biases)]
     normalised = [Slice(f"{norm}.{part}", 0) for part in ("weight", "bias", "running_mean", "running_var")]
     return Kind(
         name="conv",
         unit="convolution channel",
-        slices=(*expansion, *depthwise, *normalised, Slice("pointwise_conv2.weight", 1)),
-        consumer="pointwise_conv2",
-        channel_axis=1,
+        slices=(*expansion, *depthwise, *normalised, Slice(f"{last}.weight", 1)),
+        consumer=last,
+        channel_axis=channel_axis,
     )
 
 

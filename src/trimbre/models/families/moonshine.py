@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from trimbre.models.anatomy import Anatomy, Kind
+from trimbre.models.anatomy import Anatomy, Group, Kind
 from trimbre.models.families import kinds
-from trimbre.models.families.blocks import Branch, encoder_decoder
+from trimbre.models.families.blocks import Branch, channel_group, encoder_decoder
 from trimbre.models.families.registry import Family
 from trimbre.models.heads.seq2seq import Seq2Seq
 
@@ -27,12 +27,26 @@ def attention(module: Any, *, name: str = "attention", source: str = "") -> Kind
         name=name,
         attributes={"config.num_attention_heads": 1, "config.num_key_value_heads": 1},
         source=source,
-        padding=module.head_dim_padding,
+        padding=getattr(module, "head_dim_padding", 0),  # which the streaming encoder has not
     )
 
 
 def anatomy(model: Any) -> Anatomy:
-    """What can be cut from a `MoonshineForConditionalGeneration`, dense or pruned before."""
+    """What can be cut from a `MoonshineForConditionalGeneration`, dense or pruned before.
+
+    A norm over the channels of the first convolution follows it, so that these stay.
+    """
+    front = channel_group(model, "model.encoder.conv2-conv3", kinds.channels("channels", "conv2", "conv3"))
+    return stacks(model, "layer_norm", front=(front,), front_scope=("model.encoder.conv", "model.encoder.groupnorm."))
+
+
+def stacks(model: Any, end: str, *, front: tuple[Group, ...] = (), front_scope: tuple[str, ...] = ()) -> Anatomy:
+    """What can be cut from a Moonshine, streaming or not.
+
+    Args:
+        end: the norm behind the encoder's blocks.
+        front, front_scope: as in `encoder_decoder`.
+    """
     own, crossed = (
         partial(attention, name="decoder-attention"),
         partial(attention, name="cross-attention", source="k_proj"),
@@ -46,7 +60,8 @@ def anatomy(model: Any) -> Anatomy:
         Branch("encoder_attn", "post_attention_layernorm", "final_layernorm", crossed),
         Branch("mlp", "final_layernorm", None, lambda module: GATED),
     )
-    return encoder_decoder(model, encoder, decoder, ends=("model.encoder.layer_norm", "model.decoder.norm"))
+    ends = (f"model.encoder.{end}", "model.decoder.norm")
+    return encoder_decoder(model, encoder, decoder, ends=ends, front=front, front_scope=front_scope)
 
 
 def frames(model: Any, samples: Tensor) -> Tensor:

@@ -29,6 +29,11 @@ _SHIPPED = (
     "wav2vec2",
     "whisper",
     "moonshine",
+    "moonshine_streaming",
+    "cohere_asr",
+    "canary",
+    "lasr",
+    "granite_speech5",
 )
 """Modules of this package, each with a FAMILY."""
 

@@ -57,7 +57,8 @@ class CTC(Head):
     def hidden_states(
         self, output: Any, valid: Tensor, lengths: Tensor | None
     ) -> list[tuple[tuple[Tensor, ...], Tensor]]:
-        return [(output.hidden_states, valid)]
+        # Those of other rates, before the frames are as far apart as in the output, are not compared.
+        return [(tuple(state for state in output.hidden_states if state.shape[1] == valid.shape[1]), valid)]
 
     def task_loss(self, model: Any, inputs: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
         if labels is None:
