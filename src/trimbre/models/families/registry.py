@@ -138,7 +138,7 @@ def unknown_family(name: str) -> UnknownModelError:
     """What to say of a model of another class or type."""
     return UnknownModelError(
         f"{name} is not a model that Trimbre can prune yet (it knows {', '.join(known_families())}): "
-        "describe it by trimbre.register_family, or give a model of one of these"
+        "describe it by trimbre.register_family as docs/adding-a-family.md does, or give a model of one of these"
     )
 
 
