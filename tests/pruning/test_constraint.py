@@ -45,6 +45,11 @@ def learned(anatomy, budgets, target, *, steps=60, hold=20, closed=()):
     return gates, multipliers, trail
 
 
+def test_a_ramp_begins_at_what_is_gone_before_anything_is_pruned():
+    ramp = Ramp(0.5, 4, start=0.3)
+    assert [ramp(step) for step in range(1, 6)] == pytest.approx([0.35, 0.4, 0.45, 0.5, 0.5])
+
+
 def alive(gates):
     survival = keep_probability(gates.branches.detach())[gates.owner]
     return keep_probability(gates.units.detach()) * survival > 0.5
