@@ -41,7 +41,7 @@ def export(
     model
         Directory, or OWNER/NAME[@REVISION] on the Hub.
     to
-        onnx (CTC models and Whispers), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet models).
+        onnx (all models), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet models).
     out
         Directory to write to.
     precision

@@ -97,7 +97,39 @@ model = onnx_asr.load_model("whisper", "."{quantization})
 text = model.recognize(samples, sample_rate={sampling_rate})
 """,
 }
-WAYS = {"ctc": CTC, "whisper": WHISPER}
+TRANSDUCER = {
+    "onnx": """\
+from trimbre.exporting.runtime import load_exported
+from trimbre.inference.long_form import transcriber
+
+text = transcriber(*load_exported("."))(samples)
+""",
+    "sherpa-onnx": """\
+import numpy as np
+import sherpa_onnx
+
+recognizer = sherpa_onnx.OfflineRecognizer.from_transducer(
+    "{files[encoder]}",
+    "{files[decoder]}",
+    "{files[joiner]}",
+    "tokens.txt",
+    feature_dim={mel_bands},
+    model_type="nemo_transducer",
+)
+stream = recognizer.create_stream()
+# sherpa-onnx centres its frames half a hop later than the model was trained with: 5 ms of silence align them
+stream.accept_waveform({sampling_rate}, np.append(np.zeros(80, dtype=np.float32), samples))
+recognizer.decode_stream(stream)
+text = stream.result.text
+""",
+    "onnx-asr": """\
+import onnx_asr
+
+model = onnx_asr.load_model("{kind}", "."{quantization})
+text = model.recognize(samples, sample_rate={sampling_rate})
+""",
+}
+WAYS = {"ctc": CTC, "transducer": TRANSDUCER, "whisper": WHISPER}
 CTC_ROWS = {
     "input_features": ("float32", "batch, mel frames, {mel_bands}", "output of the processor's feature extractor"),
     "input_values": ("float32", "batch, samples", "output of the processor's feature extractor"),
@@ -121,13 +153,33 @@ WHISPER_ROWS = {
         "the new caches; keep the old one for a batch of 0",
     ),
 }
-ROWS = {"ctc": CTC_ROWS, "whisper": WHISPER_ROWS}
+TRANSDUCER_ROWS = {
+    "audio_signal": CTC_ROWS["audio_signal"],
+    "length": CTC_ROWS["length"],
+    "encoder_outputs": ("float32", "batch, {dim}, 1", "encoder output at one frame"),
+    "decoder_outputs": ("float32", "batch, {dim}, 1", "output of the prediction network"),
+    "targets": ("int32", "batch, 1", "the last token of each text, at first the blank, {last}"),
+    "target_length": ("int32", "batch", "1"),
+    **{
+        f"input_states_{number}": ("float32", "{layers}, batch, {dim}", "what LSTMs hold of the text, at first zeros")
+        for number in (1, 2)
+    },
+    "outputs": ("float32", "as its graph's", "encoder or prediction output, or {logits} logits, durations last"),
+    "encoded_lengths": ("int64", "batch", "frames of each utterance that are not padding"),
+    "prednet_lengths": ("int32", "batch", "1"),
+    **{
+        f"output_states_{number}": ("float32", "{layers}, batch, {dim}", "the same after the token")
+        for number in (1, 2)
+    },
+}
+ROWS = {"ctc": CTC_ROWS, "transducer": TRANSDUCER_ROWS, "whisper": WHISPER_ROWS}
 
 
 def card(described: Mapping[str, Any]) -> str:
     """The text of README.md, from the content of export.json."""
     values = {
         **described,
+        "last": described.get("labels", 1) - 1,
         "quantization": ', quantization="int8"' if described["precision"] == "int8" else "",
     }
     rows = [

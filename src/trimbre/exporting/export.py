@@ -56,12 +56,12 @@ def export(
 
     The float32 graphs are always compared with the recogniser first, in batches of several lengths, sizes and paddings,
     and so are the texts, of noise and of some clips of `data`. A CTC model is one graph; a Whisper is two, its encoder
-    and its decoder with key-value caches as inputs and outputs.
+    and its decoder with key-value caches as inputs and outputs; a transducer is two or, for sherpa-onnx, three.
 
     Args:
         model: directory, name on the Hub, or a model in memory with its `processor`.
-        to: `onnx` (ONNX Runtime: CTC models and Whispers), `onnx-asr` (Parakeet models, as NeMo CTC models, and
-            Whispers) or `sherpa-onnx` (Parakeet models, as NeMo CTC models).
+        to: `onnx` (ONNX Runtime: CTC models, transducers and Whispers), `onnx-asr` (Parakeet models, as NeMo's, and
+            Whispers) or `sherpa-onnx` (Parakeet models, as NeMo's).
         out: directory to write.
         precision: `fp32` or `int8`.
         calibrate: speech for static ranges of int8 activations, for CTC models; without it ranges are dynamic,

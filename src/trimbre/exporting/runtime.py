@@ -12,6 +12,7 @@ from transformers import AutoProcessor, PreTrainedConfig, ProcessorMixin
 
 from trimbre.errors import UserError, reason
 from trimbre.exporting.session import session
+from trimbre.exporting.transducer_runtime import ExportedTransducer
 from trimbre.exporting.whisper_runtime import ExportedWhisper
 from trimbre.models.heads.ctc import CTC
 
@@ -62,14 +63,14 @@ class ExportedModel(nn.Module):
         return lengths
 
 
-FAMILIES = {"ctc": ExportedModel, "whisper": ExportedWhisper}
+FAMILIES = {"ctc": ExportedModel, "transducer": ExportedTransducer, "whisper": ExportedWhisper}
 """Family in export.json -> class, made from the directory, the content of export.json and the threads of a call."""
 
 
 class Exported(NamedTuple):
     """An exported model and its processor, as `transcriber(*exported)` takes them."""
 
-    model: ExportedModel | ExportedWhisper
+    model: ExportedModel | ExportedTransducer | ExportedWhisper
     processor: ProcessorMixin
 
 

@@ -25,8 +25,6 @@ from trimbre.training.distillation import Distiller, Objective
 from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.task_loss import transcript_loss
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using the model-agnostic default `max_length`")
-
 KINDS = {"TDT": FAMILIES["transducer, TDT"], "RNN-T": RNNT}
 NOISE = np.random.default_rng(0)
 CLIPS = [NOISE.standard_normal(samples).astype(np.float32) for samples in (9_000, 16_000, 24_000, 48_000)]

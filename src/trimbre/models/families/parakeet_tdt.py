@@ -9,6 +9,6 @@ FAMILY = Family(
     classes=("ParakeetForTDT",),
     head=TDT(lengths="_get_subsampling_output_length", masks_padding=True),
     anatomy=anatomy,
-    runtimes=(),
+    runtimes=("onnx", "onnx-asr", "sherpa-onnx"),
     forms=FORMS,
 )

@@ -193,11 +193,25 @@ class Transducer(Head):
         lengths = self._frames(model, inputs, states).tolist()
         return [row[:length].float() for row, length in zip(states, lengths, strict=True)]
 
-    def decoded(self, model: Any, audio: Tensor, lengths: Tensor) -> list[list[Emission]]:
-        """Decode greedily what `encoded` gave, (batch, frames, dim), of so many valid frames each."""
-        config = model.config
+    def decoded(
+        self, model: Any, audio: Tensor, lengths: Tensor, seen: list[Tensor] | None = None
+    ) -> list[list[Emission]]:
+        """Decode greedily what `encoded` gave, (batch, frames, dim), of so many valid frames each.
+
+        Args:
+            seen: the logits of every step, (batch, 1, labels), are added to it.
+        """
+        config, (predict, joint) = model.config, self.networks(model)
+
+        def noted(text: Tensor, audio: Tensor) -> Tensor:
+            logits = joint(text, audio)
+            if seen is not None:
+                seen.append(logits)
+            return logits
+
         return greedy_emissions(
-            *self.networks(model),
+            predict,
+            noted,
             audio,
             lengths,
             vocabulary=config.vocab_size,
@@ -207,8 +221,19 @@ class Transducer(Head):
             written=self.written,
         )
 
+    @torch.no_grad()
+    def steps(self, model: Any, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """(labels,) logits of every step of decoding one utterance, of tokens and then of durations."""
+        seen: list[Tensor] = []
+        (audio,) = self.encoded(model, _of_audio(inputs))
+        self.decoded(model, audio.unsqueeze(0), torch.tensor([len(audio)]), seen)
+        return [each[0, -1] for each in seen]
+
     def networks(self, model: Any) -> tuple[Predict, Joint]:
-        """The prediction network, at the beginning of texts, and the joint network."""
+        """The prediction network, at the beginning of texts, and the joint network; of an exported one, its own."""
+        if made := getattr(model, "networks", None):
+            own: tuple[Predict, Joint] = made()
+            return own
         cache = ParakeetRNNTDecoderCache(model.config)
         return lambda tokens: model.decoder(tokens.unsqueeze(1), cache=cache), model.joint
 
