@@ -62,8 +62,8 @@ class Family:
     processor: Callable[[], ProcessorMixin]
     auto: Any = AutoModelForCTC
     """transformers' way in."""
-    pipeline: Mapping[str, Any] = field(default_factory=dict)
-    """What `pipeline()` takes to decode greedily; a Whisper it would give five beams."""
+    pipeline: Mapping[str, Any] | None = field(default_factory=dict)
+    """What `pipeline()` takes to decode greedily; a Whisper it would give five beams. None where it gives no prompt."""
 
 
 def _parakeet_encoder() -> dict[str, Any]:

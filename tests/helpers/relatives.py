@@ -131,8 +131,8 @@ RELATIVES = {
     "moonshine-streaming": Family(
         _tiny_streaming, _streaming_processor, AutoModelForSpeechSeq2Seq, {"generate_kwargs": ONE_BEAM}
     ),
-    "cohere-asr": Family(_tiny_cohere, _cohere_processor, AutoModelForSpeechSeq2Seq),
-    "canary": Family(_tiny_canary, _canary_processor, AutoModelForSpeechSeq2Seq),
+    "cohere-asr": Family(_tiny_cohere, _cohere_processor, AutoModelForSpeechSeq2Seq, None),
+    "canary": Family(_tiny_canary, _canary_processor, AutoModelForSpeechSeq2Seq, None),
     "lasr": Family(_tiny_lasr, _lasr_processor),
     "granite-speech5": Family(_tiny_granite, _granite_processor),
 }

@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 import torch
 import transformers
-from helpers.families import random_plan, torch_is_right
+from helpers.families import FAMILIES, random_plan, torch_is_right
 from transformers import Trainer, TrainingArguments
 
 import trimbre
@@ -45,6 +45,7 @@ def test_it_runs_in_half_precision(pruned, padded, kind, within):
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")  # in transformers' own forward
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "moonshine"], indirect=True)  # it takes long
 @pytest.mark.slow
 def test_it_compiles(pruned, padded):
     compiled = torch.compile(pruned, backend="aot_eager")
