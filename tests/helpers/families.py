@@ -351,7 +351,8 @@ def edge_plans(anatomy: Anatomy) -> dict[str, Plan]:
         few = {path: least[path] for path in paths}
         plans[f"no {name} units"] = Plan(anatomy.sizes, dict(everything.kept) | few)
         plans[f"no {name} modules"] = Plan(anatomy.sizes, everything.kept, frozenset(paths) & {*skippable})
-        plans[f"one {name} unit"] = Plan(anatomy.sizes, dict(everything.kept) | dict.fromkeys(paths, (1,)))
+        second = {path: (min(1, anatomy.sizes[path] - 1),) for path in paths}
+        plans[f"one {name} unit"] = Plan(anatomy.sizes, dict(everything.kept) | second)
     return plans
 
 

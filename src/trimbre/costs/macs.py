@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trimbre.costs.cost import Budget, accumulate, owner_of, owners
 from trimbre.models.anatomy import Anatomy
 from trimbre.models.families.registry import head_of
+from trimbre.models.hookable import hookable
 from trimbre.models.inputs import rate_of, window_of
 
 REFERENCE_SECONDS = 10.0
@@ -45,13 +46,14 @@ def macs_budget(model: nn.Module, anatomy: Anatomy, reference: Reference, *, sco
     """
     positions = reference.positions
     prefixes = owners(anatomy)
+    applied = {f"{g.home}.{path}": (g.path, g.size) for g in anatomy.groups for path in g.kind.per_unit}
     tensors: dict[str, tuple[float, str | None, float]] = {}
     for path, count in positions.items():
         layer: Any = model.get_submodule(path)
         names = [name for name, _ in layer.named_parameters() if "bias" not in name]
         for name in names if isinstance(layer, nn.LSTM) else ["weight"]:  # a convolution's may be made of others
             macs = getattr(layer, name).numel() * count / reference.seconds
-            tensors[f"{path}.{name}"] = (macs, *owner_of(f"{path}.{name}", prefixes))
+            tensors[f"{path}.{name}"] = (macs, *(applied.get(path) or owner_of(f"{path}.{name}", prefixes)))
     for group in anatomy.groups:
         source = f"{group.home}.{group.kind.source}" if group.kind.source else group.consumer
         products = group.kind.products(positions[group.consumer], positions[source])
@@ -101,6 +103,6 @@ def positions_of(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, int]:
     for path, module in ghost.named_modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.LSTM):
             record(path, module)
-    with torch.no_grad():
+    with torch.no_grad(), hookable(ghost):
         head_of(ghost).decoding_forward(ghost, {name: value.to("meta") for name, value in inputs.items()})
     return found

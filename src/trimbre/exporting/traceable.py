@@ -68,7 +68,8 @@ class Nothing(nn.Module):
         self.register_buffer("zero", torch.zeros(()))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.zero if self.outputs == 1 else (self.zero,) + (None,) * (self.outputs - 1)
+        handed_on = (None, kwargs.get("position_bias"))[: self.outputs - 1]
+        return self.zero if self.outputs == 1 else (self.zero, *handed_on)
 
 
 class RelativePositions(nn.Module):

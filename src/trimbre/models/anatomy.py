@@ -58,6 +58,8 @@ class Kind:
     products: Callable[[int, int], int] = lambda positions, source: 0
     """Multiply-accumulates of one unit between activations (no weight involved), for so many positions of the
     consumer's input and of what is attended to."""
+    per_unit: tuple[str, ...] = ()
+    """Projections that are applied once for every unit: their arithmetic leaves with it, and their weights stay."""
     source: str = ""
     """The projection whose positions are what is attended to; by default the consumer's own."""
 

@@ -34,7 +34,9 @@ class Skipped(nn.Module):
             counted = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
             getattr(cache, "self_attention_cache", cache).update(counted, counted, self.layer)
         contribution = self.contribution(hidden)
-        return contribution if self.outputs == 1 else (contribution,) + (None,) * (self.outputs - 1)
+        # The third is the position bias that layers of a WavLM hand on.
+        handed_on = (None, kwargs.get("position_bias"))[: self.outputs - 1]
+        return contribution if self.outputs == 1 else (contribution, *handed_on)
 
     def contribution(self, hidden):
         return hidden.new_zeros(())  # a tensor, because some families have dropout follow
@@ -55,6 +57,56 @@ class BiasOnly(Skipped):
 
     def contribution(self, hidden):
         return self.get_submodule(self.consumer).bias
+
+
+class SeparateHeads(nn.Module):
+    """The forward of a WavLM's attention with any of its heads, which torch's fused attention does not take.
+
+    The class of a module in place (`separate_heads`), beside the dense one. Every layer reads the position bias of the
+    first, of all dense heads, and gates it by the dense heads' shares of its input: those of the heads that are left.
+    """
+
+    heads: torch.Tensor
+    """(heads,) which of the dense ones they are; there are all of them where it is missing."""
+
+    def keep_heads(self, units: Sequence[int]) -> None:
+        gates: Any = self.gru_rel_pos_const
+        now = self.heads if "heads" in self._buffers else torch.arange(gates.shape[1], device=gates.device)
+        self.register_buffer("heads", now[torch.as_tensor(units, dtype=torch.long, device=now.device)])
+
+    def forward(self, hidden_states, attention_mask=None, position_bias=None, index=0, **kwargs):
+        module: Any = self
+        batch, time, _ = hidden_states.shape
+        if position_bias is None:
+            position_bias = module.compute_bias(time, time).repeat(batch, 1, 1)
+
+        def apart(hidden):  # (batch, heads, time, head size)
+            return hidden.view(batch, time, -1, module.head_dim).transpose(1, 2)
+
+        shares, bias = apart(hidden_states), position_bias.view(batch, -1, time, time)
+        if "heads" in self._buffers:
+            shares, bias = shares.index_select(1, self.heads), bias.index_select(1, self.heads)
+        first, second = module.gru_rel_pos_linear(shares).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
+        gate = first * (second * module.gru_rel_pos_const - 1) + 2
+        query = apart(module.q_proj(hidden_states)) * module.scaling
+        scores = query @ apart(module.k_proj(hidden_states)).transpose(2, 3) + gate * bias
+        if attention_mask is not None:
+            scores = scores.masked_fill(attention_mask.ne(1)[:, None, None], float("-inf"))
+        weights = nn.functional.dropout(scores.softmax(-1), module.dropout, self.training)
+        mixed = (weights @ apart(module.v_proj(hidden_states))).transpose(1, 2).reshape(batch, time, -1)
+        return module.out_proj(mixed), weights, position_bias
+
+
+FORWARDS = {"WavLMAttention": SeparateHeads}
+"""Class of a module -> the forward that calls its projections."""
+
+
+def separate_heads(module: nn.Module) -> None:
+    """Give attention that reads its projections' weights itself its forward of `FORWARDS`, in place; leave the rest."""
+    dense = type(module)
+    form = FORWARDS.get(dense.__name__)
+    if form is not None and not isinstance(module, form):
+        module.__class__ = type(dense.__name__, (form, dense), {"__module__": __name__})
 
 
 class LayerConfig:
@@ -80,6 +132,9 @@ def narrow(model: nn.Module, path: str, kind: Mapping[str, Any], units: Sequence
     parts = kind.get("parts", ())
     home = path.rpartition(".")[0] if parts else path
     module: Any = model.get_submodule(home)
+    separate_heads(module)
+    if isinstance(module, SeparateHeads):
+        module.keep_heads(units)
     for tensor, axis, rows, repeats in kind["slices"]:
         owner_path, _, name = tensor.rpartition(".")
         owner = module.get_submodule(owner_path)

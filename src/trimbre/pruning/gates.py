@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trimbre.models.anatomy import Anatomy, Group
+from trimbre.models.hookable import hookable
 from trimbre.pruning.numerics import assign, float64
 from trimbre.pruning.surgery import GateValues
 
@@ -119,7 +120,8 @@ def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
             consumer = model.get_submodule(group.consumer)
             handles.append(consumer.register_forward_pre_hook(_unit_hook(gates, position, group)))
             handles.append(consumer.register_forward_hook(_branch_hook(gates, position)))
-        yield gates
+        with hookable(model):
+            yield gates
     finally:
         for handle in handles:
             handle.remove()

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
 from trimbre.models.families.registry import anatomy_of, head_of
+from trimbre.models.hookable import hookable
 from trimbre.models.positions import valid_frames
 from trimbre.models.regularisation import without_regularisation
 from trimbre.plan import Plan
@@ -79,6 +80,7 @@ def refit(
             refit_channels(student, teacher, plan, given, scope=scope, ridge=ridge, loss=loss, reduce_sum=reduce_sum)
     with (
         eval_mode(student, teacher),
+        hookable(student, teacher),
         without_regularisation(student),
         without_regularisation(teacher),
         progress("refit", sum(map(len, stacks.values()))) as show,
@@ -206,6 +208,8 @@ class _Replay:
         """The output of a block on the stream."""
         args, kwargs = self.rest[block]
         output = self.model.get_submodule(block)(self.stream, *args, **kwargs)
+        if "position_bias" in kwargs:  # which the first block makes and hands on
+            kwargs["position_bias"] = output[-1]
         self.output = output[0] if isinstance(output, tuple) else output
         return self.output
 

@@ -1,17 +1,27 @@
 """wav2vec 2.0 and its kin: norms first or last, and a front end that keeps a channel whatever is asked for."""
 
+import os
 import random
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
-from helpers.families import FAMILIES, FRONT, shaken, tiny_kin
+from helpers.families import FAMILIES, FRONT, edge_plans, shaken, tiny_kin
+from safetensors.torch import load_file
+from transformers import AutoModelForCTC, SeamlessM4TFeatureExtractor, Wav2Vec2BertProcessor
 
+import trimbre
 from trimbre.costs.macs import macs_budget, positions_of, reference_of
 from trimbre.costs.params import params_budget
+from trimbre.costs.size import size
 from trimbre.data.batches import Batch
 from trimbre.errors import UserError
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of
+from trimbre.models.hookable import hookable
+from trimbre.models.inputs import features_of
 from trimbre.models.loading import load
 from trimbre.models.positions import valid_frames
 from trimbre.plan import Plan
@@ -25,7 +35,8 @@ from trimbre.pruning.scores.obs import collect_moments, obs_scores
 from trimbre.pruning.surgery import cut
 
 PROCESSOR = FAMILIES["wav2vec2-conformer, rotary"].processor()
-KIN = ("Wav2Vec2", "Hubert", "Data2VecAudio", "UniSpeech", "UniSpeechSat")
+pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # transformers' own WavLM
+KIN = ("Wav2Vec2", "Hubert", "Data2VecAudio", "UniSpeech", "UniSpeechSat", "WavLM")
 
 
 @pytest.fixture
@@ -57,14 +68,41 @@ def test_language_adapters_stay_behind_their_blocks():
     assert verify_cutting(model, PROCESSOR, plans=3) < 1e-5
 
 
-@pytest.mark.parametrize("name", KIN)
-def test_a_cut_model_is_saved_and_loaded(name, tmp_path):
-    model = tiny(name, **FRONT)
-    small = cut(model, random_cut(anatomy_of(model), random.Random(4))[0]).eval()
-    loaded, _ = load(save(small, PROCESSOR, tmp_path / "small"))
-    audio = torch.randn(2, 8_000)
+REMOTE = """
+import sys
+sys.modules["trimbre"] = None  # importing it fails, as where it isn't installed
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCTC
+torch.set_num_threads(1)
+audio, logits = torch.linspace(-1, 1, 8_000).repeat(2, 1).sin(), {}
+for name in sys.argv[2:]:
+    model = AutoModelForCTC.from_pretrained(f"{sys.argv[1]}/{name}", trust_remote_code=True).eval()
     with torch.no_grad():
-        assert torch.equal(loaded(audio).logits, small(audio).logits)
+        logits[name] = model(audio).logits
+save_file(logits, f"{sys.argv[1]}/logits")
+"""
+
+
+@pytest.mark.slow
+def test_cut_models_are_loaded_in_three_ways(tmp_path):
+    cuts = {}
+    for name in KIN:
+        model = tiny(name, **FRONT)
+        cuts[name] = cut(model, random_cut(anatomy_of(model), random.Random(4))[0]).eval()
+        save(cuts[name], PROCESSOR, tmp_path / name)
+    alone = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", REMOTE, str(tmp_path), *KIN]
+    done = subprocess.run(command, env=alone, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    remote = load_file(tmp_path / "logits")
+    audio = torch.linspace(-1, 1, 8_000).repeat(2, 1).sin()
+    for name, small in cuts.items():
+        loaded = load(tmp_path / name).model, AutoModelForCTC.from_pretrained(tmp_path / name).eval()
+        with torch.no_grad():
+            expected = small(audio).logits
+            assert torch.equal(remote[name], expected), name
+            assert all(torch.equal(one(audio).logits, expected) for one in loaded), name
 
 
 def test_channels_stay_where_a_norm_is_over_all_of_them():
@@ -200,3 +238,87 @@ def test_the_refit_brings_a_front_end_nearer_to_the_dense_one(model, batch):
     refit(small, model, [batch], plan=plan, scope="front", loss=loud(model))
     assert apart() < 0.9 * before
     assert torch.equal(small.wav2vec2.encoder.layers[0].feed_forward.output_dense.weight, blocks)
+
+
+def inputs_of(seconds, processor):
+    noise = np.random.default_rng(0)
+    return features_of([noise.standard_normal(int(16_000 * one)).astype(np.float32) for one in seconds], processor)
+
+
+def test_a_wavlm_computes_the_same_by_separate_heads():
+    model = tiny("WavLM", do_stable_layer_norm=True).double()
+    inputs = inputs_of((0.6, 1.0), PROCESSOR)
+    inputs["input_values"] = inputs["input_values"].double()
+    with torch.no_grad():
+        fused = model(**inputs).logits
+        with hookable(model):
+            separate = model(**inputs).logits
+        again = model(**inputs).logits
+    assert torch.allclose(fused, separate, rtol=0, atol=1e-12)
+    assert torch.equal(fused, again)
+
+
+def test_the_first_layer_of_a_wavlm_keeps_a_head():
+    """The other layers have their position bias from it."""
+    anatomy = anatomy_of(tiny("WavLM"))
+    heads = [group for group in anatomy.groups if group.kind.name == "attention"]
+    assert [(group.skippable, group.least) for group in heads] == [(False, 1), (True, 0), (True, 0)]
+
+
+BERT = {"feature_projection_input_dim": 160, "conv_depthwise_kernel_size": 7, "max_source_positions": 200}
+
+
+@pytest.fixture(scope="module")
+def bert_processor():
+    return Wav2Vec2BertProcessor(SeamlessM4TFeatureExtractor(), PROCESSOR.tokenizer)
+
+
+@pytest.mark.parametrize("positions", ["relative_key", "relative", "rotary"])
+def test_a_bert_is_cut_exactly_and_its_convolutions_whole(positions, bert_processor, tmp_path):
+    model = tiny("Wav2Vec2Bert", **BERT, position_embeddings_type=positions)
+    anatomy = anatomy_of(model)
+    assert {group.size for group in anatomy.groups if group.kind.name == "conv"} == {1}
+    assert verify_cutting(model, bert_processor, plans=4) < 1e-5
+    small = cut(model, random_cut(anatomy, random.Random(5))[0]).eval()
+    assert verify_cutting(small, bert_processor, plans=2) < 1e-5
+    loaded, _ = load(save(small, bert_processor, tmp_path / "small"))
+    inputs = inputs_of((0.6, 1.0), bert_processor)
+    with torch.no_grad():
+        together = small(**inputs).logits
+        assert torch.equal(loaded(**inputs).logits, together)
+        alone = small(**inputs_of((0.6,), bert_processor)).logits[0]
+    assert torch.allclose(together[0, : len(alone)], alone, atol=1e-5)  # padding changes nothing
+
+
+@pytest.mark.parametrize("name", ["WavLM", "Wav2Vec2Bert"])
+def test_costs_are_those_that_torch_counts(name, bert_processor):
+    """Also of a position bias that every head gates, and of embeddings of distances."""
+    bert = name == "Wav2Vec2Bert"
+    model, processor = tiny(name, **(BERT if bert else FRONT)), bert_processor if bert else PROCESSOR
+    anatomy = anatomy_of(model)
+    macs = macs_budget(model, anatomy, reference_of(model, processor), scope="model")
+    params = params_budget(model, anatomy, scope="model")
+    for plan in edge_plans(anatomy).values():
+        # As a search leaves them: without units, the parameters that all heads share go too, which only skipping says.
+        empty = {group.path for group in anatomy.groups if group.skippable and not plan.kept[group.path]}
+        plan = Plan(plan.sizes, plan.kept, plan.skipped | empty)
+        small = cut(model, plan)
+        with hookable(small):
+            counted = size(small, processor)
+        assert macs.cost.of(plan) == pytest.approx(counted.macs_per_second, rel=1e-9)
+        assert params.cost.of(plan) == counted.parameters
+
+
+@pytest.mark.parametrize("name", ["WavLM", "Wav2Vec2Bert"])
+def test_it_is_pruned_and_refitted(name, bert_processor, noise_corpus):
+    bert = name == "Wav2Vec2Bert"
+    recovery = trimbre.RecoveryConfig(steps=0, refit_batches=1)
+    config = trimbre.PruneConfig(remove=0.4, calibration_batches=1, recovery=recovery)
+    result = trimbre.prune(
+        tiny(name, **(BERT if bert else FRONT)),
+        bert_processor if bert else PROCESSOR,
+        train=noise_corpus,
+        config=config,
+        of="encoder",
+    )
+    assert result.report["removed"]["macs"]["encoder"] == pytest.approx(0.4, abs=0.06)  # tiny modules are coarse

@@ -87,6 +87,18 @@ def conv_module(
     )
 
 
+def whole_conv_module(channels: int) -> Kind:
+    """A convolution module with one unit, all of it: its norm is over all channels, which stay or leave together."""
+    return Kind(
+        name="conv",
+        unit="convolution module",
+        slices=(Slice("pointwise_conv2.weight", 1, rows=channels),),
+        consumer="pointwise_conv2",
+        channel_axis=1,
+        rows=channels,
+    )
+
+
 def channels(name: str, producer: str, consumer: str, *, between: Sequence[str] = (), rows: int = 1) -> Kind:
     """Channels between two convolutions of a front end, or between its last one and a linear layer.
 

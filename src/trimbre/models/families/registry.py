@@ -27,6 +27,8 @@ _SHIPPED = (
     "parakeet_rnnt",
     "wav2vec2_conformer",
     "wav2vec2",
+    "wavlm",
+    "wav2vec2_bert",
     "whisper",
     "moonshine",
     "moonshine_streaming",

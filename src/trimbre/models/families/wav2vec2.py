@@ -1,6 +1,6 @@
 """wav2vec 2.0 and its kin, on raw audio: convolutions, then blocks of attention and a feed-forward with norms."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from trimbre.models.anatomy import Anatomy, Group, Kind
@@ -13,12 +13,13 @@ FEED_FORWARD = feed_forward("intermediate_dense", "output_dense")
 PROJECTIONS = [f"{name}_proj.{part}" for name in "qkv" for part in ("weight", "bias")]
 
 
-def anatomy(model: Any) -> Anatomy:
+def self_attention(module: Any) -> Kind:
+    """Attention as all of the kin have it."""
+    return attention(module.head_dim, PROJECTIONS, "out_proj", attributes={"num_heads": 1})
+
+
+def anatomy(model: Any, self_attention: Callable[[Any], Kind] = self_attention) -> Anatomy:
     """What can be cut from a `Wav2Vec2ForCTC` or one of its kin, dense or pruned before."""
-
-    def self_attention(module: Any) -> Kind:
-        return attention(module.head_dim, PROJECTIONS, "out_proj", attributes={"num_heads": 1})
-
     encoder, home = model.base_model.encoder, model.base_model_prefix
     # Pre-norm blocks are of a class of their own; the norms have the same names in both.
     first = type(encoder.layers[0]).__name__.endswith("StableLayerNorm")

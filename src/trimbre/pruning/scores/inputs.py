@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
 from trimbre.models.families.registry import head_of
+from trimbre.models.hookable import hookable
 from trimbre.models.positions import valid_frames
 from trimbre.pruning.frozen import eval_mode
 from trimbre.pruning.numerics import float64
@@ -38,7 +39,7 @@ def input_statistics(
     """
     sums: list[Any] = [0.0] * len(groups)
     count = 0
-    with eval_mode(model):
+    with eval_mode(model), hookable(model):
         for batch in batches:
             count += 1
             for place, own in enumerate(_of_batch(model, groups, batch, statistic)):

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from trimbre.data.batches import Batch
 from trimbre.models.anatomy import Group
+from trimbre.models.hookable import hookable
 from trimbre.models.positions import valid_frames
 from trimbre.progress import progress
 from trimbre.pruning.frozen import frozen_eval
@@ -101,7 +102,7 @@ def collect_moments(
     inner: list[Any] = [0.0] * len(groups)
     outer: list[Any] = [0.0] * len(groups)
     count = 0
-    with frozen_eval(model):
+    with frozen_eval(model), hookable(model):
         for batch in batches:
             for place, (inputs, gradients) in enumerate(_recorded(model, groups, batch, loss)):
                 weighted = frame_weights(gradients).sqrt().unsqueeze(1) * inputs
