@@ -1,6 +1,7 @@
 """Exported transducers: graphs and texts are the model's, also where the blank is not the last label."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx_asr
@@ -11,9 +12,11 @@ from helpers.families import FAMILIES, RNNT, random_plan, shaken, talkative
 
 import trimbre
 from trimbre.errors import OptionError
+from trimbre.exporting.onnx import write_graph
 from trimbre.exporting.runtime import load_exported
 from trimbre.exporting.targets import layout_for
 from trimbre.exporting.transducer import Joiner, Prediction
+from trimbre.exporting.transducer_runtime import ExportedTransducer
 from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcriber
 from trimbre.models.families.registry import anatomy_of, head_of
@@ -33,37 +36,61 @@ def small(family):
     return cut(model, random_plan(anatomy_of(model), 1)).eval(), processor
 
 
+@pytest.fixture(scope="module")
+def tdt():
+    return small(FAMILIES["transducer, TDT"])
+
+
+@pytest.fixture(scope="module")
+def sherpa(tdt, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "sherpa"
+    found = trimbre.export(*tdt, to="sherpa-onnx", out=out)
+    assert found["equal_to_model_within"] < 1e-5
+    return out
+
+
 def texts_of(model, processor):
     return [greedy(model, features_of([clip], processor), processor)[0] for clip in CLIPS]
 
 
-def test_a_tdt_runs_in_onnx_asr_and_as_a_model(tmp_path):
-    model, processor = small(FAMILIES["transducer, TDT"])
-    found = trimbre.export(model, processor, to="onnx-asr", out=tmp_path / "asr")
-    assert found["equal_to_model_within"] < 1e-5
-    exported = load_exported(tmp_path / "asr")
-    expected = texts_of(model, processor)
+def test_exported_texts_are_the_models_alone_in_a_batch_and_in_chunks(tdt, sherpa):
+    model, processor = tdt
+    exported, expected = load_exported(sherpa), texts_of(model, processor)
     assert texts_of(*exported) == expected
     assert greedy(exported.model, features_of(CLIPS, processor), processor) == expected
     chunks = {"chunk_seconds": 2.0, "overlap_seconds": 1.0}
     audio = np.concatenate(CLIPS)
     assert transcriber(*exported, **chunks)(audio) == transcriber(model, processor, **chunks)(audio)
-    config = json.loads((tmp_path / "asr" / "config.json").read_text())
-    runtime = onnx_asr.load_model(config["model_type"], tmp_path / "asr")
-    assert [text.replace(" ", "") for text in runtime.recognize(CLIPS)] == [one.replace(" ", "") for one in expected]
+    assert (
+        layout_for("sherpa-onnx", model, processor).first_gap(exported.model, features_of(CLIPS[:1], processor)) is None
+    )
 
 
-def test_an_rnnt_runs_in_sherpa_onnx_and_as_a_model(tmp_path):
-    model, processor = small(RNNT)
-    trimbre.export(model, processor, to="sherpa-onnx", out=tmp_path / "sherpa")
-    exported = load_exported(tmp_path / "sherpa")
-    assert texts_of(*exported) == texts_of(model, processor)
-    files = [str(tmp_path / "sherpa" / name) for name in ("encoder.onnx", "decoder.onnx", "joiner.onnx", "tokens.txt")]
+def test_sherpa_onnx_runs_it_with_its_own_features(sherpa):
+    files = [str(sherpa / name) for name in ("encoder.onnx", "decoder.onnx", "joiner.onnx", "tokens.txt")]
     recognizer = sherpa_onnx.OfflineRecognizer.from_transducer(*files, feature_dim=80, model_type="nemo_transducer")
     stream = recognizer.create_stream()
     stream.accept_waveform(16_000, np.append(np.zeros(80, dtype=np.float32), CLIPS[2]))
     recognizer.decode_stream(stream)
     assert stream.result.text
+
+
+@pytest.mark.parametrize("kind", ["nemo-conformer-tdt", "nemo-conformer-rnnt"])
+def test_onnx_asr_writes_what_the_model_does(kind, tdt, sherpa, tmp_path):
+    model, processor = tdt
+    if kind.endswith("rnnt"):  # on the same encoder, whose graph serves for both
+        other, processor = small(RNNT)
+        other.encoder, other.encoder_projector, model = model.encoder, model.encoder_projector, other
+    layout = layout_for("onnx-asr", model, processor)
+    shutil.copy(sherpa / "encoder.onnx", tmp_path / "encoder-model.onnx")
+    assert write_graph(model, layout.graphs[1], tmp_path / "decoder_joint-model.onnx") < 1e-5
+    for name, text in layout.files.items():
+        (tmp_path / name).write_text(text)
+    expected = texts_of(model, processor)
+    files = {graph.name: f"{graph.name}.onnx" for graph in layout.graphs}
+    assert texts_of(ExportedTransducer(tmp_path, layout.described | {"files": files}), processor) == expected
+    runtime = onnx_asr.load_model(json.loads(layout.files["config.json"])["model_type"], tmp_path)
+    assert [text.replace(" ", "") for text in runtime.recognize(CLIPS)] == [one.replace(" ", "") for one in expected]
 
 
 @torch.no_grad()

@@ -55,7 +55,7 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin, **asked: 
         "family": "transducer",
         "inputs": list(dict.fromkeys(name for graph in graphs for name in graph.sizes)),
         "outputs": list(dict.fromkeys(name for graph in graphs for name in graph.outputs)),
-        "kind": "nemo-conformer-tdt" if durations else "nemo-conformer-rnnt",
+        "kind": kind_of(model),
         "blank": blank,
         "columns": list(columns),
         "labels": labels,
@@ -69,6 +69,12 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin, **asked: 
         "mel_bands": processor.feature_extractor.feature_size,  # type: ignore[attr-defined]
     }
     return Layout(graphs, described, partial(first_gap, model), files_beside(to, processor, described, model))
+
+
+def kind_of(model: Any) -> str:
+    """The name that onnx-asr has for a model's decoding."""
+    durations = head_of(model).durations(model.config)  # type: ignore[attr-defined]
+    return "nemo-conformer-tdt" if durations else "nemo-conformer-rnnt"
 
 
 def files_beside(
@@ -200,6 +206,7 @@ def _encoder(model: Any, processor: Any, columns: tuple[int, ...]) -> dict[str, 
             "pred_hidden": str(config.decoder_hidden_size),
             "feat_dim": str(processor.feature_extractor.feature_size),
             "model_type": "EncDecRNNTBPEModel",
+            "url": kind_of(model),  # by a "tdt" in it sherpa-onnx tells the one from the other
             "version": "1",
             "comment": "exported by Trimbre",
         },
