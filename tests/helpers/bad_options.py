@@ -41,7 +41,7 @@ KINDS = {
     **dict.fromkeys(("bench --table", "--hypotheses"), "new file"),
     "prune --table": "times",
     "--graph": "graph",
-    "--sentences": "sentences",
+    **dict.fromkeys(("--sentences", "--vocabulary"), "sentences"),
     "--arpa": "n-grams",
     "FILES": "audio",
     "RUNS": "run",
