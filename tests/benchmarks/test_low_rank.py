@@ -112,7 +112,11 @@ def with_ranks(model, components, ranks):
 def macs_of(model, reference) -> dict[str, float]:
     """Multiply-accumulates of every weight in a second of audio."""
     positions = positions_of(model, reference.inputs)
-    return {path: model.get_submodule(path).weight.numel() * n / reference.seconds for path, n in positions.items()}
+    matrices = {
+        path: sum(p.numel() for p in model.get_submodule(path).parameters(recurse=False) if p.dim() > 1)
+        for path in positions
+    }
+    return {path: matrices[path] * n / reference.seconds for path, n in positions.items()}
 
 
 def test_a_model_of_full_rank_is_the_dense_one(model, components, padded):

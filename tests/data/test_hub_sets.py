@@ -109,7 +109,7 @@ def test_columns_that_differ_are_asked_for(tmp_path):
     ("given", "said"),
     [
         ("hf:set", "it has the splits train, test: name one, such as hf:set::test"),
-        ("hf:set::dev", "does not read it .*Available splits"),
+        ("hf:set::dev", "does not read it .*Bad split: dev"),
         ("hf:set:other:test", "does not read it .*'other' not found"),
         ("hf:nothing", "give hf:OWNER/NAME:CONFIG:SPLIT"),
         ("hf:set:a:b:c", "give hf:OWNER/NAME:CONFIG:SPLIT"),

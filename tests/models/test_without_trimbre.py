@@ -31,7 +31,6 @@ SCRIPT = """
 import copy, json, sys
 sys.modules["trimbre"] = None  # importing it fails, as where it isn't installed
 import torch
-from helpers.relatives import RELATIVES
 from safetensors.torch import load_file, save_file
 import transformers
 from transformers import pipeline

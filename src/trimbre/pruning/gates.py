@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trimbre.models.anatomy import Anatomy, Group
+from trimbre.models.families.registry import head_of
 from trimbre.models.hookable import hookable
 from trimbre.pruning.numerics import assign, float64
 from trimbre.pruning.surgery import GateValues
@@ -108,9 +109,10 @@ class Gates(nn.Module):
 def gated(model: nn.Module, gates: Gates) -> Iterator[Gates]:
     """Put the gates into the forward of `model`; on leaving, the model is as it was before.
 
-    Within the context, every forward of `model` draws the gates anew: with noise in train mode, if they are sampled.
+    Within the context, every forward of training draws the gates anew: with noise in train mode, if they are sampled.
     """
-    handles = [model.register_forward_pre_hook(lambda module, args: _draw(gates, module))]
+    start = model.get_submodule(head_of(model).entry)
+    handles = [start.register_forward_pre_hook(lambda module, args: _draw(gates, module))]
     # generate() calls encoder and decoder separately, without a forward of the model around them.
     for group in gates.groups[:1]:
         entry = model.get_submodule(group.consumer)

@@ -92,6 +92,8 @@ class Head(ABC):
     """Whether a decoding graph can be searched with its scores."""
     trains: ClassVar[bool]
     """Whether `trimbre.train` trains it, from scratch or from a checkpoint."""
+    entry: ClassVar[str] = ""
+    """Path of a module that a training forward calls once and first; the model itself by default."""
 
     def output_lengths(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor | None:
         """Count the valid output frames of each utterance of a padded batch.

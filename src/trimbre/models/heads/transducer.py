@@ -58,6 +58,7 @@ class Transducer(Head):
     layer_weight: ClassVar[float] = 100.0
     reads_text: ClassVar[bool] = True
     takes_graph: ClassVar[bool] = False
+    entry: ClassVar[str] = "encoder"
     trains: ClassVar[bool] = False
 
     @abstractmethod
