@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import trimbre.auto  # noqa: F401  registers the pruned classes
 from trimbre.inference.greedy import greedy
 from trimbre.models import modeling_trimbre
 from trimbre.models.checkpoint import save
