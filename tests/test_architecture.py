@@ -19,6 +19,8 @@ import pytest
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 SOURCE = ROOT / "src/trimbre"
+BESIDE = [ROOT / name for name in ("tests", "recipes", "benchmarks", "examples")]
+"""Where further code lies."""
 
 LAYERS = (
     ("errors", "files", "progress", "plan", "config"),
@@ -249,9 +251,11 @@ def plain(name: str) -> str:
 
 def words_of_our_own() -> Iterator[str]:
     pattern = re.compile(rf"(?<![A-Za-z])({'|'.join(WORDS)})(?![A-Za-z])", re.IGNORECASE)
-    folders = (SOURCE, *(ROOT / name for name in ("docs", "tests", "recipes", "benchmarks", "examples")))
     pages = [
-        path for folder in folders for ending in ("py", "md", "sh") for path in sorted(folder.rglob(f"*.{ending}"))
+        path
+        for folder in (SOURCE, ROOT / "docs", *BESIDE)
+        for ending in ("py", "md", "sh")
+        for path in sorted(folder.rglob(f"*.{ending}"))
     ]
     for path in [*pages, *sorted(ROOT.glob("*.md"))]:
         if path.name in ("CHANGELOG.md", Path(__file__).name):  # which say what things were called, and must not be
@@ -263,13 +267,13 @@ def words_of_our_own() -> Iterator[str]:
 
 def pickles() -> Iterator[str]:
     """Data are read and written as safetensors and JSON: a pickle can run code when it is read."""
-    for path, tree in modules().items():
-        for node in ast.walk(tree):
+    for path in (file for room in (SOURCE, *BESIDE) for file in sorted(room.rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
             names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if {"pickle", "dill", "joblib", "marshal", "shelve"} & set(names) or called in ("torch.load", "torch.save"):
-                yield f"{path}:{getattr(node, 'lineno', 0)} {called or names}"
+                yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)} {called or names}"
 
 
 def flags_in_the_library() -> Iterator[str]:

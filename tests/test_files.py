@@ -3,10 +3,10 @@
 import copy
 import json
 import os
-import pickle
 from pathlib import Path
 
 import pytest
+from helpers.pipes import through_a_pipe
 
 from trimbre.errors import UserError
 from trimbre.files import (
@@ -111,7 +111,7 @@ def test_paths_may_be_strings(tmp_path):
 
 def test_an_error_survives_the_way_from_another_process(tmp_path):
     error = NoRoom(tmp_path, "the disk is full")
-    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+    for other in (through_a_pipe(error), copy.copy(error)):
         assert (str(other), other.reason) == (str(error), "the disk is full")
 
 

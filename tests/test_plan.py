@@ -2,10 +2,10 @@
 
 import copy
 import json
-import pickle
 
 import pytest
 from helpers.families import edge_plans, random_plan
+from helpers.pipes import through_a_pipe
 
 from trimbre.errors import UserError
 from trimbre.plan import FORMAT, KeptTokens, Plan
@@ -49,10 +49,10 @@ def test_a_plan_keeps_nothing_of_the_mappings_it_was_made_from():
         plan.kept["a"] = (1,)
 
 
-def test_a_plan_is_a_value_that_can_be_pickled_copied_and_hashed():
+def test_a_plan_is_a_value_that_can_be_sent_copied_and_hashed():
     plan = Plan(SIZES, {"a": (0, 2), "b": (), "c": (0, 1)}, frozenset("c"))
     assert plan.widths["a"] == 2  # what was computed of it travels along
-    for made in (pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan), copy.copy(plan)):
+    for made in (through_a_pipe(plan), copy.deepcopy(plan), copy.copy(plan)):
         assert made == plan
         assert hash(made) == hash(plan)
         assert made.widths == {"a": 2, "b": 0, "c": 0}
