@@ -5,7 +5,7 @@ import math
 import re
 from typing import Any
 
-SENTENCE_END = r"(?<=[\w)'\"`])[.!?] (?=[A-Z])"
+SENTENCE_END = r"(?<=[\w)\]'\"`])[.!?] (?=[A-Z])"
 
 
 class UserError(ValueError):
@@ -33,8 +33,12 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
-def reason(error: BaseException) -> str:
-    """What an error of a library says, in one line and without Python's own names: `No such file or directory`."""
+def reason(error: BaseException, *, whole: bool = False) -> str:
+    """What an error of a library says, in one line and without Python's own names: `No such file or directory`.
+
+    Args:
+        whole: all of its sentences as one, where a later one says what there is to choose from; by default the first.
+    """
     if said := getattr(error, "strerror", None):  # of the system, or of FFmpeg
         return str(said)
     if isinstance(error, UnicodeDecodeError):
@@ -45,12 +49,18 @@ def reason(error: BaseException) -> str:
         return "a part of it is of another kind than is expected there"
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}" if error.args else "something is missing in it"
-    return first_sentence(str(error)) or "it is not what it should be"
+    said = one_sentence(str(error)) if whole else first_sentence(str(error))
+    return said or "it is not what it should be"
 
 
 def first_sentence(text: str) -> str:
     """The first sentence of a library's message, without its full stop: what follows is advice on the library."""
     return re.split(SENTENCE_END, " ".join(text.split()), maxsplit=1)[0].rstrip(" .:")
+
+
+def one_sentence(text: str) -> str:
+    """The sentences of a library's message as one, without its full stop."""
+    return re.sub(SENTENCE_END, "; ", " ".join(text.split())).rstrip(" .:")
 
 
 def at_least(name: str, value: float, least: float, *, owner: str = "") -> None:

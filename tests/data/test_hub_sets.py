@@ -109,7 +109,8 @@ def test_columns_that_differ_are_asked_for(tmp_path):
     ("given", "said"),
     [
         ("hf:set", "it has the splits train, test: name one, such as hf:set::test"),
-        ("hf:set::dev", "does not read it .*Bad split: dev"),
+        ("hf:set::dev", "does not read it .*Available splits"),
+        ("hf:set::dev", r"does not read it \(Bad split: dev; Available splits: .'train', 'test'.\)$"),
         ("hf:set:other:test", "does not read it .*'other' not found"),
         ("hf:nothing", "give hf:OWNER/NAME:CONFIG:SPLIT"),
         ("hf:set:a:b:c", "give hf:OWNER/NAME:CONFIG:SPLIT"),
@@ -124,6 +125,17 @@ def test_what_is_no_name_is_said_in_a_sentence(given, said, tmp_path):
         write_parquet(tmp_path / "set", split=split, text=TEXTS)
     with pytest.raises(OptionError, match=f"^data='{given}': {'.*' if said.startswith('does') else ''}{said}"):
         read_cuts(given)
+
+
+def test_the_configurations_to_choose_from_are_said(tmp_path):
+    configs = [{"config_name": name, "data_files": f"{name}/*.parquet"} for name in ("de", "en")]
+    for config in configs:
+        write_parquet(tmp_path / "set", text=TEXTS)
+        (tmp_path / "set/data").rename(tmp_path / "set" / config["config_name"])
+    (tmp_path / "set/README.md").write_text(f"---\nconfigs: {json.dumps(configs)}\n---\n")
+    with pytest.raises(OptionError, match=r"does not read it \(Config name is missing; .* configs: .'de', 'en'.\)$"):
+        read_cuts("hf:set")
+    assert [transcript_of(cut) for cut in read_cuts("hf:set:en")] == TEXTS
 
 
 def test_a_name_as_the_hub_writes_it_and_a_folder_that_is_called_so(tmp_path):

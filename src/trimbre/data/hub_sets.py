@@ -145,7 +145,7 @@ def _opened(datasets: Any, one: HubSet, commit: str | None, option: str) -> Any:
     try:
         found = datasets.load_dataset(one.repository, one.config, split=one.split, revision=commit, streaming=True)
     except Exception as error:  # of its builders, of file systems and of the network
-        said = reason(error).partition(" Example of usage")[0]
+        said = reason(error, whole=True).partition(" Example of usage")[0]
         raise OptionError(option, one.given, f"the library datasets does not read it ({said[:300]})") from error
     if one.split is not None:
         return found
