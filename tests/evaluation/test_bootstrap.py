@@ -1,5 +1,7 @@
 """Error counts and intervals, against hand-made alignments and systems with known error rates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -166,3 +168,10 @@ def test_a_handful_of_sentences_is_undecided_even_when_all_agree():
 def test_other_references_are_refused():
     with pytest.raises(ValueError, match="different references"):
         paired_difference(errors([1] * 30), errors([1] * 30, words=9))
+
+
+def test_other_speakers_are_refused():
+    spoken = replace(errors([1] * 30), speakers=list(map(str, range(30))))
+    with pytest.raises(ValueError, match="different speakers"):
+        paired_difference(spoken, errors([1] * 30))
+    assert paired_difference(spoken, spoken).speakers == 30

@@ -1,6 +1,7 @@
 """Runs side by side: means over seeds, paired differences, and runs that cannot be compared."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -77,11 +78,13 @@ def test_intervals_are_over_the_speakers_that_a_report_states(write_run):
         shown = " ".join(console.export_text().split())
         assert "95 % intervals over speakers, normalize" in shown
         assert "intervals over speakers: dev (20)" in shown
+        assert "| dev (240 words by 20 speakers, normalised `basic`) |" in comparison_markdown(found.to_json())
     over = stated["dev"]["wer"]["interval"]
     assert np.diff(over) > np.diff(older["dev"]["wer"]["interval"])
     assert "95 % intervals over sentences" in str(comparison_table(Comparison.of(runs[1:]).to_json()).title)
     other = write_run("other", 6, sets={"dev": evaluated(6, speakers=[*speakers[1:], "x"])})
-    with pytest.raises(UserError, match="evaluated with different speakers of dev: evaluate them again"):
+    said = f"{runs[0].place} and {other.place} were evaluated with different speakers of dev: evaluate both again"
+    with pytest.raises(UserError, match=re.escape(said)):
         Comparison.of([*runs, other])
 
 
@@ -216,6 +219,14 @@ def test_what_cannot_be_compared_is_named(write_run, tmp_path):
     del old["sentences"]
     with pytest.raises(UserError, match="evaluate the model again"):
         write_run("theirs", 4, sets={"dev": old})
+    for field, side in (("errors", "ours"), ("speakers", "ours"), ("errors", "dense")):
+        cut_off = evaluated(3, speakers=SENTENCES) | {"references": {"dense": evaluated(3)}}
+        figures = (cut_off if side == "ours" else cut_off["references"][side])["sentences"]
+        figures[field] = figures[field].rpartition(" ")[0]
+        with pytest.raises(
+            UserError, match="no report of a whole run, its figures of dev are not of as many sentences"
+        ):
+            write_run("theirs", 4, sets={"dev": cut_off})
 
 
 def test_an_evaluation_notes_the_errors_of_every_sentence():

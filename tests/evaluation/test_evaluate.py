@@ -296,7 +296,7 @@ def test_intervals_are_over_speakers_where_there_are_twenty(recogniser, spoken):
 
 @pytest.mark.parametrize(
     ("speakers", "found"),
-    [(["a"], "a"), (["a", "a"], "a"), (["a", "b"], None), (["a", None], None), ([""], None), ([], None)],
+    [(["a"], "a"), (["a", "a"], "a"), (["a", "b"], None), (["a", None], None), ([""], None), ([], None), ([0], "0")],
 )
 def test_the_speaker_of_a_cut_is_that_of_all_its_segments(spoken, speakers, found):
     cut = next(iter(cutset(spoken)))

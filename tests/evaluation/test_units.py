@@ -228,6 +228,17 @@ def test_the_leaderboards_rate_stands_beside_that_of_an_english_set():
     assert "open_asr" not in foreign.to_json()
 
 
+def test_every_rate_has_the_speakers_of_its_sentences():
+    texts, speakers = ["um", "bad", *["a bee"] * 20], [f"{number}" for number in range(22)]
+    given = (speakers, texts, texts, "basic", 1.0, {})
+    found = Evaluation(*given, languages=["en"] * 22, as_written=(texts, texts), speakers=speakers)
+    for counts in (found.words, found.characters, found.units):
+        assert list(counts.speakers) == speakers
+    assert list(found.open_asr.speakers) == speakers[1:]  # "um" is not judged there
+    mixed = Evaluation(*given, languages=[*["en"] * 21, "ja"], speakers=speakers)
+    assert (mixed.decides, list(mixed.units.speakers)) == ("mer", speakers)
+
+
 @pytest.mark.parametrize(
     ("reference", "hypothesis", "errors", "marks"),
     [

@@ -87,7 +87,8 @@ def transcript_of(cut: Any) -> str | None:
 def speaker_of(cut: Any) -> str | None:
     """The speaker of a cut; None where a segment states none, or two state different ones."""
     found = {segment.speaker for segment in cut.supervisions}
-    return (found.pop() or None) if len(found) == 1 else None
+    speaker = found.pop() if len(found) == 1 else None
+    return None if speaker in (None, "") else str(speaker)  # manifests may have numbers, from 0 on
 
 
 def cut_of(

@@ -23,6 +23,8 @@ CONTROL = "control"
 """Name of the runs that train the dense model for as many steps and cut nothing."""
 DENSE = "dense"
 """Name of the model before pruning, where a run's report has it as a reference."""
+COUNTED = ("errors", "words", "speakers")
+"""What a report has for each sentence of a set; speakers where they are known."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +294,10 @@ def _read_all(run: Run) -> None:
     figures = [run.share, run.seed, run.minutes, run.steps, entry.faster, *map(entry.removed, ("params", "macs"))]
     for name, found in run.sets.items():
         figures += [found["sentences"]["sha256"], found["normalize"], entry.rate(name)]
+        every = (found, *found.get("references", {}).values())
+        stated = [one["sentences"][each] for one in every for each in COUNTED if each in one["sentences"]]
+        if len({len(each.split()) for each in stated}) > 1:
+            raise ValueError(f"its figures of {name} are not of as many sentences each")
 
 
 def _refuse_other_sentences(runs: Sequence[Run]) -> None:
@@ -306,8 +312,6 @@ def _refuse_other_sentences(runs: Sequence[Run]) -> None:
         for name, found in run.sets.items():
             if found["sentences"]["sha256"] != first.sets[name]["sentences"]["sha256"]:
                 raise UserError(f"{run.place} and {first.place} were evaluated on different sentences of {name}")
-            if len({one.sets[name]["sentences"].get("speakers") for one in runs} - {None}) > 1:
-                raise UserError(f"runs were evaluated with different speakers of {name}: evaluate them again")
             how, other = found["normalize"], first.sets[name]["normalize"]
             if how != other:
                 said = f"{run.place} was evaluated with normalize={how}, {first.place} with {other}"
@@ -317,6 +321,11 @@ def _refuse_other_sentences(runs: Sequence[Run]) -> None:
                     f"{run.place} and {first.place} were evaluated on {name} in different units, one by words and the "
                     "other by characters: evaluate both again, with one language"
                 )
+    for name in first.sets:
+        places = {spoken: run.place for run in runs if (spoken := run.sets[name]["sentences"].get("speakers"))}
+        if len(places) > 1:
+            one, other = list(places.values())[:2]
+            raise UserError(f"{one} and {other} were evaluated with different speakers of {name}: evaluate both again")
 
 
 def _refuse_unlike(runs: Sequence[Run]) -> None:

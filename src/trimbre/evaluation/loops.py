@@ -13,8 +13,8 @@ LONG_WORD = 16
 def is_loop(reference: str, hypothesis: str, *, characters: bool = False) -> bool:
     """Whether a hypothesis goes round in a loop that nobody speaks.
 
-    A span of words stands four times in a row, and at least two times more than in the reference: people repeat
-    themselves too. So does a span of letters within a word of 16 letters.
+    A span of words stands four or more times in a row, and the reference's longest such row is shorter by two turns or
+    more: people repeat themselves too. So does a span of letters within a word of 16 letters.
 
     Args:
         characters: compare these, without spaces, and not words.

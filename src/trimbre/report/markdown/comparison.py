@@ -18,16 +18,22 @@ def comparison_markdown(found: Mapping[str, Any]) -> str:
     """The rows of `Comparison.to_json`; error rates in percent with 95 % intervals, differences in points."""
     sets, rows = found["sets"], found["rows"]
     kinds = [kind for kind in DIFFERENCES if any(kind in row["against"] for row in rows)]
-    words, how = rows[0]["wer"], f"normalised `{found['normalize']}`"
+    words = rows[0]["wer"]
     headings = [
         *HEADINGS,
-        *(f"{name} ({words[name]['words']:,} {UNITS[words[name]['rate']]}, {how})" for name in sets),
+        *(f"{name} ({_size(words[name])}, normalised `{found['normalize']}`)" for name in sets),
         *(DIFFERENCES[kind] for kind in kinds),
         "steps",
         "min",
     ]
     lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *(_cells(row, sets, kinds) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _size(wer: Mapping[str, Any]) -> str:
+    """How much was said on a set and, where intervals are over these, by how many speakers."""
+    by = f" by {wer['speakers']} speakers" if wer.get("resampled") == "speakers" else ""
+    return f"{wer['words']:,} {UNITS[wer['rate']]}{by}"
 
 
 def _cells(row: Mapping[str, Any], sets: list[str], kinds: list[str]) -> list[str]:
