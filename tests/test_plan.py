@@ -152,6 +152,9 @@ def test_a_plan_of_a_whole_vocabulary_says_nothing_of_it():
         {"size": 3, "kept": "1-3"},
         {"size": 3, "kept": "x"},
         {"size": 3, "kept": "2 1"},
+        {"size": 3, "kept": "2-1"},
+        {"size": 3, "kept": "0-"},
+        {"size": 3, "kept": "0 1"},
         "0-2",
     ],
 )

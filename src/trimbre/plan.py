@@ -91,8 +91,13 @@ class KeptTokens:
                     raise ValueError(f"{part!r} is not below {size}")
                 kept += range(int(first), int(last or first) + 1)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"not a plan: {error!r} at its vocabulary (see plan.json of a pruned model)") from error
-        return cls(size, tuple(kept))
+            raise UserError(
+                f"not a plan: {reason(error)} at its vocabulary (see plan.json of a pruned model)"
+            ) from error
+        found = cls(size, tuple(kept))
+        if found.to_json() != data:
+            raise UserError("the vocabulary of the plan is not written as ranges such as '0-255 260': correct it")
+        return found
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ class Plan:
                 )
             modules = {path: _module(path, module) for path, module in data["modules"].items()}
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"not a plan: {error!r} (see plan.json of a pruned model for the form)") from error
+            raise UserError(f"not a plan: {reason(error)} (see plan.json of a pruned model for the form)") from error
         return cls(
             {path: size for path, (size, _, _) in modules.items()},
             {path: kept for path, (_, kept, _) in modules.items()},
@@ -219,4 +224,6 @@ def _module(path: str, module: Mapping[str, Any]) -> tuple[int, tuple[int, ...],
         kept = tuple(_count(unit) for unit in module["kept"])
         return _count(module["size"]), kept, bool(module.get("skipped", False))
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"not a plan: {error!r} at {path} (see plan.json of a pruned model for the form)") from error
+        raise UserError(
+            f"not a plan: {reason(error)} at {path} (see plan.json of a pruned model for the form)"
+        ) from error

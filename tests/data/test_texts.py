@@ -24,14 +24,16 @@ def test_files_and_data_are_read_together(files, noise_corpus):
     assert found.texts[:2] == ["one", "two three"]
     assert set(found.texts[2:]) == said
     assert set(resolve_texts("vocabulary", list(read_cuts(noise_corpus))).texts) == said
+    (files / "wide.txt").write_text("fünf\r\nsechs\r\n", encoding="utf-16")  # as Notepad saves it
+    assert resolve_texts("vocabulary", files / "wide.txt").texts == ["fünf", "sechs"]
 
 
 def test_what_has_no_words_is_refused(files):
     (files / "empty").write_text("\n")
-    (files / "bytes").write_bytes(b"\xff\x00")
+    (files / "bytes").write_bytes(b"one\n\xff\x00")
     with pytest.raises(OptionError, match=r"vocabulary=.*empty.*no word in it"):
         resolve_texts("vocabulary", str(files / "empty"))
-    with pytest.raises(UserError, match=r"cannot read .*bytes: it is not text in UTF-8"):
+    with pytest.raises(UserError, match=r"bytes, line 2: not UTF-8, save the file in the encoding UTF-8"):
         resolve_texts("vocabulary", files / "bytes")
     with pytest.raises(OptionError, match=r"vocabulary=.*no such file"):
         resolve_texts("vocabulary", str(files / "gone.txt"))

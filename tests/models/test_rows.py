@@ -161,9 +161,11 @@ def test_phrases_with_tokens_that_are_gone_leave():
 def test_a_fine_tuned_projection_of_its_own_loses_the_same_rows(dense, kept):
     model = copy.deepcopy(dense)
     model.proj_out.weight = torch.nn.Parameter(torch.randn_like(model.proj_out.weight))
+    model.proj_out.bias = torch.nn.Parameter(torch.randn(len(model.proj_out.weight)))
     assert anatomy_of(model).rows.parameters == 2 * anatomy_of(dense).rows.parameters
     small = without_rows(model, kept)
     assert torch.equal(small.proj_out.weight, model.proj_out.weight[list(kept.kept)])
+    assert torch.equal(small.proj_out.bias, model.proj_out.bias[list(kept.kept)])
     assert torch.equal(small.model.decoder.embed_tokens.weight, dense.proj_out.weight[list(kept.kept)])
 
 

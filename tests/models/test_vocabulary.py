@@ -36,6 +36,8 @@ def test_what_stays_is_what_the_words_need_and_what_is_no_word():
     shouted = kept_tokens(tokenizer, size, ["THE"])  # as it is written, besides
     assert {known[token] for token in gone} - set(shouted.kept) == {known[token] for token in gone - {"TH"}}
     assert known["zz"] in kept_tokens(tokenizer, size, ["the"], [known["zz"]]).kept
+    for text in ('"The', "(the)", "“THE”", "the-x", "x/the"):  # none of which has Ġthe as it is written
+        assert kept <= set(kept_tokens(tokenizer, size, [text]).kept), text
 
 
 @pytest.mark.parametrize("texts", [[ENGLISH], [GERMAN, JAPANESE], []])

@@ -19,6 +19,7 @@ from trimbre.data.batches import training_batches
 from trimbre.data.cuts import read_cuts
 from trimbre.errors import UserError
 from trimbre.models.checkpoint import load_plan, save
+from trimbre.models.heads.whisper import Whisper
 from trimbre.models.heads.writing import generated
 from trimbre.models.loading import Recogniser, load
 from trimbre.models.vocabulary import kept_tokens, smaller_processor
@@ -89,7 +90,9 @@ def test_rows_count_among_what_leaves_of_the_model(teacher, text, noise_corpus, 
     of_blocks = report["removed"]["macs"]["blocks"] * report["dense"]["macs"]["blocks"]
     assert macs - of_blocks == pytest.approx(3 * gone)  # tokens per second
 
-    assert "references" in report["evaluation"]["sets"]["dev"]
+    evaluation = report["evaluation"]
+    assert "dense" in evaluation["sets"]["dev"]["references"]
+    assert evaluation["reference_sizes"]["dense"]["parameters"] == parameters(teacher)
     assert f"{rows['kept']:,} of {rows['of']:,} tokens" in (tmp_path / "small/README.md").read_text()
     small, processor = load(tmp_path / "small")
     assert len(processor.tokenizer) == rows["kept"]
@@ -153,7 +156,11 @@ def test_the_teacher_s_scores_are_of_the_tokens_that_stay_and_its_texts_its_own(
 def test_the_teacher_s_own_text_teaches_and_a_stopped_run_goes_on(teacher, text, noise_corpus, tmp_path, monkeypatch):
     cuts = list(read_cuts(noise_corpus))
     own = replace(QUICK, distillation=DistillationConfig(text="teacher"), low_memory=True, precision="bf16")
-    low = trimbre.prune(teacher, train=cuts, dev=cuts[:2], vocabulary=text, config=own)
+    writers, written = [], Whisper.written
+    with monkeypatch.context() as patched:
+        patched.setattr(Whisper, "written", lambda *given, **more: writers.append(given[1]) or written(*given, **more))
+        low = trimbre.prune(teacher, train=cuts, dev=cuts[:2], vocabulary=text, config=own)
+    assert {model.config.vocab_size for model in writers} == {470}  # the whole model's
     assert low.report["missed"] is None
     given = {"vocabulary": text, "config": QUICK}
     trimbre.prune(teacher, train=cuts, out=tmp_path / "whole", **given)
@@ -181,7 +188,7 @@ def stop(*given):
         ("--vocabulary TEXT --rtf 0.01", "--vocabulary .*english.txt: time is measured on a model as it is"),
         ("--vocabulary EMPTY", "--vocabulary .*empty.txt: there is no word in it"),
         ("--vocabulary gone.txt", "--vocabulary gone.txt: there is no such file"),
-        ("--vocabulary BYTES", "cannot read .*bytes.txt: it is not text in UTF-8"),
+        ("--vocabulary BYTES", "bytes.txt, line 1: not UTF-16, save the file in the encoding UTF-8"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_a_sentence(teacher, text, noise_corpus, tmp_path, capsys, given, sentence):

@@ -75,7 +75,7 @@ RUN = Group("Run", sort_key=3)
 @dataclass(frozen=True)
 class TargetFlags:
     remove: float | None = None
-    """Share to remove, such as 0.5 for half (the default)."""
+    """Share to remove, such as 0.5 for half (the default); 0 with --vocabulary removes nothing else."""
     budget: str = "both"
     """What the share is counted in: params, macs, both, or latency (measured time)."""
     of: str = "blocks"

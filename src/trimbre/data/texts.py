@@ -7,7 +7,8 @@ from typing import NamedTuple
 from trimbre.data.columns import AUDIO
 from trimbre.data.cuts import SUFFIXES, TABLES, CutsLike, paths_in, transcript_of
 from trimbre.data.source import resolve_cuts
-from trimbre.errors import OptionError, UserError, reason
+from trimbre.data.tables import decoded
+from trimbre.errors import OptionError
 
 
 class NamedTexts(NamedTuple):
@@ -22,7 +23,8 @@ def resolve_texts(option: str, data: CutsLike, *, allow_outside: bool = False) -
 
     Args:
         option: the argument that they were given by, for messages.
-        data: as `read_cuts` takes it; a file that is neither a manifest nor a table is one of text, in UTF-8.
+        data: as `read_cuts` takes it; a file that is neither a manifest nor a table is one of text, in UTF-8 or in what
+            its byte order mark says.
 
     Raises:
         UserError: nothing that can be read is there, or no word is in it.
@@ -32,7 +34,7 @@ def resolve_texts(option: str, data: CutsLike, *, allow_outside: bool = False) -
         paths = [one for one in data if isinstance(one, str | Path)]
     files = [Path(path) for path in paths if _is_text(Path(path))]
     others = [str(path) for path in paths if not _is_text(Path(path))]
-    texts = [line for file in files for line in _lines(file)]
+    texts = [line for file in files for line in decoded(file).splitlines()]
     name = ",".join(map(str, paths))
     if others or not paths:
         given = resolve_cuts(option, others or data, allow_outside=allow_outside, repeated=True)
@@ -51,10 +53,3 @@ def transcripts_in(cuts: Iterable[object]) -> Iterator[str]:
 def _is_text(path: Path) -> bool:
     known = (*SUFFIXES, *TABLES, *AUDIO)
     return path.is_file() and not path.name.lower().endswith(known)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}: {reason(error)}") from error

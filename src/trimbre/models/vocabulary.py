@@ -17,14 +17,16 @@ from trimbre.plan import KeptTokens
 
 NO_SIGN = regex.compile(r"[\p{L}\p{M}\ufffd]")
 """What has a letter, or is no whole character: digits, punctuation and symbols have neither."""
+WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+"""A word without the quotes and brackets that it stands in, or half of one with a hyphen."""
 
 
 def kept_tokens(tokenizer: Any, size: int, texts: Iterable[str], named: Collection[int] = ()) -> KeptTokens:
     """The tokens of a model's vocabulary that texts of its language need.
 
     These are the tokens that their words are spelled with, as they are written, in lower case and capitalised, with a
-    space before them and without; those that these are merged from; all without a letter, such as digits and
-    punctuation; all bytes; and all that are no text, such as special tokens and timestamps.
+    space before them and without, whatever punctuation they stand in; those that these are merged from; all without a
+    letter, such as digits and punctuation; all bytes; and all that are no text, such as special tokens and timestamps.
 
     Args:
         size: tokens of the model, some of which the tokenizer may have no name for.
@@ -37,7 +39,7 @@ def kept_tokens(tokenizer: Any, size: int, texts: Iterable[str], named: Collecti
     added = tokenizer.get_added_vocab()
     letters = {token: number for token, number in described["model"]["vocab"].items() if token not in added}
     alphabet = set(pre_tokenizers.ByteLevel.alphabet())
-    words = {word for text in texts for word in text.split()}
+    words = {word for text in texts for word in (*text.split(), *WORD.findall(text))}
     forms = {form for word in words for form in (word, word.lower(), word[:1].upper() + word[1:].lower())}
     backend = tokenizer.backend_tokenizer
     spaced = [f"{space}{form}" for form in sorted(forms) for space in ("", " ")]

@@ -1,7 +1,6 @@
 """The vocabulary of a pruning run: which tokens stay, and the model before pruning that has their rows alone."""
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from trimbre.config import PruneConfig
@@ -53,11 +52,10 @@ def smaller_vocabulary(
     if config.target.budget == "latency":
         advice = "time is measured on a model as it is: remove rows first (remove=0), then prune what comes out"
         raise OptionError("vocabulary", name, advice)
+    every = [*texts, *transcripts_in(train.cuts)]
     try:
-        every = chain(texts, transcripts_in(train.cuts))
         kept = kept_tokens(processor.tokenizer, rows.tokens, every, named_tokens(model))  # type: ignore[attr-defined]
-        return SmallerVocabulary(Recogniser(without_rows(model, kept), smaller_processor(processor, kept)), kept, name)
-    except OptionError:
-        raise
-    except UserError as error:
+        smaller = smaller_processor(processor, kept)
+    except UserError as error:  # of the tokenizer
         raise OptionError("vocabulary", name, f"{error}: leave it out") from error
+    return SmallerVocabulary(Recogniser(without_rows(model, kept), smaller), kept, name)
