@@ -1,4 +1,4 @@
-"""The recogniser that ships: what is promised of its file, and the laws on real weights and a real recording."""
+"""The recognisers that ship: what is promised of their files, and the laws on real weights and a real recording."""
 
 import copy
 import json
@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from helpers.places import CLIP, MODEL, SAID
+from helpers.places import CLIP, DEEP, MODEL, SAID
 from safetensors import safe_open
 from transformers import pipeline
 
@@ -24,19 +24,27 @@ from trimbre.pruning.surgery import cut
 from trimbre.pruning.targets import ModelCosts
 from trimbre.training.distillation import Distiller, Objective
 
+SIZES = {MODEL: 12_000_000, DEEP: 26_000_000}
+"""Bytes that the weights take at most."""
+
+
+@pytest.fixture(scope="module", params=SIZES, ids=lambda place: place.name)
+def place(request):
+    return request.param
+
 
 @pytest.fixture(scope="module")
-def teacher():
-    return load(MODEL)
+def teacher(place):
+    return load(place)
 
 
-def test_it_is_small_in_half_precision_and_loads_in_single(teacher):
-    weights = MODEL / "model.safetensors"
-    assert weights.stat().st_size <= 12_000_000
+def test_it_is_small_in_half_precision_and_loads_in_single(place, teacher):
+    weights = place / "model.safetensors"
+    assert weights.stat().st_size <= SIZES[place]
     with safe_open(weights, framework="pt") as file:
         kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  not a mapping
     assert kinds <= {"F16", "I64"}
-    assert json.loads((MODEL / "config.json").read_text())["dtype"] == "float32"
+    assert json.loads((place / "config.json").read_text())["dtype"] == "float32"
     assert {parameter.dtype for parameter in teacher.model.parameters()} == {torch.float32}
 
 
@@ -45,16 +53,17 @@ def test_its_front_end_is_a_small_part_of_the_arithmetic(teacher):
     assert macs["model"] - macs["blocks"] <= 0.15 * macs["model"]
 
 
-def test_a_real_recording_has_one_transcript_in_all_three_ways(teacher):
+def test_a_real_recording_has_one_transcript_in_all_three_ways(place, teacher):
     clip = read_audio(CLIP)
     inputs = features_of([clip], teacher.processor)
     text = greedy(teacher.model, inputs, teacher.processor)[0]
     assert word_errors([SAID], [text]).rate <= 0.5  # one sentence: the card's table has its error rates
     assert text == teacher.processor.decode(teacher.model.generate(**inputs)[0])
-    recognise = pipeline("automatic-speech-recognition", model=str(MODEL))
+    recognise = pipeline("automatic-speech-recognition", model=str(place))
     assert text == recognise(clip)["text"]
 
 
+@pytest.mark.parametrize("place", [MODEL], indirect=True, ids=[MODEL.name])
 def test_masked_equals_sliced_on_a_real_clip_after_training(teacher):
     """Training moves BatchNorm's statistics, and soft gates are folded: the cut must follow both."""
     torch.manual_seed(0)
@@ -82,7 +91,7 @@ def test_masked_equals_sliced_on_a_real_clip_after_training(teacher):
         assert equality(student, hard, scales, batch.inputs) > 1e-3
 
 
-def test_its_card_gives_data_licences_and_figures():
-    card = (MODEL / "README.md").read_text()
+def test_its_card_gives_data_licences_and_figures(place):
+    card = (place / "README.md").read_text()
     for word in ("CC BY-SA 3.0", "WER", "held-out", "recipes/teacher/train.sh", "espeak-ng", "flite", "festival"):
         assert word in card

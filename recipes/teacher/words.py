@@ -88,7 +88,7 @@ def _cut(job: tuple[Any, int]) -> list[Utterance | str]:
         if draw.random() < 0.5:
             clip = band_limit(clip, *BAND)
         clip = clip / max(np.abs(clip).max(), 1e-6) * draw.uniform(0.3, 0.95)
-        found.append(Utterance(f"{cut.id}-{number:02d}", clip, word, None, cut.supervisions[0].speaker))
+        found.append(Utterance(f"{cut.id}-{number:02d}", clip, word, None, cut.supervisions[0].speaker, "en"))
     return found
 
 

@@ -1,13 +1,14 @@
-"""Data that nothing can be learned from or measured on, each named by what is bad about it.
+"""Data that nothing can be trained or measured on, each named by what is bad about it.
 
 A factory takes a good corpus (`cuts.jsonl.gz` and `audio/*.flac`, with transcripts) and the place of the bad one, which
-it makes. Its name, with hyphens, is the place's. `NEEDS_TEXT` and the like say what cannot use it.
+it makes. Its name, with hyphens, is the place's. `BAD_TRANSCRIPTS` and `JUDGED_ALONE` say what cannot use it.
 """
 
 import gzip
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,52 +214,20 @@ def punctuation_alone(good: Path, place: Path) -> None:
 
 # Tables
 
-
-@bad
-def table_with_an_open_quote(good: Path, place: Path) -> None:
-    table(good, place, 'file_name,text\n0.flac,"bad\n1.flac,cab\n')
-
-
-@bad
-def table_of_no_encoding(good: Path, place: Path) -> None:
-    table(good, place, "file_name,text\n0.flac,café\n1.flac,cab\n".encode("latin-1"))
-
-
-@bad
-def table_without_a_file_column(good: Path, place: Path) -> None:
-    table(good, place, "clip_number,words\n0,bad\n1,cab\n")
-
-
-@of_transcripts
-def table_without_a_text_column(good: Path, place: Path) -> None:
-    table(good, place, "file_name,duration\n0.flac,1.5\n1.flac,2.5\n")
-
-
-@bad
-def table_of_files_that_are_gone(good: Path, place: Path) -> None:
-    table(good, place, "file_name,text\n8.flac,bad\n9.flac,cab\n")
-
-
-@bad
-def table_of_two_texts_for_one_file(good: Path, place: Path) -> None:
-    table(good, place, "file_name,text\n0.flac,bad\n0.flac,cab\n")
-
-
-@bad
-def table_of_a_header_alone(good: Path, place: Path) -> None:
-    table(good, place, "file_name,text\n")
-
-
-@bad
-def table_of_no_bytes(good: Path, place: Path) -> None:
-    table(good, place, "")
-
-
-@bad
-def json_lines_broken(good: Path, place: Path) -> None:
-    table(good, place, '{"file_name": "0.flac", "text": "bad"}\n{"file_name": ', name="metadata.jsonl")
-
-
-@bad
-def json_lines_of_lists(good: Path, place: Path) -> None:
-    table(good, place, '["0.flac", "bad"]\n', name="metadata.jsonl")
+TABLES: dict[str, str | bytes] = {
+    "table-with-an-open-quote": 'file_name,text\n0.flac,"bad\n1.flac,cab\n',
+    "table-of-no-encoding": "file_name,text\n0.flac,café\n1.flac,cab\n".encode("latin-1"),
+    "table-without-a-file-column": "clip_number,words\n0,bad\n1,cab\n",
+    "table-without-a-text-column": "file_name,duration\n0.flac,1.5\n1.flac,2.5\n",
+    "table-of-files-that-are-gone": "file_name,text\n8.flac,bad\n9.flac,cab\n",
+    "table-of-two-texts-for-one-file": "file_name,text\n0.flac,bad\n0.flac,cab\n",
+    "table-of-a-header-alone": "file_name,text\n",
+    "table-of-no-bytes": "",
+}
+JSON_LINES = {
+    "json-lines-broken": '{"file_name": "0.flac", "text": "bad"}\n{"file_name": ',
+    "json-lines-of-lists": '["0.flac", "bad"]\n',
+}
+BAD_DATA |= {name: partial(table, text=text) for name, text in TABLES.items()}
+BAD_DATA |= {name: partial(table, text=text, name="metadata.jsonl") for name, text in JSON_LINES.items()}
+BAD_TRANSCRIPTS.add("table-without-a-text-column")

@@ -1,11 +1,15 @@
+import json
 import sys
 from typing import Any
 
-from helpers.places import ROOT
+from helpers.places import DEEP, ROOT
 
-sys.path.insert(0, str(ROOT / "recipes" / "teacher"))
+import trimbre
 
-from card import SETS, card
+RECIPE = ROOT / "recipes" / "teacher"
+sys.path.insert(0, str(RECIPE))
+
+from card import SETS, card  # noqa: E402
 
 
 def _judged(errors: int) -> dict[str, Any]:
@@ -20,30 +24,38 @@ def _read(*names: str) -> dict[str, Any]:
         name: {"utterances": {"train": 40 + number}, "speakers": {"train": ["a", "b"]}, "shared_sentences": ["one two"]}
         for number, name in enumerate(("an4", "so762", "lj"))
     }
-    size = {"parameters": 10_994_592, "macs_per_second": 3.3e8}
-    return {"greedy": {"size": size, "sets": sets}, "judged": {"sets": shifted}, "real": real}
+    before = {name: _judged(20) for name in names}
+    return {"judged": {"sets": shifted}, "before": {"sets": before}, "real": real}
 
 
 STAGE = {"steps": 100, "minutes": 3.0, "audio_seconds": 7200.0}
 TRAINED = STAGE | {"earlier": [STAGE, STAGE], "data": {"utterances": 1234, "hours": 5.0}}
+COSTS = {"params": {"model": 10_994_592.0}, "macs": {"model": 3.3e8}}
 
 
 def test_the_card_has_a_row_for_each_set_in_its_order() -> None:
-    text = card(_read("prompts", "an4", "data"), TRAINED)
+    read = _read("prompts", "an4", "data")
+    del read["judged"]["sets"]["data"]["changed"]  # not measured
+    text = card(read, TRAINED, COSTS)
     found = [line for line in text.splitlines() if line.startswith("| ") and "/ 0 / 0" in line]
     assert [line.split(" | ")[0][2:] for line in found] == [SETS[name] for name in ("data", "an4", "prompts")]
-    assert found[1] == f"| {SETS['an4']} | 50 | 200 | 2.50 [0.00, 5.00] | 5 / 0 / 0 | 4.50 [0.00, 9.00] | 1.2 % |"
-    assert "graph" not in text
-    assert "3 stages, 300 steps and 9 minutes on 2 cores, 6 hours" in text
+    cells = "50 | 200 | 10.00 [0.00, 20.00] | 2.50 [0.00, 5.00] | 5 / 0 / 0 | 4.50 [0.00, 9.00] | 1.2 % |"
+    assert found[0].endswith(" | 6 / 0 / 0 | – | – |")
+    assert found[1] == f"| {SETS['an4']} | {cells}"
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {9}
+    assert "10,994,592 parameters, 330,000,000" in text
+    assert "3 stages, 300 steps and 9 minutes on 2 cores beside other work,\n6 hours" in text
     assert "AN4 (40 utterances of 2 speakers)" in text
+    assert "In the last stage, 1,234 utterances (5.0 h" in text
 
 
-def test_a_graph_has_a_column_of_its_own() -> None:
-    read = _read("data", "an4") | {"graph": {"graph": {"words": 9, "ngrams": 12, "order": 3}}}
-    read["graph"]["sets"] = {"data": _judged(2)}
-    text = card(read, TRAINED)
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in table} == {9}
-    assert table[2].endswith("| 1.00 [0.00, 2.00] |")
-    assert table[3].endswith("| – |")
-    assert "9 words and 12 n-grams" in text
+def test_the_card_that_ships_is_made_of_the_record() -> None:
+    judged = {name: json.loads((RECIPE / f"judged/{name}.json").read_text()) for name in ("telephone-en", DEEP.name)}
+    assert {name: found["model"] for name, found in judged.items()} == {name: f"models/{name}" for name in judged}
+    read = {"judged": judged[DEEP.name], "before": judged["telephone-en"]}
+    read["real"] = json.loads((RECIPE / "real.json").read_text())
+    made = card(read, json.loads((DEEP / "train.json").read_text()), trimbre.inspect(DEEP)["dense"])
+    assert made == (DEEP / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    an4 = [found["sets"]["an4"]["wer"]["percent"] for found in judged.values()]
+    assert f"{an4[1]:.2f} % WER on AN4's test speakers, where the other has {an4[0]:.2f} %" in readme

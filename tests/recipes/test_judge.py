@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.places import ROOT
+from helpers.places import CLIP, ROOT, SAID
 
 sys.path.insert(0, str(ROOT / "recipes" / "teacher"))
 
 import judge
 from judge import later
 
-from trimbre.data.audio import load_cut
+from trimbre.data.audio import load_cut, read_audio
 from trimbre.data.corpus import Utterance, write_corpus
 from trimbre.data.cuts import read_cuts, transcript_of
 from trimbre.evaluation.score import score
@@ -49,6 +49,22 @@ def test_the_table_and_the_json_have_what_the_texts_say(
     assert found["wer"] == plain.words.to_json()
     assert found["wer"]["reference"] == 3
     shifted = score(model=model, processor=processor, data=later(read_cuts(spoken)))
-    same = plain.hypotheses == shifted.hypotheses
-    assert (found["changed"] == 0) == same
+    assert found["wer_shifted"] == shifted.words.to_json()
     assert "noise" in capsys.readouterr().out
+
+
+def test_words_that_another_start_changes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a recording that begins after three of its words, these are not recognised."""
+    said = SAID.split()
+    write_corpus([Utterance("hold", read_audio(CLIP), SAID, None)], tmp_path / "set", source="prompt", licence="none")
+    monkeypatch.setattr(judge, "HALF_HOP", 1.0)
+    model, processor = load(ROOT / "models" / "telephone-en")
+    found = judge.judge(model, processor, {"prompt": read_cuts(tmp_path / "set")})["prompt"]
+    before, after = (
+        score(model=model, processor=processor, data=cuts).hypotheses[0].split()
+        for cuts in (read_cuts(tmp_path / "set"), later(read_cuts(tmp_path / "set")))
+    )
+    assert len(after) < len(before)
+    assert after[-3:] == before[-3:]
+    assert found["changed"] >= 100 * (len(before) - len(after)) / len(said)
+    assert found["wer_shifted"]["errors"] > found["wer"]["errors"]

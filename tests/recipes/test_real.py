@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,9 +90,26 @@ def test_what_ships_was_not_trained_on_those_it_is_judged_by() -> None:
     assert len(record["an4"]["shared_sentences"]) < 0.15 * record["an4"]["utterances"]["test"]
 
 
-def test_no_stage_of_what_ships_trained_on_a_test_or_a_dev_set() -> None:
-    trained = json.loads((ROOT / "models" / "telephone-en" / "train.json").read_text())
+@pytest.mark.parametrize("name", ["telephone-en", "telephone-en-deep"])
+def test_no_stage_of_what_ships_trained_on_a_test_or_a_dev_set(name) -> None:
+    trained = json.loads((ROOT / "models" / name / "train.json").read_text())
     commands = [stage["command"] for stage in [*trained["earlier"], trained]]
     paths = [part for command in commands for part in command.partition("--train ")[2].split()[0].split(",")]
     assert len(paths) > len(commands)
-    assert all(Path(path).name not in ("test", "dev") and "tight" not in path for path in paths)
+    assert ("data/real/an4/train" in paths) == (name == "telephone-en-deep")
+    assert not list(filter(judged_on, paths))
+
+
+def test_no_test_or_dev_set_is_mixed_into_what_is_trained_on() -> None:
+    recipe = (RECIPE / "train.sh").read_text()
+    mixed = re.findall(r"(\S+)=\d+(?= |$)", " ".join(re.findall(r"mix\.py((?:.*\\\n)*.*)", recipe)), re.MULTILINE)
+    assert {"data/words", "data/deep-quick/train", "$AN4"} <= set(mixed)
+    named = dict(re.findall(r"^(PROMPTS|AN4)=(\S+)$", recipe, re.MULTILINE))
+    assert not [path for path in mixed if judged_on(named.get(path.removeprefix("$"), path))]
+    words = re.findall(r"words\.py --recordings (.*) --limit \d+ --seed \d+ --out (\S+)", recipe)
+    assert {out for recordings, out in words if any(map(judged_on, recordings.split()))} == {"data/tight"}
+
+
+def judged_on(path: str) -> bool:
+    """Whether a set is for validation or judging."""
+    return Path(path).name in ("test", "dev") or "tight" in path or "heldout" in path

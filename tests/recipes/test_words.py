@@ -1,5 +1,6 @@
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ sys.path.insert(0, str(ROOT / "recipes" / "teacher"))
 
 import words
 from phones import Phone
-from words import spans_of, tight, words_of
+from words import spans_of, tight, utterances, words_of
+
+from trimbre.data.corpus import Utterance, write_corpus
 
 
 def phones_at(*named: tuple[str, int, int]) -> list[Phone]:
@@ -65,3 +68,20 @@ def test_a_tight_word_has_nothing_but_itself() -> None:
         lengths.add(len(cut))
     assert len(lengths) > 20
     assert len(tight(np.zeros(4000, dtype=np.float32), random.Random(0))) == 0
+
+
+def test_recordings_of_a_word_become_clips_of_its_length_half_of_them_in_a_telephones_band(tmp_path: Path) -> None:
+    silence = np.zeros(8000, dtype=np.float32)
+    lengths = [0.1, *[0.5] * 40, 1.2]  # seconds; the first and the last are no single words
+    clips = [np.concatenate([silence, tone(1000, length) + tone(6000, length), silence]) for length in lengths]
+    made = (Utterance(f"w{number}", clip, "Two", None, "fash") for number, clip in enumerate(clips))
+    write_corpus(made, tmp_path / "set", source="tones", licence="none")
+    found = list(utterances([tmp_path / "set"], seed=0, workers=1))
+    assert [(one.id, one.text, one.speaker, one.language) for one in found] == [
+        (f"w{number}-00", "two", "fash", "en") for number in range(1, 41)
+    ]
+    assert all(0.5 <= len(one.clip) / 16_000 < 0.6 and 0.29 < np.abs(one.clip).max() < 0.96 for one in found)
+    spectra = [np.abs(np.fft.rfft(one.clip, 16_000)) for one in found]
+    limited = sum(spectrum[6000] < 0.05 * spectrum[1000] for spectrum in spectra)
+    assert 10 < limited < 30
+    assert all(spectrum[6000] < 0.05 * spectrum[1000] or spectrum[6000] > 0.5 * spectrum[1000] for spectrum in spectra)
