@@ -1,14 +1,17 @@
 """Kernels that are quick on a CPU: the same results, and no size of a product that another batch would not have."""
 
 import copy
+from functools import partial
 from itertools import repeat
 
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from trimbre.data.batches import Batch
+from trimbre.models.recomputing import as_before
 from trimbre.training.cpu_kernels import ROWS, CpuKernels
 from trimbre.training.loop import accelerator_for, fit
 
@@ -28,11 +31,11 @@ class Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def learned(model, batch, mode):
+def learned(model, batch, mode, forward=None):
     """Output and gradients of a step."""
     model.zero_grad()
     with mode:
-        output = model(batch)
+        output = (forward or model)(batch)
         output.square().sum().backward()
     return [output, *(p.grad.clone() for p in model.parameters())]
 
@@ -99,12 +102,15 @@ def test_a_layer_of_which_no_unit_is_left_is_passed():
         assert torch.equal(nn.functional.linear(torch.zeros(3, 0), torch.zeros(4, 0), bias), bias.expand(3, 4))
 
 
-def test_it_is_known_whether_one_holds():
-    with CpuKernels(), CpuKernels():
-        assert CpuKernels.active == 2
-    with pytest.raises(ZeroDivisionError), CpuKernels():
-        torch.ones(1) / (1 // 0)
-    assert CpuKernels.active == 0
+@pytest.mark.parametrize("mode", [CpuKernels, torch.enable_grad])
+def test_what_a_backward_computes_again_is_computed_as_before(mode):
+    model, batch = layers(), torch.randn(3, 41, 6, dtype=torch.float64)
+    expected = learned(model, batch, mode())
+    with Products() as products:
+        found = learned(model, batch, mode(), partial(checkpoint, model, use_reentrant=False, context_fn=as_before))
+    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+    sizes = {size for pair in products.sizes for one in pair for size in one}
+    assert (ROWS in sizes, 3 * 41 in sizes) == (mode is CpuKernels, mode is not CpuKernels)
 
 
 def test_batches_of_all_lengths_share_few_sizes():

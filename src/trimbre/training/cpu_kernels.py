@@ -34,20 +34,8 @@ class CpuKernels(TorchFunctionMode):
 
     Linear layers and pointwise convolutions pad the rows that they multiply with zeros to a multiple of `ROWS`, which
     adds nothing to a weight's gradient, and cut the output. Autocast leaves strided grouped convolutions in float32.
-    A backward that recomputes activations has to enter it again (`trimbre.training.low_memory.recomputed`).
+    A backward that recomputes activations has to enter it again (`trimbre.models.recomputing.as_before`).
     """
-
-    active = 0
-    """Number of these contexts that are entered."""
-
-    def __enter__(self) -> "CpuKernels":
-        CpuKernels.active += 1
-        super().__enter__()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)
-        CpuKernels.active -= 1
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

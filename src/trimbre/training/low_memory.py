@@ -1,14 +1,14 @@
 """Training large models in less memory: bfloat16 weights of the teacher, and activation checkpointing."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from trimbre.training.cpu_kernels import CpuKernels
+from trimbre.models.recomputing import as_before
 
 MULTIPLY = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers whose weight is a matrix in a product, which autocast rounds to bfloat16."""
@@ -34,7 +34,8 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
     """
 
     def contexts() -> tuple[Any, Any]:
-        return nullcontext(), _second_forward(model, CpuKernels() if CpuKernels.active else nullcontext())
+        first, second = as_before()
+        return first, _second_forward(model, second)
 
     model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
     try:
@@ -44,9 +45,9 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _second_forward(model: nn.Module, kernels: AbstractContextManager[Any]) -> Iterator[None]:
-    """The context of the first forward, which the backward does not know, with running statistics held."""
-    with kernels, _statistics_held(model):
+def _second_forward(model: nn.Module, modes: AbstractContextManager[Any]) -> Iterator[None]:
+    """The context of the first forward with running statistics held."""
+    with modes, _statistics_held(model):
         yield
 
 

@@ -17,10 +17,12 @@ from trimbre.inference.greedy import greedy
 from trimbre.inference.long_form import transcriber
 from trimbre.models.checkpoint import save
 from trimbre.models.families.registry import anatomy_of, head_of
+from trimbre.models.heads import lattice
 from trimbre.models.heads.emissions import greedy_emissions
 from trimbre.models.inputs import features_of
 from trimbre.pruning.equivalence import verify_cutting
 from trimbre.pruning.surgery import cut
+from trimbre.training.cpu_kernels import CpuKernels
 from trimbre.training.distillation import Distiller, Objective
 from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.task_loss import transcript_loss
@@ -135,6 +137,21 @@ def test_the_loss_is_that_of_the_lattice_of_all_logits(recogniser):
         assert found == pytest.approx(
             float(model(**given, labels=padded, output_attention_mask=True).loss.detach()), rel=1e-4
         )
+
+
+def test_training_on_a_cpu_makes_logits_again_as_they_were(recogniser, monkeypatch):
+    """Of a real vocabulary hardly any frames are made at once."""
+    model, processor = recogniser
+    labels = torch.tensor([[3, 4, 4], [5, -100, -100]])
+    batch = PseudoLabeller(model, processor)(Batch(features_of(CLIPS[:2], processor), labels, ["cdd", "e"], "ab", 1.0))
+    found = []
+    for at_once in (lattice.AT_ONCE, 2 * 4 * model.config.vocab_size):
+        monkeypatch.setattr(lattice, "AT_ONCE", at_once)
+        model.zero_grad()
+        with CpuKernels():
+            transcript_loss(model, batch).backward()
+        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*found, strict=True))
 
 
 def test_distillation_compares_the_nodes_of_the_teachers_alignment(recogniser):

@@ -7,12 +7,15 @@ predicts the duration. An alignment is a path from (0, 0) to (frames, tokens), a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
+
+from trimbre.models.recomputing import as_before
 
 AT_ONCE = 2**25
 """Logits of a joint network that are held at once, at most: 128 MiB in float32."""
@@ -124,7 +127,8 @@ def arcs_of(
     frames = max(1, AT_ONCE // max(1, text.shape[0] * text.shape[1] * vocabulary))
     parts = audio.split(frames, dim=1)
     again = torch.is_grad_enabled() and len(parts) > 1
-    found: list[Any] = [checkpoint(scores, part, use_reentrant=False) if again else scores(part) for part in parts]
+    made = partial(checkpoint, scores, use_reentrant=False, context_fn=as_before) if again else scores
+    found: list[Any] = [made(part) for part in parts]
     blanks, tokens = (torch.cat(each, 1).movedim(-1, 1) for each in zip(*found, strict=True))
     if not durations:
         return Arcs(blanks, tokens, (1,), (0,))
