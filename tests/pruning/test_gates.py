@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from trimbre.models.families.registry import head_of
 from trimbre.pruning.gates import BETA, GAMMA, UNHARMED, ZETA, Gates, deterministic, gated, keep_probability, sample
+from trimbre.training.low_memory import recomputed
 
 
 def test_keep_probability_is_the_share_of_samples_that_are_not_zero():
@@ -73,6 +75,19 @@ def test_gates_draw_anew_in_training_and_stand_still_in_evaluation(model, anatom
         model(**padded)
         noiseless = torch.cat([gates.values(position)[0] for position in range(len(gates.groups))])
         assert torch.equal(noiseless, deterministic(gates.units))
+
+
+def test_a_forward_of_training_draws_once_even_if_its_layers_are_run_again(model, anatomy, padded, monkeypatch):
+    head, gates, drawn, runs = head_of(model), Gates(anatomy), [], []
+    draw = gates.draw
+    monkeypatch.setattr(gates, "draw", lambda *, noise: (drawn.append(noise), draw(noise=noise)))
+    consumer = model.get_submodule(anatomy.groups[-1].consumer)
+    consumer.register_forward_pre_hook(lambda module, args: runs.append(1))
+    with gated(model.train(), gates), recomputed(model):
+        head.outputs(head.forward(model, padded)).square().mean().backward()
+    assert drawn == [True]
+    assert len(runs) == 2
+    assert gates.units.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 0.8, 1.0])

@@ -3,14 +3,16 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
+from itertools import chain
 
 import pytest
 import torch
 from helpers.checkpoints import CLIP, logits_of
 from helpers.families import FAMILIES, shaken, tiny_kin
-from helpers.places import TESTS
+from helpers.places import ROOT, TESTS
 from helpers.sew import FAMILY
 from safetensors.torch import load_file, save_file
 from transformers import SEWConfig, SEWForCTC, ViTConfig, ViTModel
@@ -111,6 +113,20 @@ def test_families_are_found_by_model_and_by_config(family):
     assert family_of(model) is family_of(model.config)
     assert head_of(model).auto_class == family.auto.__name__
     assert type(model).__name__ in family_of(model).classes
+
+
+def test_the_table_of_models_is_the_registry():
+    named = {"ONNX Runtime": ("onnx",), "onnx-asr": ("onnx-asr",), "sherpa-onnx": ("sherpa-onnx",), "none yet": ()}
+    readme = (ROOT / "README.md").read_text()
+    lines = readme.partition("\n## Models\n")[2].partition("\n## ")[0].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+    assert len(rows) > 5
+    for _, classes, _, runtimes in rows:
+        stated = [named[one] for one in re.sub(r" \(.*?\)", "", runtimes).split(", ")]
+        for name in re.findall(r"`(\w+)`", classes):
+            assert set(registry._families()[name].runtimes) == set(chain(*stated)), name
+    described = readme + (ROOT / "docs/models.md").read_text()
+    assert not [name for name in registry._families() if f"`{name}`" not in described]
 
 
 def test_a_model_that_no_family_covers_can_be_run_and_not_pruned():
