@@ -41,7 +41,8 @@ def export(
     model
         Directory, or OWNER/NAME[@REVISION] on the Hub.
     to
-        onnx (all models), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet models).
+        onnx (CTC models, transducers and Whispers), onnx-asr (Parakeet models and Whispers) or sherpa-onnx (Parakeet
+        models).
     out
         Directory to write to.
     precision
