@@ -115,7 +115,7 @@ def _lasr_processor() -> ProcessorMixin:
 
 
 def _tiny_granite() -> PreTrainedModel:
-    sizes = SIZES | {"num_hidden_layers": 4, "num_mel_bins": 20, "context_size": 6, "max_position_embeddings": 8}
+    sizes = SIZES | {"num_hidden_layers": 6, "num_mel_bins": 20, "context_size": 6, "max_position_embeddings": 8}
     encoder = sizes | {"vocab_size": 30, "subsample_layers": [0, 1]}
     return GraniteSpeech5ForCTC(GraniteSpeech5CTCConfig(vocab_size=30, pad_token_id=29, encoder_config=encoder))
 

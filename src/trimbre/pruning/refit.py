@@ -53,8 +53,8 @@ def refit(
     Args:
         student: a cut model of the same family as `teacher`; both are run in eval mode and left in the mode they had.
         batches: calibration batches, on the device of both models.
-        plan: the plan that `student` was cut by, which says how the channels of its front end (`refit_channels`) stand
-            to the teacher's; None leaves these.
+        plan: the plan that `student` was cut by, which says how what is no residual branch (`refit_channels`), such as
+            the channels of its front end, stands to the teacher's; None leaves these.
         scope: the part of the model whose branches are refitted, a name of `Anatomy.scopes`.
         ridge: weight of the pull toward the weights as they are, relative to the mean energy of the inputs.
         loss: of the teacher on a batch, not at its minimum; frames are weighted by its squared gradient, as
@@ -66,18 +66,24 @@ def refit(
     Raises:
         UserError: a projection has no finite solution; it names it.
     """
-    given = list(batches)
+    given, own = list(batches), anatomy_of(student).within(scope)
     groups: dict[str, list[Group]] = {}
-    for group in filter(lambda one: one.residual, anatomy_of(student).within(scope)):
+    for group in filter(lambda one: one.residual, own):
         groups.setdefault(group.block, []).append(group)
     stacks = {
         stack: [f"{stack}.{name}" for name, _ in student.get_submodule(stack).named_children()]
         for stack in dict.fromkeys(path.rpartition(".")[0] for path in groups)
     }
     done = 0
-    with eval_mode(student, teacher):
+    begin = next((place for place, group in enumerate(own) if group.residual), len(own))
+
+    def refit_others(part: Sequence[Group]) -> None:
         if plan is not None:
-            refit_channels(student, teacher, plan, given, scope=scope, ridge=ridge, loss=loss, reduce_sum=reduce_sum)
+            alone = [group for group in part if not group.residual]
+            with eval_mode(student, teacher):
+                refit_channels(student, teacher, plan, alone, given, ridge=ridge, loss=loss, reduce_sum=reduce_sum)
+
+    refit_others(own[:begin])
     with (
         eval_mode(student, teacher),
         hookable(student, teacher),
@@ -95,6 +101,7 @@ def refit(
                 _refit_block(student, groups.get(block, []), block, students, teachers, ridge, reduce_sum)
                 done += 1
                 show(done)
+    refit_others(own[begin:])
 
 
 def _refit_block(
@@ -208,8 +215,6 @@ class _Replay:
         """The output of a block on the stream."""
         args, kwargs = self.rest[block]
         output = self.model.get_submodule(block)(self.stream, *args, **kwargs)
-        if "position_bias" in kwargs:  # which the first block makes and hands on
-            kwargs["position_bias"] = output[-1]
         self.output = output[0] if isinstance(output, tuple) else output
         return self.output
 

@@ -1,7 +1,8 @@
 """Refit of a front end: re-solves what reads its channels, by least squares toward the dense model's outputs there.
 
 Between two convolutions there is no residual stream. What the second one puts out, before its activation, is brought
-nearest to what it puts out in the dense model, in the channels that stay of it.
+nearest to what it puts out in the dense model, in the channels that stay of it. So it is with modules whose block is no
+residual stream.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,23 +27,23 @@ def refit_channels(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     plan: Plan,
+    groups: Sequence[Group],
     batches: Sequence[Batch],
     *,
-    scope: str,
     ridge: float,
     loss: Callable[[Batch], Tensor] | None,
     reduce_sum: Callable[[Tensor], Tensor],
 ) -> None:
-    """Re-solve the consumers of all channels, weight and bias, in place and in the order of the forward pass.
+    """Re-solve the consumers of `groups`, weight and bias, in place and in the order of the forward pass.
 
     Args:
         student: `teacher` cut by `plan`; both in eval mode.
-        scope, ridge, loss, reduce_sum: as `refit` takes them.
+        groups: of the student, no residual branches.
+        ridge, loss, reduce_sum: as `refit` takes them.
 
     Raises:
         UserError: a convolution has no finite solution; it names it.
     """
-    groups = [group for group in anatomy_of(student).within(scope) if not group.residual]
     if not groups:
         return
     rows = anatomy_of(teacher)

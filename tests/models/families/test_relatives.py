@@ -24,6 +24,8 @@ from trimbre.models.families.registry import anatomy_of, family_of, head_of
 from trimbre.models.inputs import features_of
 from trimbre.models.positions import valid_frames
 from trimbre.pruning.equivalence import check_equality
+from trimbre.pruning.refit import refit
+from trimbre.pruning.refit_channels import refit_channels
 from trimbre.pruning.surgery import GateValues, cut
 from trimbre.training.distillation import Distiller, Objective
 from trimbre.training.pseudo_labels import PseudoLabeller
@@ -104,12 +106,26 @@ def test_one_is_pruned_distilled_and_evaluated(model, processor, noise_corpus):
     result = trimbre.prune(model, processor, train=noise_corpus, config=config)
     assert result.report["removed"]["params"]["blocks"] == pytest.approx(0.3, abs=0.06)
     found = trimbre.evaluate(result.model, processor, data=noise_corpus, normalize="none")
-    assert found is not None
+    (scored,) = found.sets.values()
+    assert len(scored.evaluation.hypotheses) == 24
 
 
 def test_a_student_that_is_its_teacher_is_no_distance_from_it(model, inputs):
     objective = Objective(model, Distiller(copy.deepcopy(model), DistillationConfig(layer_weight=1)))
     assert float(objective(Batch(inputs, None, (), (), 1.0), 0)["loss"].detach()) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["granite-speech5"], indirect=True)
+def test_what_follows_refitted_streams_is_refitted_to_what_it_then_reads(model, anatomy, inputs):
+    assert {group.residual for group in anatomy.groups} == {True, False}
+    plan, batch = random_plan(anatomy, 2, skip=0.0), Batch(inputs, None, (), (), 1.0)
+    small = cut(model, plan).requires_grad_(False)
+    refit(small, model, [batch], plan=plan, ridge=1e-5)
+    behind = next(group for group in anatomy_of(small).groups if not group.residual and group.layer == 3)
+    consumer = small.get_submodule(behind.consumer)
+    found = consumer.weight.clone()
+    refit_channels(small, model, plan, [behind], [batch], ridge=1e-5, loss=None, reduce_sum=lambda own: own)
+    assert float((consumer.weight - found).norm()) < 0.01 * float(found.norm())
 
 
 def as_transformers_writes(model, processor, clip, language):
@@ -134,6 +150,21 @@ def test_texts_are_those_of_generate(family, model, processor):
         assert transcriber(model, processor, language="de")(clip) == expected
         assert expected
     assert transcriber(model, processor, chunk_seconds=1.0, overlap_seconds=0)(CLIP).strip()
+
+
+@pytest.mark.parametrize("family", ["moonshine-streaming"], indirect=True)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"suppress_tokens": "ab"}, "has suppress_tokens='ab' in place of a list of tokens"),
+        ({"repetition_penalty": -1.0}, "transformers refuses the model's generation config, correct it"),
+    ],
+)
+def test_a_generation_config_that_cannot_be_followed_is_refused(model, processor, settings, said):
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    with pytest.raises(UserError, match=said):
+        greedy(model, features_of(CLIPS[:1], processor), processor)
 
 
 @pytest.mark.parametrize("family", WRITERS, indirect=True)
