@@ -222,7 +222,8 @@ class Head(ABC):
         Only texts that begin with tokens for both are written by them: here any language may be stated.
         """
         if task not in (None, "transcribe"):
-            advice = f"a {type(model).__name__} only transcribes, and multilingual Whispers translate: leave it out"
+            name = type(model).__name__
+            advice = f"a {name} only transcribes, and multilingual Whispers and Canary translate: leave it out"
             raise OptionError("task", task, advice)
 
     def check_taught(self, model: Any, processor: Any) -> None:

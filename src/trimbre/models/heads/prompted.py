@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from trimbre.errors import OptionError
-from trimbre.models.heads.seq2seq import Precision, Seq2Seq, start_of
+from trimbre.models.heads.seq2seq import Precision, Seq2Seq, batch_of, start_of
 from trimbre.models.heads.settings import named
 
 
@@ -50,8 +50,7 @@ class Prompted(Seq2Seq):
         Raises:
             OptionError: nothing says what is spoken, or the model has no such language.
         """
-        count = len(next(iter(inputs.values())))
-        spoken = [language or self.language(model) for language in (languages or [None] * count)]
+        spoken = [language or self.language(model) for language in (languages or [None] * batch_of(inputs))]
         found: dict[str, list[int]] = {}
         for language in spoken:
             if language is None:

@@ -14,6 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from trimbre.errors import UserError
 from trimbre.models.heads.base import CHUNK_SECONDS, OVERLAP_SECONDS, Head, TextDecoder, Texts, Transcriber
+from trimbre.models.heads.settings import generating, refuse_malformed
 from trimbre.models.inputs import features_of, rate_of, window_of
 from trimbre.models.labels import letters_of
 
@@ -99,7 +100,7 @@ class Seq2Seq(Head):
         Args:
             languages: of each utterance; none where they are not known.
         """
-        return [[start_of(model)] for _ in range(_batch(inputs))]
+        return [[start_of(model)] for _ in range(batch_of(inputs))]
 
     def written(
         self,
@@ -114,7 +115,11 @@ class Seq2Seq(Head):
 
         Args:
             until: ends a text before the model does.
+
+        Raises:
+            UserError: the model's generation config has settings that are malformed, or that `generate` refuses.
         """
+        refuse_malformed(model.generation_config)
         texts = [""] * len(prefixes)
         stop = None if until is None else StoppingCriteriaList([until])
         for begun in sorted({len(prefix) for prefix in prefixes}):  # `generate` takes prefixes of one length
@@ -122,7 +127,7 @@ class Seq2Seq(Head):
             taken = {name: value[rows].to(model.device) for name, value in inputs.items() if name not in TEXT}
             if begun > 1:
                 taken["decoder_input_ids"] = torch.tensor([list(prefixes[row]) for row in rows], device=model.device)
-            with torch.no_grad():
+            with torch.no_grad(), generating():
                 tokens = model.generate(**taken, **GREEDILY, stopping_criteria=stop)
             found = processor.batch_decode(tokens[:, begun:], skip_special_tokens=True)
             for row, text in zip(rows, found, strict=True):
@@ -185,7 +190,7 @@ class Seq2Seq(Head):
         return [next(written) if text is None else text for text in texts]
 
     def example_inputs(self, model: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
-        batch = _batch(inputs)
+        batch = batch_of(inputs)
         text = torch.arange(batch * tokens).reshape(batch, tokens) * 7 % model.config.vocab_size
         return {**inputs, "decoder_input_ids": text.to(model.device)}
 
@@ -275,7 +280,8 @@ def room_of(model: Any) -> int | None:
     return next((getattr(config, name) for name in names if getattr(config, name, None)), None)
 
 
-def _batch(inputs: Mapping[str, Tensor]) -> int:
+def batch_of(inputs: Mapping[str, Tensor]) -> int:
+    """Utterances of a batch."""
     return len(next(iter(inputs.values())))
 
 

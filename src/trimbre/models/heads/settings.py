@@ -3,10 +3,11 @@
 transformers would fail with them while it writes the first text, in words of its own code.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from trimbre.errors import UserError
+from trimbre.errors import UserError, reason
 
 
 def _is_whole(value: Any) -> bool:
@@ -56,6 +57,15 @@ def refuse_unpaired(forced: Any) -> None:
             f"the model's generation config has forced_decoder_ids={forced!r} in place of pairs of a position and a "
             "token: give language and task in generation_config.json in their place"
         )
+
+
+@contextmanager
+def generating() -> Iterator[None]:
+    """Raise UserError for what `generate` raises of settings that do not go together."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(f"transformers refuses the model's generation config, correct it: {reason(error)}") from error
 
 
 def named(languages: Iterable[str]) -> str:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from trimbre.errors import UserError, reason
 from trimbre.models.heads.generation import GenerationRules
+from trimbre.models.heads.settings import generating
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def _generate(
     if config is not rules:  # of transformers, which fills up what it lacks from the model's own
         model = copy.copy(model)
         model.generation_config = config
-    try:
+    with generating():
         tokens: Tensor = model.generate(
             features,
             generation_config=config,
@@ -90,6 +90,4 @@ def _generate(
             task=task,
             stopping_criteria=None if until is None else StoppingCriteriaList([until]),
         )
-    except (ValueError, TypeError, IndexError, AttributeError) as error:  # settings that do not go together
-        raise UserError(f"transformers refuses the model's generation config, correct it: {reason(error)}") from error
     return tokens
