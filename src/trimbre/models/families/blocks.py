@@ -58,7 +58,6 @@ def encoder_decoder(
     decoder: Sequence[Branch],
     *,
     ends: tuple[str | None, str],
-    follow: Callable[[Any, Any], None] = lambda model, plan: None,
     front: Sequence[Group] = (),
     front_scope: str | tuple[str, ...] = (),
 ) -> Anatomy:
@@ -67,7 +66,6 @@ def encoder_decoder(
     Args:
         encoder, decoder: the branches of a block of each.
         ends: paths of the modules that follow the last block of each.
-        follow: as in `Anatomy`.
         front: the groups of the front end, and the names of its parameters as `Anatomy.scopes` has them.
     """
     paths = ("model.encoder.layers", "model.decoder.layers")
@@ -86,7 +84,7 @@ def encoder_decoder(
         **dict.fromkeys(("encoder-blocks", "front", "encoder"), scopes["decoder"]),
         "decoder": scopes["encoder"],
     }
-    return Anatomy((*front, *seen, *read), scopes, follow, untouched)
+    return Anatomy((*front, *seen, *read), scopes, untouched=untouched)
 
 
 def channel_group(model: Any, path: str, kind: Kind) -> Group:

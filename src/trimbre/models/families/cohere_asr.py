@@ -1,13 +1,13 @@
 """Cohere's recogniser: Parakeet's encoder and a decoder of text, which is told what language is spoken."""
 
-from functools import partial
 from typing import Any
 
 from transformers.models.cohere_asr.processing_cohere_asr import LANGUAGES
 
 from trimbre.models.anatomy import Anatomy, Kind
 from trimbre.models.families import kinds, parakeet
-from trimbre.models.families.blocks import Branch, encoder_decoder
+from trimbre.models.families.blocks import encoder_decoder
+from trimbre.models.families.moonshine import decoder_branches
 from trimbre.models.families.registry import Family
 from trimbre.models.heads.prompted import Prompted
 
@@ -22,13 +22,7 @@ def attention(module: Any, *, name: str, source: str = "") -> Kind:
 
 def anatomy(model: Any) -> Anatomy:
     """What can be cut from a `CohereAsrForConditionalGeneration` or a Canary, dense or pruned before."""
-    own = partial(attention, name="decoder-attention")
-    crossed = partial(attention, name="cross-attention", source="k_proj")
-    decoder = (
-        Branch("self_attn", "input_layernorm", "post_attention_layernorm", own),
-        Branch("encoder_attn", "post_attention_layernorm", "final_layernorm", crossed),
-        Branch("mlp", "final_layernorm", None, lambda module: FEED_FORWARD),
-    )
+    decoder = decoder_branches(attention, FEED_FORWARD)
     return encoder_decoder(model, parakeet.branches(), decoder, ends=(None, "model.decoder.norm"))
 
 

@@ -1,5 +1,6 @@
 """Moonshine: an encoder of raw audio of any length and a decoder of text, both rotary."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -47,21 +48,29 @@ def stacks(model: Any, end: str, *, front: tuple[Group, ...] = (), front_scope: 
         end: the norm behind the encoder's blocks.
         front, front_scope: as in `encoder_decoder`.
     """
-    own, crossed = (
-        partial(attention, name="decoder-attention"),
-        partial(attention, name="cross-attention", source="k_proj"),
-    )
     encoder = (
         Branch("self_attn", "input_layernorm", "post_attention_layernorm", attention),
         Branch("mlp", "post_attention_layernorm", None, lambda module: FEED_FORWARD),
     )
-    decoder = (
+    decoder, ends = decoder_branches(attention, GATED), (f"model.encoder.{end}", "model.decoder.norm")
+    return encoder_decoder(model, encoder, decoder, ends=ends, front=front, front_scope=front_scope)
+
+
+def decoder_branches(attention: Callable[..., Kind], feed_forward: Kind) -> tuple[Branch, ...]:
+    """The branches of a decoder's block as transformers names them, here and in other families.
+
+    Args:
+        attention: as the one above, which is told `name` and `source`.
+    """
+    own, crossed = (
+        partial(attention, name="decoder-attention"),
+        partial(attention, name="cross-attention", source="k_proj"),
+    )
+    return (
         Branch("self_attn", "input_layernorm", "post_attention_layernorm", own),
         Branch("encoder_attn", "post_attention_layernorm", "final_layernorm", crossed),
-        Branch("mlp", "final_layernorm", None, lambda module: GATED),
+        Branch("mlp", "final_layernorm", None, lambda module: feed_forward),
     )
-    ends = (f"model.encoder.{end}", "model.decoder.norm")
-    return encoder_decoder(model, encoder, decoder, ends=ends, front=front, front_scope=front_scope)
 
 
 def frames(model: Any, samples: Tensor) -> Tensor:

@@ -36,8 +36,8 @@ def anatomy(model: Any) -> Anatomy:
         feed_forward,
     )
     ends = ("model.encoder.layer_norm", "model.decoder.layer_norm")
-    described = encoder_decoder(model, encoder, decoder, ends=ends, follow=renumber_alignment)
-    return replace(described, rows=rows_of(model))
+    described = encoder_decoder(model, encoder, decoder, ends=ends)
+    return replace(described, follow=renumber_alignment, rows=rows_of(model))
 
 
 def rows_of(model: Any) -> Rows:
