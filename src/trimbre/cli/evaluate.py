@@ -65,7 +65,7 @@ def evaluate(
     normalize
         Text normalisation of transcripts and hypotheses: none, basic, whisper, whisper-en or open-asr.
     task
-        transcribe, or translate (into English, for multilingual Whispers); the model's preset task by default.
+        transcribe, or translate (into English, for multilingual Whispers and Canary); the preset task by default.
     show_worst
         Print so many utterances of each set with the most errors: reference and hypothesis as they were compared.
     hypotheses

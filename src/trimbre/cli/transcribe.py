@@ -39,7 +39,7 @@ def transcribe(
     graph
         Decoding graph that trimbre graph wrote; greedy decoding by default.
     task
-        transcribe, or translate (into English, for multilingual Whispers); the model's preset task by default.
+        transcribe, or translate (into English, for multilingual Whispers and Canary); the preset task by default.
     """
     from trimbre import api
 
