@@ -99,10 +99,48 @@ text = model.recognize(samples, sample_rate={sampling_rate})
 }
 TRANSDUCER = {
     "onnx": """\
-from trimbre.exporting.runtime import load_exported
-from trimbre.inference.long_form import transcriber
+import json
+from pathlib import Path
 
-text = transcriber(*load_exported("."))(samples)
+import numpy as np
+import onnxruntime
+from transformers import AutoProcessor
+
+processor = AutoProcessor.from_pretrained(".")
+columns = json.loads(Path("export.json").read_text())["columns"]
+encoder = onnxruntime.InferenceSession("{files[encoder-model]}")
+decoder = onnxruntime.InferenceSession("{files[decoder_joint-model]}")
+features = processor.feature_extractor([samples], sampling_rate={sampling_rate}, return_tensors="np")
+audio = features.input_features.astype(np.float32).transpose(0, 2, 1)
+length = features.attention_mask.sum(-1).astype(np.int64)
+states, (frames,) = encoder.run(None, {{"audio_signal": audio, "length": length}})
+
+blank, durations, most = {last}, {durations}, {most}
+tokens, last, frame, repeated = [], blank, 0, 0
+text_states = [np.zeros(({layers}, 1, {dim}), dtype=np.float32)] * 2
+for _ in range(most * frames - 1):
+    given = {{
+        "encoder_outputs": states[:, :, frame : frame + 1],
+        "targets": np.array([[last]], dtype=np.int32),
+        "target_length": np.ones(1, dtype=np.int32),
+        "input_states_1": text_states[0],
+        "input_states_2": text_states[1],
+    }}
+    logits, _, *renewed = decoder.run(None, given)
+    scores = logits.flatten()
+    best = int(scores[: blank + 1].argmax())
+    onward = durations[scores[blank + 1 :].argmax()] if durations else 0
+    if best == blank:
+        onward = max(onward, 1)
+    else:
+        tokens.append(columns[best])
+        last, text_states, repeated = best, renewed, repeated + 1
+        if not durations and repeated == most:
+            onward = 1
+    frame, repeated = frame + onward, 0 if onward else repeated
+    if frame >= frames:
+        break
+text = processor.tokenizer.decode(tokens, skip_special_tokens=True, group_tokens=False)
 """,
     "sherpa-onnx": """\
 import numpy as np

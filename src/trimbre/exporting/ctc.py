@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -61,7 +61,10 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin, **asked: 
         trials=partial(trials, form, model, processor),
         metadata=form.metadata,
     )
-    files = {} if to == "onnx" else files_beside(to, form, processor, blank_id(model))
+    files = {}
+    if to != "onnx":
+        told = {"model_type": "nemo-conformer-ctc", "subsampling_factor": int(form.metadata["subsampling_factor"])}
+        files = files_beside(to, processor, form.columns, blank_id(model), **told)
     return Layout((graph,), describe(form, model, processor), partial(first_gap, model), files, form.feed)
 
 
@@ -208,16 +211,18 @@ def tokens(processor: ProcessorMixin, columns: tuple[int, ...], blank: int) -> l
     return ["<blk>" if label == blank else token for label, token in zip(columns, named, strict=True)]
 
 
-def files_beside(to: str, form: Form, processor: ProcessorMixin, blank: int) -> dict[str, str]:
-    """The files that sherpa-onnx or onnx-asr reads beside the graph, name -> text."""
-    lines = "".join(f"{token} {column}\n" for column, token in enumerate(tokens(processor, form.columns, blank)))
+def files_beside(
+    to: str, processor: ProcessorMixin, columns: tuple[int, ...], blank: int, **config: Any
+) -> dict[str, str]:
+    """The files that sherpa-onnx or onnx-asr reads beside the graphs, name -> text.
+
+    Args:
+        config: what onnx-asr is told of the model.
+    """
+    lines = "".join(f"{token} {column}\n" for column, token in enumerate(tokens(processor, columns, blank)))
     if to == "sherpa-onnx":
         return {"tokens.txt": lines}
-    config = {
-        "model_type": "nemo-conformer-ctc",
-        "features_size": processor.feature_extractor.feature_size,  # type: ignore[attr-defined]
-        "subsampling_factor": int(form.metadata["subsampling_factor"]),
-    }
+    config["features_size"] = processor.feature_extractor.feature_size  # type: ignore[attr-defined]
     return {"vocab.txt": lines, "config.json": json.dumps(config, indent=2) + "\n"}
 
 
@@ -248,13 +253,18 @@ def length_layers(model: PreTrainedModel) -> list[tuple[int, int, int]]:
     except AttributeError:
         layers = []
     for length in (4_000, 16_001, 35_555):  # samples or feature frames
-        stated = torch.tensor([length])
-        for kernel, stride, padding in layers:
-            stated = (stated + 2 * padding - kernel) // stride + 1
+        stated = subsampled(torch.tensor([length]), layers)
         own = head_of(model).output_lengths(model, {"attention_mask": torch.ones(1, length, dtype=torch.long)})
         if own is None or not torch.equal(stated, own):
             raise UserError(f"a {type(model).__name__} cannot be exported: its config does not say how it subsamples")
     return layers
+
+
+def subsampled(lengths: Tensor, layers: Sequence[Sequence[int]]) -> Tensor:
+    """(batch,) output frames of inputs of `lengths` samples or feature frames, (batch,), by their `length_layers`."""
+    for kernel, stride, padding in layers:
+        lengths = (lengths + 2 * padding - kernel) // stride + 1
+    return lengths
 
 
 def _stated_layers(model: PreTrainedModel) -> list[tuple[int, int, int]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoProcessor, PreTrainedConfig, ProcessorMixin
 
 from trimbre.errors import UserError, reason
+from trimbre.exporting.ctc import subsampled
 from trimbre.exporting.session import session
 from trimbre.exporting.transducer_runtime import ExportedTransducer
 from trimbre.exporting.whisper_runtime import ExportedWhisper
@@ -58,9 +59,7 @@ class ExportedModel(nn.Module):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """(batch,) output frames of inputs of `lengths` frames or samples, (batch,)."""
-        for kernel, stride, padding in self.lengths:
-            lengths = (lengths + 2 * padding - kernel) // stride + 1
-        return lengths
+        return subsampled(lengths, self.lengths)
 
 
 FAMILIES = {"ctc": ExportedModel, "transducer": ExportedTransducer, "whisper": ExportedWhisper}

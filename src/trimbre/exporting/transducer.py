@@ -3,7 +3,6 @@
 onnx-asr takes the last two as one graph, sherpa-onnx as two; ONNX Runtime alone gets what onnx-asr does.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from trimbre.errors import OptionError
-from trimbre.exporting.ctc import CHECKED_SECONDS, EXAMPLE, check_features, length_layers, tokens
+from trimbre.exporting.ctc import CHECKED_SECONDS, EXAMPLE, check_features, files_beside, length_layers
 from trimbre.exporting.targets import Layout, OnnxGraph, Trial, noise
 from trimbre.models.families.registry import head_of
 from trimbre.models.inputs import features_of, rate_of
@@ -68,32 +67,19 @@ def layout(to: str, model: PreTrainedModel, processor: ProcessorMixin, **asked: 
         "sampling_rate": rate_of(processor),
         "mel_bands": processor.feature_extractor.feature_size,  # type: ignore[attr-defined]
     }
-    return Layout(graphs, described, partial(first_gap, model), files_beside(to, processor, described, model))
+    told = {
+        "model_type": described["kind"],
+        "subsampling_factor": config.encoder_config.subsampling_factor,
+        "max_tokens_per_step": described["most"],
+    }
+    files = {} if to == "onnx" else files_beside(to, processor, columns, blank, **told)
+    return Layout(graphs, described, partial(first_gap, model), files)
 
 
 def kind_of(model: Any) -> str:
     """The name that onnx-asr has for a model's decoding."""
     durations = head_of(model).durations(model.config)  # type: ignore[attr-defined]
     return "nemo-conformer-tdt" if durations else "nemo-conformer-rnnt"
-
-
-def files_beside(
-    to: str, processor: ProcessorMixin, described: Mapping[str, Any], model: PreTrainedModel
-) -> dict[str, str]:
-    """The files that sherpa-onnx or onnx-asr reads beside the graphs, name -> text."""
-    if to == "onnx":
-        return {}
-    named = tokens(processor, tuple(described["columns"]), described["blank"])
-    lines = "".join(f"{token} {column}\n" for column, token in enumerate(named))
-    if to == "sherpa-onnx":
-        return {"tokens.txt": lines}
-    config = {
-        "model_type": described["kind"],
-        "features_size": described["mel_bands"],
-        "subsampling_factor": model.config.encoder_config.subsampling_factor,
-        "max_tokens_per_step": described["most"],
-    }
-    return {"vocab.txt": lines, "config.json": json.dumps(config, indent=2) + "\n"}
 
 
 class Encoder(nn.Module):

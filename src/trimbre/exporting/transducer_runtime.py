@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from trimbre.exporting.ctc import subsampled
 from trimbre.exporting.session import session
 from trimbre.models.heads.emissions import Joint, Predict
 from trimbre.models.heads.transducer import RNNT, TDT
@@ -49,9 +50,7 @@ class ExportedTransducer(nn.Module):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """(batch,) output frames of inputs of `lengths` frames, (batch,)."""
-        for kernel, stride, padding in self.lengths:
-            lengths = (lengths + 2 * padding - kernel) // stride + 1
-        return lengths
+        return subsampled(lengths, self.lengths)
 
     def networks(self) -> tuple[Predict, Joint]:
         """The prediction network, at the beginning of texts, and the joint network, in graphs apart or in one."""
