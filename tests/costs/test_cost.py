@@ -53,7 +53,9 @@ def test_equal_plans_cost_the_same_whatever_the_order_of_their_groups(model, ana
 def test_macs_are_those_that_torch_counts(model, anatomy, processor):
     budget = macs_budget(model, anatomy, reference_of(model, processor), scope="model")
     assert budget.dense == pytest.approx(counted_macs(model, processor), rel=1e-9)
-    for plan in every_plan(anatomy):
+    # What is cut from a transducer is a Parakeet's encoder.
+    plans = every_plan(anatomy)[:2] if head_of(model).name == "transducer" else every_plan(anatomy)
+    for plan in plans:
         assert budget.cost.of(plan) == pytest.approx(counted_macs(cut(model, plan), processor), rel=1e-9)
 
 
