@@ -8,20 +8,23 @@ python benchmarks/claims table                   # Markdown, of the rows that ar
 
 SPEECH is a folder of AudioFolders: an4, so762 and lj, each with train and test, and cv/LANGUAGE. OpenAI's weights are
 made into runs/base and runs/tiny.en by `trimbre convert ctranslate2`. Models lie in runs/claims/NAME; figures are
-written to benchmarks/claims/NAME.json, and what the commands printed to NAME.log. AN4 by cross-validation is an4.py's.
+written to benchmarks/claims/NAME.json, and what the commands printed to NAME.log. AN4 by cross-validation is made by
+an4.py, and stands first in the table.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "demo"))
 
 from commands import Failed, run
 from making import make
-from rows import Row, read_rows
+from rows import CROSSED, Row, read_rows
 from summary import summary, tables
 
 from trimbre.errors import UserError
@@ -43,23 +46,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--figures", type=Path, help="folder of the figures and logs; that of --rows by default")
     asked = parser.parse_args(arguments)
     rows, figures = read_rows(asked.rows), (asked.figures or asked.rows.parent).absolute()
+    speech = asked.speech and asked.speech.absolute()  # the paths of the user's folder, not of --root
     if unknown := [name for name in asked.names if name not in rows]:
         parser.error(f"{unknown[0]}: give names of {', '.join(rows)}")
     os.chdir(asked.root)
     try:
         if asked.verb == "data":
-            if asked.speech is None:
+            if speech is None:
                 parser.error("data needs --speech beside it")
-            bring(asked.speech)
+            bring(speech)
         elif asked.verb == "run":
+            if not asked.names:
+                parser.error(f"run needs names beside it, of {', '.join(rows)}")
             for name in asked.names:
                 finish(rows[name], figures)
         elif asked.verb == "list":
             for name, row in rows.items():
                 print(f"{'done  ' if (figures / f'{name}.json').exists() else '      '}{name}: {row.title}")
         else:
-            done = (figures / f"{name}.json" for name in rows)
-            print("\n".join(tables([json.loads(file.read_text()) for file in done if file.exists()])))
+            print("\n".join(tables(done(rows, figures))))
     except (Failed, UserError) as error:
         if isinstance(error, UserError):
             print(error, file=sys.stderr)
@@ -68,6 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
     return 0
+
+
+def done(rows: Iterable[str], figures: Path) -> list[dict[str, Any]]:
+    """The figures of the rows that are there, those by cross-validation first."""
+    crossed = figures / CROSSED
+    found = json.loads(crossed.read_text())["rows"] if crossed.exists() else []
+    files = (figures / f"{name}.json" for name in rows)
+    return found + [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 def bring(speech: Path) -> None:
@@ -87,6 +100,7 @@ def bring(speech: Path) -> None:
 
 def finish(row: Row, figures: Path) -> None:
     """Run what is not done of a row, and write its figures."""
+    figures.mkdir(parents=True, exist_ok=True)
     log = figures / f"{row.name}.log"
     print(f"{row.name}: its log is {log}", flush=True)
     try:

@@ -13,6 +13,7 @@ from rows import Row
 
 from trimbre.errors import UserError
 from trimbre.files import write_json
+from trimbre.training.resume import run_folder
 
 MISSED = 1
 """Exit code of a run that missed its target by some units, and is complete."""
@@ -52,7 +53,7 @@ def make(row: Row, runs: Path, log: Path) -> None:
         if product.exists():
             continue
         save = product if product.suffix == ".json" else None
-        with log.open("a") as said, _counted(at["minutes"], product.name):
+        with log.open("a") as said, counted(at["minutes"], product.name):
             try:
                 run(command(), processes=count, save=save, log=said)
             except Failed as failed:
@@ -69,7 +70,7 @@ def prune_command(row: Row, out: Path) -> list[str]:
     if row.steps:
         command += ["--dev", row.dev, "--watch", *(f"{name}={place}" for name, place in row.sets.items())]
         command += ["--control", "--validate-every", str(row.steps)]
-    unfinished = out.with_name(f"{out.name}.run").exists()
+    unfinished = run_folder(out).exists()
     return command + (["--resume"] if unfinished else [])
 
 
@@ -114,7 +115,7 @@ def _without(found: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _counted(file: Path, name: str):
+def counted(file: Path, name: str):
     """Add the minutes of what is done within, whether it ends or is interrupted, to those noted in `file`."""
     began = time.monotonic()
     try:

@@ -38,6 +38,8 @@ class Claim:
         return "estimate" if value is not None and value <= limit else "no"
 
 
+CROSSED = "an4.json"
+"""Figures of the rows that `an4.py` makes by cross-validation, beside those of rows of the file."""
 SUPPORTED = "smallest_supported_margin_percent"
 
 

@@ -74,7 +74,7 @@ def summary(row: Row, runs: Path) -> dict[str, Any]:
             "rates": {name: _picked(one, COUNTS) for name, one in int8["rates"].items()},
             "beside": {"dense": _picked(int8["comparison"], DIFFERENCE)},
         },
-        "claims": [_claimed(claim, sets) for claim in row.claims],
+        "claims": [claimed(claim, sets) for claim in row.claims],
     }
 
 
@@ -103,7 +103,8 @@ def _sets(found: Mapping[str, Any], row: Row) -> dict[str, Any]:
     return sets
 
 
-def _claimed(claim: Claim, sets: Mapping[str, Any]) -> dict[str, Any]:
+def claimed(claim: Claim, sets: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked of a set's figures, and whether it holds."""
     holds = claim.judge(sets[claim.set]["beside"][claim.beside])
     return {"set": claim.set, "beside": claim.beside, "asked": claim.asked, "holds": holds}
 
@@ -159,13 +160,16 @@ def tables(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _costs(one: Mapping[str, Any]) -> list[str]:
-    size, removed = one["size"], one["removed"]
+    """Cells of the second table; a row by cross-validation has no one model to weigh and export."""
+    removed, whole, megabytes = one["removed"], ["–"], ["–"]
     scope = "encoder-blocks" if "encoder-blocks" in one["command"] else "blocks"
-    whole = [size["pruned"][key] / size["dense"][key] for key in ("parameters", "macs_per_second")]
-    megabytes = (
-        " → ".join(f"{one['bytes'][kind][model] / 1e6:.1f}" for model in ("dense", "pruned"))
-        for kind in ("weights", "int8")
-    )
+    if "size" in one:
+        size, weights = one["size"], one["bytes"]
+        whole = [f"{size['pruned'][key] / size['dense'][key]:.1%}" for key in ("parameters", "macs_per_second")]
+        megabytes = [
+            " → ".join(f"{weights[kind][model] / 1e6:.1f}" for model in ("dense", "pruned"))
+            for kind in ("weights", "int8")
+        ]
     faster = (
         f"{way['utterances']['times_faster']['median']:.2f}"
         for name, way in one["times"].items()
@@ -174,7 +178,7 @@ def _costs(one: Mapping[str, Any]) -> list[str]:
     share = one["share_of_hours_taught"]
     return [
         ", ".join(f"{removed[cost][scope]:.1%}" for cost in ("params", "macs")),
-        ", ".join(f"{part:.1%}" for part in whole),
+        ", ".join(whole),
         "; ".join(megabytes),
         ", ".join(faster),
         f"{one['steps']:,} steps, {one['minutes']['recovery']:.0f} min" if one["steps"] else "none",
