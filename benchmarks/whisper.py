@@ -42,6 +42,7 @@ from trimbre.files import write_json
 from trimbre.models.loading import load
 from trimbre.training.distributed import main_process_threads
 from trimbre.training.loop import accelerator_for
+from trimbre.training.resume import run_folder
 
 NORMALIZE = "whisper-en"
 VOICES = 3000
@@ -108,7 +109,7 @@ def run(asked: Any, fold: int) -> dict[str, Any] | None:
         "more": chain(*(islice(read_cuts(place), asked.varied) for place in asked.more.split(","))),
     }
     out = asked.out / f"model-{fold}"
-    unfinished = out.with_name(f"{out.name}.run").exists()
+    unfinished = run_folder(out).exists()
     if accelerator.is_main_process:
         for name, cuts in parts.items():
             (asked.out / f"{name}-{fold}").mkdir(exist_ok=True)

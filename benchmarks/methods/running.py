@@ -32,6 +32,7 @@ from trimbre.training.from_scratch import initialise
 from trimbre.training.loop import accelerator_for
 from trimbre.training.pseudo_labels import PseudoLabeller
 from trimbre.training.recovery import Training, train_on
+from trimbre.training.resume import run_folder
 
 KEPT = (
     "options",
@@ -53,7 +54,7 @@ def run(cell: Cell, testbed: Mapping[str, Any]) -> dict[str, Any]:
     config = config_of(cell, testbed)
     if cell.entry.kind == "prune":
         out = Path("runs/methods") / testbed["name"] / cell.file.removesuffix(".json")
-        unfinished = out.with_name(f"{out.name}.run").exists()
+        unfinished = run_folder(out).exists()
         shutil.rmtree(out, ignore_errors=True)
         result = trimbre.prune(testbed["model"], train=testbed["train"], out=out, config=config, resume=unfinished)
         recogniser, report = Recogniser(result.model, result.processor), result.report

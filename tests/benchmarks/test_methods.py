@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 import pytest
 from helpers.mini_recogniser import mini_parakeet, mini_processor
 
+from trimbre.evaluation.score import score
+from trimbre.models.loading import load
 from trimbre.pruning.methods.registry import method_called
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "methods"))
@@ -110,6 +112,21 @@ KINDS = [
     "small from scratch",
 ]
 """Entries of every kind; that every method prunes is tested in tests/pruning."""
+
+
+@pytest.mark.slow
+def test_without_training_models_are_judged_as_they_were_cut(testbed):
+    path = testbed(only=["control", "curvature", "low rank"], steps=0, learn_steps=0)
+    assert script().main(["run", str(path)]) == 0
+    found = {file.stem: json.loads(file.read_text()) for file in path.with_suffix("").glob("*.json")}
+    assert len(found) == 3
+    dense, cut, factored = (found[f"{name}-10-0"] for name in ("control", "curvature", "low-rank"))
+    assert all(stage["steps"] == 0 for one in found.values() for stage in one["stages"].values())
+    assert dense["removed"]["params"]["blocks"] == 0
+    assert min(one["removed"]["params"]["blocks"] for one in (cut, factored)) > 0.05
+    model, processor = load("model")
+    own = score(model=model, processor=processor, data=found["control-10-0"]["train"])
+    assert dense["evaluation"]["sets"]["noise"]["wer"] == own.words.to_json()
 
 
 @pytest.mark.slow

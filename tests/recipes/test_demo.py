@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "demo"))
+sys.path.insert(0, str(ROOT / "benchmarks" / "demo"))
 
 import commands
 import screen
@@ -135,3 +136,30 @@ def test_the_last_screen_has_five_lines(tmp_path, monkeypatch, capsys):
         strict=True,
     ):
         assert all(part in line for part in parts)
+
+
+def rows_under(heading: str, text: str) -> list[list[str]]:
+    """Cells of the rows of the table under a heading."""
+    part = text.split(f"\n## {heading}")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_readme_says_of_the_demo_what_the_results_say():
+    readme, results = ((ROOT / name).read_text() for name in ("README.md", "docs/results.md"))
+    short, long = rows_under("Results", readme), rows_under("The demo", results)
+    assert len(short) == 4
+    for ours, theirs in zip(short, long, strict=True):
+        assert ours[:2] == theirs[:2]
+        assert ours[2:5] == [cell.split(" [")[0] for cell in theirs[2:5]]
+        assert theirs[6].startswith(ours[5])
+        dense, control, pruned = map(float, ours[2:5])
+        beside = {theirs[5]: pruned - dense, theirs[6]: pruned - control}
+        for said, points in beside.items():
+            assert float(re.search(r": ([+-][\d.]+) points", said)[1]) == pytest.approx(points, abs=0.0101)
+    said = re.search(r"It is (\S+ \[[^]]+\] times faster on a recording), after (\d+) steps, (\S+ minutes)", readme)
+    faster, steps, minutes = said.groups()
+    assert faster in results
+    assert f"Recovery takes {minutes}" in results
+    assert int(steps) == commands.STEPS
+    assert f"with {steps} steps of recovery" in results
