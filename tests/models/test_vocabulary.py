@@ -1,5 +1,7 @@
 """A smaller vocabulary spells texts of its language as before, and all others too."""
 
+import json
+
 import pytest
 from helpers.families import FAMILIES, WHISPER_SPECIAL
 from helpers.wordy import ENGLISH, GERMAN, JAPANESE, wordy_processor
@@ -57,6 +59,10 @@ def test_every_text_is_spelled_and_those_of_the_language_as_before(processor, te
         assert small.tokenizer.decode(ids, skip_special_tokens=True) == text
         assert loaded(text).input_ids == ids
     assert loaded.get_vocab() == small.tokenizer.get_vocab()
+    small.tokenizer.save_vocabulary(str(tmp_path))  # the form of the older files, which exporters read
+    written = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
+    assert written | small.tokenizer.get_added_vocab() == small.tokenizer.get_vocab()
+    assert len((tmp_path / "merges.txt").read_text(encoding="utf-8").splitlines()) < len(tokenizer._merges) + 1
 
 
 def test_special_tokens_and_times_keep_their_order(processor):
