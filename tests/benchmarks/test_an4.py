@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.mini_recogniser import mini_parakeet, mini_processor
 from helpers.places import ROOT
@@ -18,6 +19,7 @@ from summary import tables
 from trimbre.config import BatchConfig
 from trimbre.data.cuts import read_cuts, speaker_of, write_cuts
 from trimbre.errors import UserError
+from trimbre.evaluation.bootstrap import bootstrap_interval
 from trimbre.evaluation.score import score
 from trimbre.models.loading import load
 
@@ -57,6 +59,9 @@ def test_errors_of_all_folds_are_pooled_with_intervals_over_speakers():
     assert {name: one["percent"] for name, one in judged["rates"].items()} == pytest.approx(
         {"dense": 20, "control": 10, "pruned": 12}
     )
+    errors, speakers = np.tile(fold(0)["errors"]["half"], 7), [name for n in range(7) for name in fold(n)["speakers"]]
+    ends = bootstrap_interval(errors, np.full(70, 10), speakers=speakers)
+    assert judged["rates"]["pruned"]["interval"] == pytest.approx([100 * end for end in ends], abs=1e-4)
     assert {one["reference"] for one in judged["rates"].values()} == {700}
     assert {one["resampled"] for one in judged["rates"].values()} == {"speakers"}
     beside = judged["beside"]["control"]
@@ -89,6 +94,15 @@ def test_the_documentation_has_the_table_of_the_record(page):
     lines = (ROOT / page).read_text().splitlines()
     start = lines.index(expected[0])
     assert lines[start : start + len(expected)] == expected
+
+
+def test_what_is_asked_of_the_record_is_in_it():
+    claims = [row["claims"] for row in json.loads(RECORD.read_text())["rows"]]
+    assert [(one["asked"], one["beside"], one["holds"]) for (one,) in claims] == [
+        ("at most +10 %", "control", "yes"),
+        ("at most +1 points", "control", "estimate"),
+    ]
+    assert [claim.asked for claim in an4.CLAIMS.values()] == [one["asked"] for (one,) in claims]
 
 
 def test_the_documentation_has_the_minutes_of_the_record():

@@ -210,7 +210,8 @@ def test_the_figures_of_a_row_are_those_of_its_commands(made):
     assert found["share_of_hours_taught"] == pytest.approx(0.5 / 3)
     assert found["minutes"] == {"recovery": 1.5, "control": 2.5, "commands": {"pruned": 6.0}}
     assert found["bytes"]["weights"] == {"dense": 400, "pruned": 200}
-    assert found["times"]["float32, PyTorch"]["utterances"]["times_faster"]["median"] == 2
+    faster = found["times"]["float32, PyTorch"]["utterances"]["times_faster"]
+    assert faster == pytest.approx({"median": 1 / 0.5, "low": 1 / 0.8, "high": 1 / 0.4})
     assert set(found["times"]) == {"float32, PyTorch", "int8, ONNX Runtime", "float32, PyTorch, beside other"}
     written = json.dumps(found)
     assert "one two" not in written  # no texts of recordings
@@ -225,11 +226,43 @@ def test_without_training_the_rates_are_those_of_the_evaluation(made):
     assert [claim["holds"] for claim in found["claims"]] == ["estimate"]
 
 
-def test_the_tables_have_the_rows_that_are_done(made, capsys):
-    write(Path("half.json"), made())
+def test_options_of_a_row_follow_those_of_its_testbed():
+    assert ROWS["base-half"].options[:2] == ["--of", "encoder-blocks"]
+
+
+def test_minutes_of_what_was_interrupted_add_up(tmp_path):
+    write(tmp_path / "minutes.json", {"pruned": 6.0, "float32.json": 1.0})
+    with pytest.raises(KeyboardInterrupt), making.counted(tmp_path / "minutes.json", "pruned"):
+        raise KeyboardInterrupt
+    found = json.loads((tmp_path / "minutes.json").read_text())
+    assert found == {"pruned": pytest.approx(6, abs=0.5), "float32.json": 1.0}
+
+
+@pytest.fixture
+def script():
+    """`python benchmarks/claims`, as a module."""
     spec = spec_from_file_location("benchmarks_claims", FOLDER / "__main__.py")
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_a_verb_needs_is_asked_for_and_read_from_where_one_stands(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("elsewhere").mkdir()
+    for verb, said in (("run", "run needs names beside it, of conformer-half"), ("data", "data needs --speech")):
+        with pytest.raises(SystemExit):
+            script.main([verb, "--root", "elsewhere"])
+        assert said in capsys.readouterr().err
+        monkeypatch.chdir(tmp_path)
+    brought = []
+    monkeypatch.setattr(script, "bring", brought.append)
+    assert script.main(["data", "--speech", "speech", "--root", "elsewhere"]) == 0
+    assert brought == [tmp_path / "speech"]
+
+
+def test_the_tables_have_the_rows_that_are_done(script, made, capsys):
+    write(Path("half.json"), made())
     assert script.main(["table", "--rows", "rows.json", "--root", "."]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == list(tables([json.loads(Path("half.json").read_text())]))
@@ -240,5 +273,10 @@ def test_the_tables_have_the_rows_that_are_done(made, capsys):
     assert lines[2].endswith("| at most +10 % beside control: no; at most +10 % beside other: yes |")
     assert "| 50.0%, 50.0% | 60.0%, 50.0% | 0.0 → 0.0; 0.0 → 0.0 | 2.00, 2.00 | 3 steps, 2 min |" in lines[-1]
     assert lines[-1].endswith("| 0.5 h, 16.7% of the teacher's |")
+    write(Path("an4.json"), {"rows": [made() | {"title": "of several folds"}]})
+    assert script.main(["table", "--rows", "rows.json", "--root", "."]) == 0
+    assert [
+        line.split(" | ")[0] for line in capsys.readouterr().out.splitlines() if "Mini" in line or "folds" in line
+    ] == [*["| of several folds"] * 2, *["| Mini, half"] * 2, "| of several folds", "| Mini, half"]
     assert script.main(["list", "--rows", "rows.json", "--root", "."]) == 0
     assert capsys.readouterr().out == "done  half: Mini, half\n"
