@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import CLIP, logits_of
-from helpers.families import edge_plans, random_plan
+from helpers.families import FAMILIES, edge_plans, random_plan, shaken
 from helpers.relatives import PROMPT, RELATIVES
 
 import trimbre
@@ -81,6 +81,23 @@ def test_padding_changes_no_output(model, processor, inputs):
         assert torch.allclose(logits[: len(expected)], expected, atol=1e-4)
         if not text:
             assert len(logits) == len(expected)
+
+
+@pytest.mark.parametrize("name", ["moonshine", "moonshine-streaming"])
+def test_frames_of_a_moonshine_are_those_of_its_encoder_s_own_mask(name):
+    family = (FAMILIES | RELATIVES)[name]
+    model, processor = shaken(family.build()), family.processor()
+    inputs = features_of([CLIP[:3_000], CLIP[:7_680], CLIP[:7_681], CLIP[:9_100], CLIP], processor)
+    seen = model.model.encoder(**inputs)
+    valid = valid_frames(model, inputs, seen.last_hidden_state, positions="frames")
+    assert torch.equal(valid, seen.attention_mask.bool())
+
+
+@pytest.mark.parametrize("family", ["granite-speech5"], indirect=True)
+def test_frames_before_a_granite_s_halving_layers_are_those_of_its_input(model, anatomy, inputs):
+    early = next(group for group in anatomy.groups if group.layer == 0)
+    mask = inputs["attention_mask"]
+    assert torch.equal(valid_frames(model, inputs, mask.unsqueeze(-1), positions=early.positions), mask.bool())
 
 
 def test_checkpoints_are_loaded_and_cut_again(family, model, anatomy, processor, inputs, tmp_path):
@@ -189,6 +206,8 @@ def test_the_language_is_stated_or_refused(family, model, processor):
     german, english = head.prefixes(model, processor, inputs, ["de", None])
     assert processor.tokenizer.convert_tokens_to_ids("<|de|>") in german
     assert processor.tokenizer.convert_tokens_to_ids("<|en|>") in english
+    model.generation_config.decoder_start_token_id = 2  # `generate` puts it before a prompt that begins otherwise
+    assert head.prefixes(model, processor, inputs, ["de", "en"])[0] == [2, *head.prompt(processor, "de", None)]
     with pytest.raises(OptionError, match=r"^language='xx': the model has no such language; it has "):
         transcriber(model, processor, language="xx")
     model.generation_config.language = None
