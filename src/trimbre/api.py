@@ -218,7 +218,7 @@ def evaluate(
         watch: further sets by name.
         graph: decoding graph, or the folder that `make_graph` wrote, for both models; greedy decoding by default.
         normalize: text normalisation of both sides: `none`, `basic`, `whisper`, `whisper-en` or `open-asr`.
-        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
+        task: `transcribe` or `translate`, for models that are told it; the preset one by default.
         margin_percent: increase of the WER, relative to the other model's, that still counts as "not worse".
         allow_outside: accept manifests that name audio outside their own folder.
 

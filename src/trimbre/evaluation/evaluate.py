@@ -129,7 +129,7 @@ def evaluate_sets(
         references: recognisers to compare with by name, such as `dense` and `control`.
         graph: all decode by this graph instead of greedily.
         language: of utterances that do not state one; by default that of the first of these recognisers which has one.
-        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
+        task: `transcribe` or `translate`, for models that are told it; the preset one by default.
         margin_percent: largest relative increase of a reference's WER, in percent, that counts as "not worse".
 
     Raises:

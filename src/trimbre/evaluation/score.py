@@ -216,7 +216,7 @@ def score(
         bfloat16: run under autocast; quicker on some hardware, not for final figures.
         graph: decode by this graph instead of greedily; for CTC models.
         languages: which language utterances are in; by default their own, else the model's.
-        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
+        task: `transcribe` or `translate`, for models that are told it; the preset one by default.
         spelling: as `normalise` takes it; by default the model's own.
         on_batch: called with the seconds of audio of each batch that is done.
 

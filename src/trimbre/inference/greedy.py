@@ -24,8 +24,8 @@ def greedy(
         inputs: what its forward takes, e.g. `input_features` (batch, frames, mels) and `attention_mask`
             (batch, frames), or `input_values` (batch, samples); labels are left out.
         processor: the model's processor; its tokenizer spells the labels.
-        languages: of each utterance, for multilingual Whispers; None takes the preset one, or the model detects it.
-        task: `transcribe` or `translate`, for multilingual Whispers; None takes the preset one.
+        languages: of each utterance, for models that are told it; None takes the preset one, or the model detects it.
+        task: `transcribe` or `translate`, for models that are told it; None takes the preset one.
 
     Returns:
         One text per utterance, the same as `processor.decode` and `pipeline()` of transformers give.

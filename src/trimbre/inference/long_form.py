@@ -115,10 +115,10 @@ def recognise_cuts(
     Args:
         model: in eval mode.
         graph: decodes by it instead of greedily; for models with a CTC head.
-        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
+        task: `transcribe` or `translate`, for models that are told it; the preset one by default.
         max_seconds: padded audio in a batch, in seconds.
         tolerance: counts audio that cannot be read and is left out; without one, the first such clip is an error.
-        languages: which language is spoken in them; multilingual Whispers are told, else detect it.
+        languages: which language is spoken in them, for models that are told it; a Whisper detects it else.
         precision: context that the model runs in, such as autocast.
 
     Yields:
@@ -189,9 +189,9 @@ def transcriber(
         chunk_seconds: audio that goes through the model in one forward: memory is bounded by it, but for a graph's,
             which reads the scores of all frames at once. A model with a window of its own (Whisper) takes that.
         overlap_seconds: how much of it two neighbouring chunks share, half of it as context for each of the two.
-        language: what is spoken, for multilingual Whispers; by default the preset one, or that which the model detects,
+        language: what is spoken, for models that are told it; by default the preset one, or what the model detects,
             in a long recording from its first window.
-        task: `transcribe` or `translate`, for multilingual Whispers; the preset one by default.
+        task: `transcribe` or `translate`, for models that are told it; the preset one by default.
 
     Raises:
         ValueError: the chunk is too short, the overlap isn't shorter than the chunk, or the model cannot be given that
